@@ -1,0 +1,45 @@
+"""What models are made of: layer classes, one family per file, with the same numbers on every backend.
+
+`import layers` imports no backend: a class or a submodule is fetched the first time it is named.
+"""
+
+import importlib
+
+_MODULE_OF = {
+    "AveragePooling2D": "pooling",
+    "BatchNormalization": "normalization",
+    "ClassToken": "transformer",
+    "Conv2D": "convolution",
+    "Dense": "dense",
+    "DepthwiseConv2D": "convolution",
+    "FeatureTokenizer": "tabular",
+    "GRU": "recurrent",
+    "LSTM": "recurrent",
+    "LayerNormalization": "normalization",
+    "MaxPooling2D": "pooling",
+    "PatchEmbedding": "transformer",
+    "PositionEmbedding": "transformer",
+    "SelfAttention": "transformer",
+    "TransformerBlock": "transformer",
+}
+_SUBMODULES = {"backend", "models"} | set(_MODULE_OF.values())
+
+__all__ = [*_MODULE_OF, "register"]
+
+
+def register():
+    """Import every family, so that Keras can load a saved model that holds any of their layers."""
+    for module in sorted(set(_MODULE_OF.values())):
+        importlib.import_module(f".{module}", __name__)
+
+
+def __getattr__(name):
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module `layers` has no attribute `{name}`")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_SUBMODULES})

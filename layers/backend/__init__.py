@@ -1,0 +1,126 @@
+"""The only place that asks which backend runs.
+
+A layer, an app or a test calls a function of this module; the function finds the running backend's own way of doing
+it (`on_tensorflow`, `on_jax`, `on_torch`), or else the one every backend shares (`plain`).
+"""
+
+import contextlib
+import resource
+import sys
+
+import keras
+import numpy as np
+
+from . import plain
+
+_NAME = keras.backend.backend()
+if _NAME == "tensorflow":
+    from . import on_tensorflow as _running
+elif _NAME == "jax":
+    from . import on_jax as _running
+elif _NAME == "torch":
+    from . import on_torch as _running
+else:
+    raise ValueError(f"`KERAS_BACKEND` must be tensorflow, jax or torch. Received: KERAS_BACKEND={_NAME}")
+
+
+def _best(name):
+    return getattr(_running, name, None) or getattr(plain, name)
+
+
+def configure(deterministic=True, threads=None):
+    """Set what holds for the whole process. Call once, before a model is built.
+
+    Args:
+        deterministic: Whether the same seed must give the same bits on every run.
+        threads: Number of processor threads for one operation; all cores when `None`.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads` must be positive. Received: threads={threads}")
+    _running.configure(deterministic, threads)
+
+
+def distribution(kind):
+    """The context in which a model is built so that its batches are shared among the devices.
+
+    Args:
+        kind: `"none"`, or `"data"`: every device holds the model and gets a part of each batch.
+    Returns:
+        A context manager.
+    Raises:
+        ValueError: The running backend has no such distribution.
+    """
+    if kind == "none":
+        return contextlib.nullcontext()
+    if kind == "data":
+        return _running.data_distribution()
+    raise ValueError(f"`distribution` must be `none` or `data`. Received: distribution={kind!r}")
+
+
+def loss_and_gradients(model, x, y, sample_weight=None, training=True):
+    """One pass forwards and backwards, which changes no weight.
+
+    Args:
+        model: A compiled model.
+        x, y, sample_weight: One batch of arrays, as `fit` takes them.
+        training: Whether layers such as dropout behave as in training.
+    Returns:
+        The predictions, the loss (a number) and a list of arrays, the gradient of `model.compute_loss` by each of
+        `model.trainable_variables`; zeros where the loss does not depend on one.
+    """
+    predictions, loss, gradients = _running.loss_and_gradients(model, x, y, sample_weight, training)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, predictions), loss, gradients
+
+
+def gradients(model, x, y, sample_weight=None, training=True):
+    """The gradients of `loss_and_gradients` alone: a list of arrays, one a trainable variable."""
+    return loss_and_gradients(model, x, y, sample_weight, training)[2]
+
+
+def gradient(function, x):
+    """The gradient of the sum of `function(x)` by `x`, which may itself stand inside a loss.
+
+    Args:
+        function: Takes a tensor of the shape of `x`, returns a tensor of any shape.
+        x: A tensor.
+    Returns:
+        A tensor of the shape of `x`.
+    """
+    return _running.gradient(function, x)
+
+
+def synchronize():
+    """Wait until the device has done all it was asked to do, so that a clock tells the truth."""
+    _running.synchronize()
+
+
+def devices():
+    """The names of the devices the running backend computes on."""
+    return _running.devices()
+
+
+def peak_memory_bytes():
+    """The most memory in use so far: the accelerators' where there are any, else this process's."""
+    on_device = _running.peak_device_bytes()
+    if on_device is not None:
+        return int(on_device)
+    kibibytes_or_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes_or_bytes * (1 if sys.platform == "darwin" else 1024)
+
+
+def versions():
+    """The versions that decide what a number comes out as: Keras, NumPy, the running backend."""
+    return {"keras": keras.__version__, "numpy": np.__version__, **_running.versions()}
+
+
+# The arithmetic of the layers, on tensors of the running backend, channels last. `plain` has the signatures.
+attention = _best("attention")
+average_pooling = _best("average_pooling")
+batch_normalization = _best("batch_normalization")
+convolution = _best("convolution")
+dense = _best("dense")
+depthwise_convolution = _best("depthwise_convolution")
+gru = _best("gru")
+layer_normalization = _best("layer_normalization")
+lstm = _best("lstm")
+max_pooling = _best("max_pooling")

@@ -1,0 +1,95 @@
+"""JAX: gradients by transformation, and what XLA compiles badly for processors written another way."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from .plain import same_padding
+
+
+def loss_and_gradients(model, x, y, sample_weight, training):
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    # Kept on the model, so that a second batch is not compiled again.
+    compiled = vars(model).setdefault("_loss_and_gradients", {})
+    if training not in compiled:
+
+        def compute_loss(trainable, others, x, y, sample_weight):
+            values = [*trainable, *others]
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                predictions = model(x, training=training)
+                loss = model.compute_loss(x, y, predictions, sample_weight, training=training)
+            return loss, predictions
+
+        compiled[training] = jax.jit(jax.value_and_grad(compute_loss, has_aux=True))
+    trainable = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    (loss, predictions), gradients = compiled[training](trainable, others, x, y, sample_weight)
+    return predictions, float(loss), [np.asarray(gradient) for gradient in gradients]
+
+
+def gradient(function, x):
+    return jax.grad(lambda x: jnp.sum(function(x)))(x)
+
+
+def synchronize():
+    # Work on one device is done in order, so the end of a new small computation is the end of all before it.
+    for device in jax.local_devices():
+        jax.device_put(0.0, device).block_until_ready()
+    jax.effects_barrier()
+
+
+def devices():
+    return [str(device) for device in jax.devices()]
+
+
+def peak_device_bytes():
+    statistics = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    return sum(entry["peak_bytes_in_use"] for entry in statistics if entry) or None
+
+
+def configure(deterministic, threads):
+    flags = os.environ.get("XLA_FLAGS", "")
+    if deterministic and "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    hide_accelerators_from_tensorflow()
+
+
+def hide_accelerators_from_tensorflow():
+    """Keras imports TensorFlow, where it is installed, to save a model: it must not take the device's memory."""
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
+def data_distribution():
+    return keras.distribution.DataParallel().scope()
+
+
+def versions():
+    return {"jax": jax.__version__}
+
+
+def dense(x, kernel, bias):
+    # XLA on a processor multiplies matrices faster than it contracts a 3-D tensor.
+    shape = x.shape
+    x = jnp.matmul(x.reshape(-1, shape[-1]), kernel)
+    if bias is not None:
+        x = x + bias
+    return x.reshape(*shape[:-1], kernel.shape[-1])
+
+
+def max_pooling(x, pool_size, strides, padding):
+    """The maximum over shifted slices: the gradient of XLA's own windowed maximum is 20 times slower on a processor."""
+    if padding == "same":
+        widths = [same_padding(*sizes) for sizes in zip(x.shape[1:3], pool_size, strides, strict=True)]
+        x = jnp.pad(x, ((0, 0), *widths, (0, 0)), constant_values=-jnp.inf)
+    sizes = zip(x.shape[1:3], pool_size, strides, strict=True)
+    height, width = ((size - pool) // stride + 1 for size, pool, stride in sizes)
+    result = None
+    for row in range(pool_size[0]):
+        for column in range(pool_size[1]):
+            rows = slice(row, row + strides[0] * (height - 1) + 1, strides[0])
+            columns = slice(column, column + strides[1] * (width - 1) + 1, strides[1])
+            result = x[:, rows, columns] if result is None else jnp.maximum(result, x[:, rows, columns])
+    return result

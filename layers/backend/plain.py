@@ -1,0 +1,71 @@
+"""The layers' arithmetic in `keras.ops`: what a backend without a faster way of its own runs."""
+
+import math
+
+import keras
+import numpy as np
+
+ops = keras.ops
+
+
+def convolution(x, kernel, bias, strides, padding, dilation_rate):
+    x = ops.conv(x, kernel, strides, padding, "channels_last", dilation_rate)
+    return x if bias is None else ops.add(x, bias)
+
+
+def depthwise_convolution(x, kernel, bias, strides, padding, dilation_rate):
+    x = ops.depthwise_conv(x, kernel, strides, padding, "channels_last", dilation_rate)
+    return x if bias is None else ops.add(x, bias)
+
+
+def max_pooling(x, pool_size, strides, padding):
+    return ops.max_pool(x, pool_size, strides, padding, "channels_last")
+
+
+def average_pooling(x, pool_size, strides, padding):
+    return ops.average_pool(x, pool_size, strides, padding, "channels_last")
+
+
+def dense(x, kernel, bias):
+    x = ops.matmul(x, kernel)
+    return x if bias is None else ops.add(x, bias)
+
+
+def batch_normalization(x, gamma, beta, epsilon):
+    mean, variance = ops.moments(x, axes=list(range(len(x.shape) - 1)))
+    return ops.batch_normalization(x, mean, variance, -1, beta, gamma, epsilon), mean, variance
+
+
+def layer_normalization(x, gamma, beta, epsilon):
+    return ops.layer_normalization(x, gamma, beta, -1, epsilon)
+
+
+def attention(query, key, value, causal, mask):
+    scale = 1.0 / math.sqrt(query.shape[-1])
+    mask = None if mask is None else mask[:, None, None, :]
+    return ops.dot_product_attention(query, key, value, mask=mask, scale=scale, is_causal=causal)
+
+
+def lstm(x, kernel, recurrent_kernel, bias):
+    return None
+
+
+def gru(x, kernel, recurrent_kernel, bias):
+    return None
+
+
+def peak_device_bytes():
+    return None
+
+
+def same_padding(size, window, stride):
+    """Zeros before and after one axis, so that it has `ceil(size / stride)` windows."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def window_counts(size, window, stride):
+    """How many of the values under each `"same"` window of one axis are data and not padding."""
+    before, after = same_padding(size, window, stride)
+    inside = np.pad(np.ones(size, "float32"), (before, after))
+    return np.array([inside[start : start + window].sum() for start in range(0, len(inside) - window + 1, stride)])
