@@ -1,0 +1,97 @@
+"""What the file readers share: how much memory there is, progress on a long read, and the names of splits."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from apps.common.errors import UserError
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "t10k"),
+}
+# Training needs room beside the data: the model, a shuffled batch, the backend itself.
+USABLE_SHARE = 0.7
+
+
+def split_of(name):
+    """The split that a folder, file or cell called `name` stands for, or `None`."""
+    word = str(name).strip().lower()
+    return next((split for split, names in SPLIT_NAMES.items() if word in names), None)
+
+
+def available_memory():
+    """Bytes that can still be used: the machine's, or the container's when it allows less."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return free
+    return max(0, min(free, limit - used))
+
+
+def readable_size(count):
+    """A number of bytes as people write it, for example `3.2 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def require_memory(needed, path, advice):
+    """Refuse data that would not fit, before they are read.
+
+    Args:
+        needed: Bytes the data take in memory.
+        path: The file or folder they come from.
+        advice: What to do about it, the end of the sentence.
+    """
+    usable = USABLE_SHARE * available_memory()
+    if needed > usable:
+        raise UserError(
+            f"{path}: needs {readable_size(needed)} of memory, but only {readable_size(usable)} can be used. {advice}"
+        )
+
+
+class Progress:
+    """A line on standard error every two seconds of a long read; a short one stays silent.
+
+    Args:
+        total: How many there are.
+        what: What they are, for example `"images read"`.
+    """
+
+    seconds = 2.0
+
+    def __init__(self, total, what):
+        self.total, self.what = total, what
+        self.last = time.monotonic()
+
+    def show(self, done):
+        """Say that `done` are finished, unless something was said a moment ago."""
+        if time.monotonic() - self.last >= self.seconds:
+            self.last = time.monotonic()
+            print(f"{done:,} of {self.total:,} {self.what}", file=sys.stderr, flush=True)
+
+
+def visible_files(folder):
+    """Paths of all files under `folder`, sorted, hidden files and folders left out; linked folders are entered once."""
+    found, seen = [], set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = sorted(name for name in folders if is_visible(name)) if real not in seen else []
+        if real not in seen:
+            found.extend(Path(root) / name for name in files if is_visible(name))
+        seen.add(real)
+    return sorted(found)
+
+
+def is_visible(name):
+    """Whether a file or folder name is one a person made: not hidden, not an archive program's shadow copy."""
+    return not name.startswith(".") and name != "__MACOSX"
