@@ -1,0 +1,152 @@
+"""What happens between epochs. No callback acts within an epoch: a per-batch hook makes every step wait for the device."""
+
+import math
+import sys
+import time
+
+import keras
+import numpy as np
+
+from apps.common.checkpoint import save_checkpoint
+from apps.common.errors import UserError
+
+
+class Seeds(keras.callbacks.Callback):
+    """Before each epoch, sets the data order and every dropout seed from (seed, epoch) alone."""
+
+    def __init__(self, batches, seed):
+        super().__init__()
+        self.batches, self.seed = batches, seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.set_epoch(epoch)
+        states = [variable for variable in self.model.variables if variable.path.endswith("seed_generator_state")]
+        for index, state in enumerate(states):
+            drawn = np.random.default_rng([self.seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
+            state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
+
+
+class EarlyStopping(keras.callbacks.Callback):
+    """Stops after `patience` epochs without progress of `monitor` and leaves the best epoch's weights in the model.
+
+    Unlike Keras's, what it knows goes into the checkpoint, the best weights included.
+    """
+
+    def __init__(self, monitor, patience, lower_is_better=True):
+        super().__init__()
+        self.monitor, self.patience, self.sign = monitor, patience, 1 if lower_is_better else -1
+        self.best, self.best_epoch, self.best_weights = math.inf, -1, {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = self.sign * float(logs[self.monitor])
+        if value < self.best:
+            self.best, self.best_epoch = value, epoch
+            self.best_weights = {str(i): np.array(w) for i, w in enumerate(self.model.get_weights())}
+        elif epoch - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    @property
+    def exhausted(self):
+        """The reason to train no further when a checkpoint of a stopped run is resumed."""
+        return self.model is not None and self.model.stop_training
+
+    def restore_best(self, model):
+        if self.best_weights:
+            model.set_weights([self.best_weights[str(i)] for i in range(len(self.best_weights))])
+
+    def get_state(self):
+        return {"best": self.best, "best_epoch": self.best_epoch}, self.best_weights
+
+    def set_state(self, plain, arrays):
+        self.best, self.best_epoch, self.best_weights = plain["best"], plain["best_epoch"], arrays
+
+
+class Plateau(keras.callbacks.Callback):
+    """Multiplies the learning rate by `factor` after `patience` epochs without progress of `monitor`."""
+
+    def __init__(self, monitor, factor, patience, lower_is_better=True):
+        super().__init__()
+        self.monitor, self.factor, self.patience = monitor, factor, patience
+        self.sign, self.best, self.waited = 1 if lower_is_better else -1, math.inf, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = self.sign * float(logs[self.monitor])
+        self.best, self.waited = (value, 0) if value < self.best else (self.best, self.waited + 1)
+        if self.waited >= self.patience:
+            self.waited = 0
+            self.model.optimizer.learning_rate.assign(float(self.model.optimizer.learning_rate) * self.factor)
+
+    def get_state(self):
+        return {"best": self.best, "waited": self.waited}, {}
+
+    def set_state(self, plain, arrays):
+        self.best, self.waited = plain["best"], plain["waited"]
+
+
+class GradientFlow(keras.callbacks.Callback):
+    """Norm of the loss's gradient at each kernel, on one fixed batch after every epoch: vanishing and exploding show."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch, self.norms = batch, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        from layers import backend
+
+        gradients = backend.gradients(self.model, *self.batch)
+        self.norms.append(
+            {
+                variable.path: float(np.sqrt(np.sum(np.square(gradient, dtype="float64"))))
+                for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True)
+                if len(variable.shape) > 1
+            }
+        )
+
+    def get_state(self):
+        return {"norms": self.norms}, {}
+
+    def set_state(self, plain, arrays):
+        self.norms = plain["norms"]
+
+
+class Keeper(keras.callbacks.Callback):
+    """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN.
+
+    Args:
+        run: The open run (`apps.common.runs.Run`).
+        tracker: Where the metrics go.
+        stateful: The callbacks whose state belongs in a checkpoint.
+        history: What earlier parts of the run recorded.
+        epochs, every: Epochs in all, and between checkpoints.
+        on_epoch: What the app does after each epoch with (model, epoch, tracker), or `None`.
+    """
+
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None):
+        super().__init__()
+        self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
+        self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {name: float(value) for name, value in logs.items()}
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if not math.isfinite(values["loss"]):
+            raise UserError(
+                f"the loss became {values['loss']} in epoch {epoch + 1} at learning rate {rate:g}. Lower --learning-rate "
+                f"or give --clip-norm 1; the last finite checkpoint is in {self.run.checkpoints}"
+            )
+        values |= {"learning_rate": rate, "seconds": time.monotonic() - self.started}
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(value)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
+        start = "\r" if sys.stderr.isatty() else ""
+        print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
+        self.tracker.metrics(values, step=epoch + 1)
+        if self.on_epoch:
+            self.on_epoch(self.model, epoch + 1, self.tracker)
+        last = epoch + 1 == self.epochs or self.model.stop_training
+        if last or (epoch + 1) % self.every == 0:
+            save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
+            self.run.update(epoch=epoch + 1, stopped=bool(self.model.stop_training))

@@ -1,0 +1,62 @@
+"""Where a network looked: Grad-CAM, and how much each input column matters."""
+
+import keras
+import numpy as np
+
+from layers import backend
+
+
+def grad_cam(model, images, classes):
+    """Heat of each image for its class: ReLU(sum_k a_k A^k), a_k the mean gradient of the score by feature map k.
+
+    Args:
+        model: A functional model from images to logits.
+        images: Array `(batch, height, width, channels)` as the model takes it.
+        classes: Class index of each image.
+    Returns: Array `(batch, height, width)` in 0..1, or `None` for a model without feature maps.
+    Reference: Selvaraju et al., 2017, arXiv 1610.02391.
+    """
+    maps = last_feature_maps(model)
+    if maps is None:
+        return None
+    body, head = keras.Model(model.inputs, maps), keras.Model(maps, model.outputs)
+    features = keras.ops.convert_to_tensor(body(images, training=False))
+    chosen = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1])
+    slope = backend.gradient(lambda tensor: keras.ops.sum(head(tensor, training=False) * chosen), features)
+    features, slope = keras.ops.convert_to_numpy(features), keras.ops.convert_to_numpy(slope)
+    heat = np.maximum((features * slope.mean((1, 2), keepdims=True)).sum(-1), 0)
+    heat /= np.maximum(heat.max((1, 2), keepdims=True), 1e-12)
+    grown = keras.ops.image.resize(heat[..., None], images.shape[1:3], data_format="channels_last")
+    return keras.ops.convert_to_numpy(grown)[..., 0]
+
+
+def last_feature_maps(model):
+    """The deepest tensor `(batch, height, width, channels)` of more than one position that all of the output hangs on."""
+    for layer in reversed(model.layers):
+        tensor = getattr(layer, "output", None)
+        shape = getattr(tensor, "shape", ())
+        if len(shape) == 4 and shape[1] * shape[2] > 1 and not isinstance(layer, keras.layers.InputLayer):
+            return tensor
+    return None
+
+
+def permutation_importance(score, inputs, columns, repeats=3, seed=0):
+    """How much the score falls when one column is shuffled (Breiman, 2001).
+
+    Args:
+        score: Function from inputs to a number, larger is better.
+        inputs: Dict of arrays `(examples, columns of that kind)`.
+        columns: `{name: (key of inputs, position)}`.
+        repeats: Shuffles a column.
+        seed: Seed of the shuffles.
+    Returns: Rows `{"column", "importance", "spread"}`, the most important first.
+    """
+    generator, base, rows = np.random.default_rng(seed), score(inputs), []
+    for name, (kind, position) in columns.items():
+        falls = []
+        for _ in range(repeats):
+            shuffled = {key: array.copy() for key, array in inputs.items()}
+            shuffled[kind][:, position] = generator.permutation(shuffled[kind][:, position])
+            falls.append(base - score(shuffled))
+        rows.append({"column": name, "importance": float(np.mean(falls)), "spread": float(np.std(falls))})
+    return sorted(rows, key=lambda row: -row["importance"])

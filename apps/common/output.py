@@ -1,0 +1,77 @@
+"""What a command prints: one JSON object on standard output, or a table a person reads."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+from apps.common.errors import UserError
+from apps.common.files import write_text
+
+
+def plain(value):
+    """The value as strict JSON: NumPy numbers to Python's, NaN and infinity to null."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_json(value):
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def table(rows):
+    """Rows (dicts) as aligned text, numbers to four significant digits."""
+    if not rows:
+        return "(none)"
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names] + [[shown(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join(lines)
+
+
+def shown(value):
+    """One cell of a table as text."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict | list):
+        return json.dumps(plain(value), ensure_ascii=False)
+    return str(value)
+
+
+def write_rows(path, rows):
+    """Write rows to a .csv, .json or .jsonl file, found by its ending.
+
+    Raises:
+        UserError: Another ending, or a folder that is not there.
+    """
+    path = Path(path)
+    rows = plain(rows)
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--output {path}: the folder {path.parent} is not there; make it first")
+    if path.suffix == ".json":
+        text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    elif path.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    elif path.suffix == ".csv":
+        buffer = io.StringIO()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(buffer, names)
+        writer.writeheader()
+        for row in rows:
+            cells = {key: json.dumps(each) if isinstance(each, dict | list) else each for key, each in row.items()}
+            writer.writerow(cells)
+        text = buffer.getvalue()
+    else:
+        raise UserError(f"--output {path}: expected a name ending in .csv, .json or .jsonl")
+    write_text(path, text)

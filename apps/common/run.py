@@ -1,0 +1,316 @@
+"""The life of a run, written once: options -> data -> model -> fit -> evaluate -> bundle -> MLflow."""
+
+import contextlib
+import dataclasses
+import hashlib
+import signal
+import sys
+import time
+
+import numpy as np
+
+from apps.common.bundle import load_model, save_bundle
+from apps.common.errors import UserError
+from apps.common.files import write_json
+from apps.common.options import make_config, options_of, to_plain
+from apps.common.runs import find_run, mark_dead_runs, open_run
+from apps.common.tracking import Tracker, client
+
+
+def task_name(app):
+    """`apps.image_classification` is the task `image-classification`."""
+    path = getattr(app, "__spec__", None).name if app.__name__ == "__main__" else app.__name__
+    return path.rpartition(".")[2].replace("_", "-")
+
+
+def say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def train(app, given, *, resume=None, tags=None, parent=None, register=True):
+    """Train the app on its data, evaluate it once on test, bundle and track it.
+
+    Args:
+        app: The app's module.
+        given: `{option: text or value}` of the options that differ from the defaults.
+        resume: Run to go on with: an id, its start, or `last`.
+        tags: Tags of the MLflow run besides the usual ones.
+        parent: The MLflow run this one is nested under.
+        register: Whether the bundle becomes a version of the registered model.
+    Returns: `{"task", "backend", "run_id", "model", "metrics", "seconds"}`.
+    Raises:
+        UserError: Options, data or files are not as they must be.
+    """
+    started, task = time.monotonic(), task_name(app)
+    run = find_run(resume, task) if resume else None
+    config = _config(app, given, run)
+    if run and run.record["status"] == "finished":
+        say(f"run {run.id} is finished already; nothing is left to train")
+        return run.record["result"]
+    mark_dead_runs(client)
+
+    data = app.load_data(config)
+    print_notes(data)
+    facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
+    if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
+        raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
+
+    tracker = Tracker(
+        task,
+        run.folder if run else None,
+        run_id=run.record["mlflow_run_id"] if run else None,
+        name=getattr(config, "model", None),
+        tags={"task": task, "data": data.source, **facts, **(tags or {})},
+        parent=parent,
+    )
+    if not run:
+        run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, **facts)
+        tracker.folder = run.folder
+        tracker.params(to_plain(config))
+    run.update(status="running")
+    tracker.watch_system()
+    say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
+    with _ending(run, tracker):
+        model, history, gradient_norms = fit(app, config, data, run, tracker)
+        seconds = time.monotonic() - started
+        report = app.evaluate(model, data, config)
+        metrics = {name: float(value) for name, value in report.metrics.items()}
+        figures = {**report.figures, **run_figures(history, gradient_norms)}
+        tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
+        for name, figure in figures.items():
+            tracker.figure(figure, f"{name}.png")
+        for name, rows in report.tables.items():
+            write_json(run.folder / f"{name}.json", rows)
+            tracker.files(run.folder / f"{name}.json", "tables")
+        record = {"task": task, "options": to_plain(config), "about": data.about, "metrics": metrics}
+        versions = {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]}
+        save_bundle(run.bundle, model, {**record, "versions": versions}, figures)
+        tracker.files(run.bundle, "bundle")
+        if register:
+            tracker.register(task, "bundle", aliases=["newest"], tags={"backend": facts["backend"]})
+        result = {
+            "task": task,
+            "backend": facts["backend"],
+            "run_id": run.id,
+            "model": str(run.bundle),
+            "metrics": metrics,
+            "seconds": round(seconds, 3),
+        }
+        run.update(status="finished", result=result)
+    return result
+
+
+def fit(app, config, data, run, tracker):
+    """Train from the run's newest checkpoint, if there is one; `(model, {metric: [an epoch]}, gradient norms)`."""
+    import keras
+
+    from apps.common.batches import Batches, InOrder, show_step
+    from apps.common.callbacks import GradientFlow, Keeper, Seeds
+    from apps.common.checkpoint import load_checkpoint
+
+    model = make_model(app, config, data)
+    stopper, stateful = stateful_callbacks(app, config, data)
+    model.optimizer.build(model.trainable_variables)
+    done, history = load_checkpoint(run.checkpoints, model, stateful, say)
+    if done:
+        say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
+    run.update(backend=keras.backend.backend())
+    stopped = done and run.record.get("stopped", False) and run.record["epoch"] == done
+    batches = Batches(data.train, config.batch_size, config.seed, show_step(config.epochs))
+    on_epoch = getattr(app, "on_epoch", None)
+    keeper = Keeper(
+        run,
+        tracker,
+        stateful,
+        history,
+        epochs=config.epochs,
+        every=config.checkpoint_every,
+        on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
+    )
+    model.fit(
+        batches,
+        epochs=config.epochs,
+        initial_epoch=config.epochs if stopped else done,
+        validation_data=InOrder(data.validation, config.batch_size) if data.validation is not None else None,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Seeds(batches, config.seed), *stateful, keeper],
+    )
+    if stopper:
+        stopper.restore_best(model)
+    norms = next((each.norms for each in stateful if isinstance(each, GradientFlow)), [])
+    return model, history, norms
+
+
+def make_model(app, config, data):
+    """The compiled model of the app under the config's precision, distribution and seed."""
+    import keras
+
+    from layers import backend
+
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        with backend.distribution(config.distribute):
+            return app.build_model(config, data)
+    except ValueError as error:
+        raise UserError(f"{task_name(app)}: this model cannot be built: {error}") from None
+
+
+def stateful_callbacks(app, config, data):
+    """The callbacks with a memory: `(early stopping or None, all of them)`."""
+    from apps.common.callbacks import EarlyStopping, GradientFlow, Plateau
+
+    monitor, lower = getattr(app, "MONITOR", ("val_loss", True))
+    stopper = EarlyStopping(monitor, config.early_stopping, lower) if config.early_stopping else None
+    found = [stopper] if stopper else []
+    if config.schedule == "plateau":
+        found.append(Plateau(monitor, config.decay_rate, config.decay_epochs, lower))
+    if config.gradient_flow:
+        found.append(GradientFlow(data.train.take(np.arange(min(len(data.train), config.batch_size)))))
+    return stopper, found
+
+
+def find_rate(app, given):
+    """The learning-rate finder: `{"rates", "losses", "suggestion", "figure"}`, nothing trained or tracked."""
+    from pathlib import Path
+
+    from apps.common import figures
+    from apps.common.batches import Batches
+    from apps.common.technique import find_learning_rate
+
+    config = dataclasses.replace(make_config(app.Config, given), schedule="constant", warmup=0.0)
+    data = app.load_data(config)
+    print_notes(data)
+    model = make_model(app, config, data)
+    batches = Batches(data.train, config.batch_size, config.seed)
+
+    def batch(step):
+        if step // batches.steps != batches.epoch:
+            batches.set_epoch(step // batches.steps)
+        return batches[step % batches.steps]
+
+    rates, losses, suggestion = find_learning_rate(model, batch)
+    path = Path("learning-rate.png").resolve()
+    figures.learning_rate(rates, losses, suggestion).savefig(path, dpi=110, bbox_inches="tight")
+    return {"rates": rates, "losses": losses, "suggestion": suggestion, "figure": str(path)}
+
+
+def evaluate(app, bundle, data_name=None):
+    """The report of a bundle on the test split of its own data, or on other data; same keys as `train`."""
+    import keras
+
+    started = time.monotonic()
+    options = options_of(app.Config)
+    given = {name: value for name, value in bundle.options.items() if name in options and not options[name].refused}
+    config = app.Config(**{n: options[n].parse(v) for n, v in given.items() if v is not None or options[n].optional})
+    if data_name is not None:
+        config = dataclasses.replace(config, data=data_name)
+    data = app.load_data(config, bundle.about if data_name is not None else None)
+    print_notes(data)
+    report = app.evaluate(load_model(bundle), data, config)
+    return {
+        "task": bundle.task,
+        "backend": keras.backend.backend(),
+        "run_id": bundle.folder.parent.name,
+        "model": str(bundle.folder),
+        "metrics": {name: float(value) for name, value in report.metrics.items()},
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _config(app, given, run):
+    """The checked options; a resumed run's own ones, against which those given must not differ."""
+    if run is None:
+        return make_config(app.Config, given)
+    options, saved = options_of(app.Config), run.record["options"]
+    for name, value in given.items():
+        if name not in options:
+            make_config(app.Config, {name: value})
+        parsed = options[name].parse(value)
+        before = options[name].parse(saved[name]) if saved[name] is not None else None
+        if parsed != before:
+            raise UserError(
+                f"{options[name].flag} {value}: run {run.id[:8]} was started with {before}. Resume with the same options, "
+                "or start a new run without --resume"
+            )
+    return app.Config(**{name: options[name].parse(value) if value is not None else None for name, value in saved.items()})
+
+
+@contextlib.contextmanager
+def _ending(run, tracker):
+    """Whatever ends the run, its record and MLflow say so: FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED."""
+
+    def terminated(number, frame):
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+        tracker.end("FINISHED")
+    except BaseException as error:
+        killed = isinstance(error, KeyboardInterrupt | SystemExit)
+        with contextlib.suppress(OSError):
+            run.update(status="killed" if killed else "failed", error=str(error)[:500])
+        tracker.end("KILLED" if killed else "FAILED")
+        if killed:
+            say(f"stopped; `--resume {run.id[:8]}` with the same options goes on after epoch {run.record['epoch']}")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        run.release()
+
+
+def run_figures(history, gradient_norms):
+    from apps.common import figures
+
+    made = {"curves": figures.curves(history)} if len(history.get("loss", ())) > 1 else {}
+    if gradient_norms:
+        made["gradient-flow"] = figures.gradient_flow(gradient_norms)
+    return made
+
+
+def print_notes(data):
+    for note in data.notes:
+        say(note)
+
+
+def fingerprint(data):
+    """A digest of the training examples, by which a change of the data between two runs is seen."""
+    own = getattr(data.train, "fingerprint", None)
+    if own:
+        return own()
+    digest = hashlib.blake2b(digest_size=12)
+    parts = [data.train.x, data.train.y]
+    for part in parts:
+        for array in part.values() if isinstance(part, dict) else [part]:
+            if array is not None:
+                array = np.ascontiguousarray(array)
+                digest.update(str((array.shape, array.dtype)).encode())
+                digest.update(memoryview(array).cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+def describe_machine():
+    """Tags of a run: backend, device, versions, git state."""
+    import platform
+    import subprocess
+    from importlib.metadata import version
+
+    import keras
+
+    from layers import backend
+
+    name = keras.backend.backend()
+    packages = ("triptych", "keras", name, "numpy")
+    facts = {"backend": name, "device": backend.devices()[0], "version_python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(Exception):  # a source tree without its metadata
+            facts[f"version_{package}"] = version(package)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=True
+        )
+        facts["git"] = described.stdout.strip()
+    return facts

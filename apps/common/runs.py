@@ -1,0 +1,109 @@
+"""The folder of a run: its options, its lock, its checkpoints and its bundle, whether MLflow is there or not."""
+
+import contextlib
+import fcntl
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from apps.common.errors import UserError, nearest
+from apps.common.files import read_json, write_json
+from apps.common.tracking import ROOT
+
+RUNS = ROOT / "runs"
+
+
+class Run:
+    """A run on the disk, held by a lock for as long as its process lives.
+
+    Args:
+        run_id: Its name, the MLflow run id where there is one.
+    """
+
+    def __init__(self, run_id):
+        self.id, self.folder = run_id, RUNS / run_id
+        self.checkpoints, self.bundle = self.folder / "checkpoints", self.folder / "bundle"
+        self._lock = None
+
+    @property
+    def record(self):
+        return read_json(self.folder / "run.json")
+
+    def update(self, **changes):
+        record = self.record if (self.folder / "run.json").exists() else {}
+        write_json(self.folder / "run.json", {**record, **changes, "changed": time.time()})
+
+    def hold(self):
+        """Take the run's lock; `False` when a living process has it. The system lets go of it however that one ends."""
+        self._lock = open(self.folder / "lock", "w")  # noqa: SIM115  held for the life of the process
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+        return self._lock is not None
+
+    def release(self):
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+
+def open_run(task, options, run_id=None, **facts):
+    """A new run's folder, held; named after the MLflow run where there is one."""
+    run = Run(run_id or uuid.uuid4().hex)
+    try:
+        run.folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{RUNS.resolve()}: cannot be written ({error.strerror}); start in a folder you may write") from None
+    run.hold()
+    run.update(task=task, options=options, status="running", epoch=0, created=time.time(), **facts)
+    return run
+
+
+def find_run(name, task):
+    """The run that `--resume NAME` means, held: an id, the start of one, or `last`.
+
+    Raises:
+        UserError: No such run, a run of another task, one still running, or one without a record.
+    """
+    found = [path for path in all_runs() if read_json(path / "run.json").get("task") == task]
+    if name == "last":
+        if not found:
+            raise UserError(f"--resume last: there is no run of {task} under {RUNS.resolve()}; start one without --resume")
+        path = max(found, key=lambda each: read_json(each / "run.json")["created"])
+    else:
+        matches = [path for path in found if path.name.startswith(name)]
+        if len(matches) != 1:
+            what = "several runs start so" if matches else f"no run of {task} is called so"
+            hint = nearest(name, [path.name for path in found]) if found else "Start one without --resume."
+            raise UserError(f"--resume {name}: {what}. {hint}")
+        path = matches[0]
+    run = Run(path.name)
+    if not run.hold():
+        raise UserError(f"--resume {name}: run {run.id} is still running; wait for it or stop it first")
+    return run
+
+
+def all_runs():
+    return [path for path in RUNS.glob("*") if (path / "run.json").is_file()] if RUNS.is_dir() else []
+
+
+def mark_dead_runs(api_maker):
+    """Runs whose process is gone without a word are marked KILLED, here and in MLflow; returns their ids."""
+    dead = []
+    for path in all_runs():
+        with contextlib.suppress(OSError, ValueError):
+            run = Run(path.name)
+            if run.record.get("status") != "running" or not run.hold():
+                continue
+            run.update(status="killed")
+            run.release()
+            dead.append(run)
+    for run in dead:
+        with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
+            api_maker().set_terminated(run.record.get("mlflow_run_id") or run.id, "KILLED")
+        print(f"run {run.id[:8]} had been killed; --resume {run.id[:8]} goes on with it", file=sys.stderr)
+    return [run.id for run in dead]
+

@@ -1,0 +1,159 @@
+"""The training options turned into Keras objects: optimizer, schedule, penalties, compilation, learning-rate finder."""
+
+import math
+
+import keras
+import numpy as np
+
+from layers.initialization import initialize
+
+
+@keras.saving.register_keras_serializable(package="triptych")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate as a function of the step, from zero to `peak` over the warm-up and then by `kind`.
+
+    With t the share of the run after the warm-up that has passed:
+    constant: peak; cosine: peak (1 + cos(pi t)) / 2 (Loshchilov & Hutter, 2017, arXiv 1608.03983);
+    step: peak * rate^floor(step / decay_steps); exponential: peak * rate^(step / decay_steps);
+    one-cycle: from peak / 25 up to peak over 30 % of the run and down to peak / 10,000, both along a cosine
+    (Smith & Topin, 2018, arXiv 1708.07120).
+    """
+
+    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1):
+        self.kind, self.peak, self.total_steps = kind, peak, total_steps
+        self.warmup_steps, self.decay_rate, self.decay_steps = warmup_steps, decay_rate, decay_steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        after = step - self.warmup_steps
+        passed = keras.ops.clip(after / max(1, self.total_steps - self.warmup_steps), 0.0, 1.0)
+
+        def cosine(start, end, share):
+            return end + (start - end) * 0.5 * (1.0 + keras.ops.cos(math.pi * share))
+
+        if self.kind == "one-cycle":
+            rise = cosine(self.peak / 25, self.peak, keras.ops.minimum(passed / 0.3, 1.0))
+            fall = cosine(self.peak, self.peak / 1e4, keras.ops.maximum((passed - 0.3) / 0.7, 0.0))
+            return keras.ops.where(passed < 0.3, rise, fall)
+        if self.kind == "cosine":
+            rate = cosine(self.peak, 0.0, passed)
+        elif self.kind == "step":
+            rate = self.peak * self.decay_rate ** keras.ops.floor(keras.ops.maximum(after, 0.0) / self.decay_steps)
+        elif self.kind == "exponential":
+            rate = self.peak * self.decay_rate ** (keras.ops.maximum(after, 0.0) / self.decay_steps)
+        else:
+            rate = self.peak * keras.ops.ones_like(step)
+        if self.warmup_steps:
+            rate = keras.ops.where(step < self.warmup_steps, self.peak * (step + 1) / self.warmup_steps, rate)
+        return rate
+
+    def get_config(self):
+        return dict(vars(self))
+
+
+def make_optimizer(config, steps_per_epoch):
+    """The optimizer of a `Training` config, its schedule, clipping, weight decay, averaging and accumulation included.
+
+    Args:
+        config: A `Training` (or subclass of it).
+        steps_per_epoch: Batches an epoch, in which schedules are measured.
+    """
+    rate = config.learning_rate
+    if config.warmup or config.schedule not in ("constant", "plateau"):
+        total = steps_per_epoch * config.epochs
+        rate = Schedule(
+            config.schedule,
+            config.learning_rate,
+            total,
+            warmup_steps=round(config.warmup * total),
+            decay_rate=config.decay_rate,
+            decay_steps=steps_per_epoch * config.decay_epochs,
+        )
+    shared = {
+        "learning_rate": rate,
+        "global_clipnorm": config.clip_norm,
+        "clipvalue": config.clip_value,
+        "weight_decay": config.weight_decay or None,
+        "use_ema": config.ema > 0,
+        "ema_momentum": config.ema or 0.99,
+        "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
+    }
+    rules = keras.optimizers
+    makers = {
+        "sgd": lambda: rules.SGD(**shared),
+        "momentum": lambda: rules.SGD(momentum=config.momentum, **shared),
+        "nesterov": lambda: rules.SGD(momentum=config.momentum, nesterov=True, **shared),
+        "rmsprop": lambda: rules.RMSprop(**shared),
+        "adam": lambda: rules.Adam(**shared),
+        "adamw": lambda: rules.AdamW(**{**shared, "weight_decay": config.weight_decay}),
+        "adagrad": lambda: rules.Adagrad(**shared),
+        "adadelta": lambda: rules.Adadelta(**shared),
+    }
+    return makers[config.optimizer]()
+
+
+def compile_model(model, config, examples, *, loss=None, metrics=None):
+    """Give a freshly built model its initial weights, penalties, optimizer and loss; returns the compiled model.
+
+    Initial weights are drawn by NumPy from the seed, so they are the same on every backend.
+
+    Args:
+        model: A built `keras.Model`; one that overrides `compute_loss` needs no `loss`.
+        config: The app's `Config`.
+        examples: The training examples, whose number sets the steps of an epoch.
+    """
+    initialize(model, config.seed, None if config.initializer == "default" else config.initializer)
+    penalise(model, config.l1, config.l2)
+    optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
+    jit = {"auto": "auto", "on": True, "off": False}[config.compile]
+    model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit)
+    return model
+
+
+def steps_in(examples, batch_size):
+    """Batches in an epoch: whole ones only, so that nothing compiles twice, unless there is less than one."""
+    return max(1, len(examples) // batch_size)
+
+
+def penalise(model, l1, l2):
+    """Add `l1 * sum |w| + l2 * sum w^2` of every kernel (two or more dimensions) to the loss."""
+    if not (l1 or l2):
+        return
+    for weight in model.trainable_weights:
+        if len(weight.shape) > 1:
+            weight.regularizer = keras.regularizers.L1L2(l1=l1, l2=l2)
+
+
+def class_weights(labels, num_classes):
+    """One weight an example, inversely to its class's share and of mean one: n / (classes * count of the class)."""
+    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
+    return (len(labels) / ((counts > 0).sum() * counts))[labels].astype("float32")
+
+
+def find_learning_rate(model, batches, low=1e-7, high=10.0, steps=120):
+    """Learning-rate range test: the rate rises geometrically each step until the loss diverges (Smith, 2017).
+
+    Args:
+        model: A compiled model; its weights are used up.
+        batches: Function from a step to the batch `(x, y[, weight])`.
+        low, high: First and last learning rate.
+        steps: Number of steps at most.
+    Returns: `(rates, smoothed losses, suggestion)`; the suggestion is the rate of the steepest fall of the loss.
+    """
+    growth = (high / low) ** (1 / (steps - 1))
+    model.optimizer.learning_rate = low
+    rates, losses, mean = [], [], 0.0
+    for step in range(steps):
+        rate = low * growth**step
+        model.optimizer.learning_rate.assign(rate)
+        model.reset_metrics()
+        loss = model.train_on_batch(*batches(step))
+        loss = float(loss[0] if isinstance(loss, list | tuple) else loss)
+        mean = 0.9 * mean + 0.1 * loss
+        smoothed = mean / (1 - 0.9 ** (step + 1))
+        if not math.isfinite(loss) or (losses and smoothed > 4 * min(losses)):
+            break
+        rates.append(rate)
+        losses.append(smoothed)
+    slopes = np.gradient(np.array(losses), np.log(rates)) if len(rates) > 4 else np.array([0.0])
+    return rates, losses, float(rates[int(np.argmin(slopes))]) if rates else low

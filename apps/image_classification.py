@@ -1,0 +1,224 @@
+"""Classify images into the classes their folders name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from apps.common import start
+from apps.common.data import Data, Examples, Report, complete_splits, find_data
+from apps.common.errors import UserError, nearest
+from apps.common.images import named_images, read_image, read_labelled_images
+from apps.common.options import option
+from apps.common.training import Activation, Recipe, Training
+
+MODELS = ("small-cnn", "perceptron", "mlp", "lenet", "alexnet", "vgg", "resnet", "mobilenet", "efficientnet", "vit")
+AUGMENTATIONS = ("flip", "shift", "crop", "rotation", "cutout", "color", "mixup")
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    model: Literal[MODELS] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
+    loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
+    label_smoothing: float = option(
+        0.0, "share of the target spread over all classes", low=0, high=0.9, search=(0.0, 0.2), needs={"loss": "cross-entropy"}
+    )
+    dropout: float = option(
+        0.2, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
+        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit")},
+    )  # fmt: skip
+    activation: Activation = option("relu", "of the hidden units", needs={"model": ("mlp", "lenet")})
+    hidden_dims: tuple[int, ...] = option((256, 128, 100), "widths of the hidden layers", low=1, needs={"model": "mlp"})
+    batch_norm: bool = option(
+        True, "batch normalization after each hidden layer", needs={"model": ("small-cnn", "mlp", "vgg")}
+    )
+    skip: bool = option(False, "skip connections between hidden layers of one width", needs={"model": "mlp"})
+    depth: int | None = option(
+        None, "layers: ResNet 18, 34, 50, 20, 32, 56 (default 20); VGG 11, 13, 16, 19 (11); ViT any (6)", low=1,
+        needs={"model": ("resnet", "vgg", "vit")},
+    )  # fmt: skip
+    width: int | None = option(
+        None, "channels of the first stage: ResNet (its own), VGG (64), AlexNet (96), ViT (96)", low=4,
+        needs={"model": ("resnet", "vgg", "alexnet", "vit")},
+    )  # fmt: skip
+    patch_size: int = option(4, "side of a patch in pixels", low=1, needs={"model": "vit"})
+    augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
+    image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=2048)
+    folds: int = option(0, "test on one of this many folds of the data", low=0, high=100)
+    fold: int = option(0, "which fold is the test, from 0", low=0, high=99)
+
+    def check(self):
+        super().check()
+        for name in filter(None, self.augment.replace("none", "").split(",")):
+            if name.strip() not in AUGMENTATIONS:
+                raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
+        if self.fold >= max(1, self.folds):
+            raise UserError(f"--fold: expected a number below --folds {self.folds}. Received: {self.fold}")
+
+
+FASHION = "github.com/zalandoresearch/fashion-mnist, benchmark table"
+RECIPES = {
+    "fashion-mlp": Recipe(
+        "MLP 256-128-100 on Fashion-MNIST",
+        data="fashion_mnist",
+        options={"model": "mlp", "batch_norm": False, "dropout": 0.2, "epochs": 20, "batch_size": 256, "schedule": "cosine"},
+        metric="accuracy", published=0.8833, tolerance=0.005, source=FASHION, minutes=1, seeds=3,
+    ),
+    "fashion-small-cnn": Recipe(
+        "two convolutions, under 100K parameters, on Fashion-MNIST",
+        data="fashion_mnist",
+        options={"epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005, "augment": "flip"},
+        metric="accuracy", published=0.925, tolerance=0.006, source=FASHION, minutes=6, seeds=1,
+    ),
+    "mnist-lenet": Recipe(
+        "LeNet-5 on MNIST",
+        data="mnist",
+        options={"model": "lenet", "activation": "tanh", "dropout": 0.0, "epochs": 20, "batch_size": 128,
+                 "schedule": "cosine", "learning_rate": 0.002, "augment": "shift"},
+        metric="error", published=0.0095, tolerance=0.0015, lower_is_better=True, seeds=1,
+        source="LeCun et al., 1998 (quoted from memory)", minutes=4,
+    ),
+    "pneumonia-resnet": Recipe(
+        "ResNet-18 on PneumoniaMNIST at 28 pixels, against logistic regression",
+        data="pneumoniamnist",
+        options={"model": "resnet", "depth": 18, "width": 32, "epochs": 8, "batch_size": 64, "schedule": "one-cycle",
+                 "augment": "shift"},
+        metric="auc", control={"model": "perceptron", "epochs": 20}, source="control: logistic regression on the pixels",
+        minutes=4, seeds=1,
+    ),
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Images as uint8 `(n, height, width, channels)` and class indices, in three splits."""
+    name = config.data or "digits"
+    shape = about and about["image_shape"]
+    options = {"image_size": tuple(shape[:2]), "channels": shape[2]} if about else {"image_size": config.image_size}
+    found = (named_images(name) if not config.data or "/" not in name else None) or read_labelled_images(
+        find_data(name), **options
+    )
+    splits = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}
+    notes, names = list(found.notes), found.class_names
+    if about:
+        return Data(None, None, _known_classes(splits, names, about), about, notes, name)
+    train, validation, test = complete_splits(splits, config, notes)
+    pixels = train.x[:: max(1, len(train) // 5000)] / 255.0
+    about = {
+        "class_names": names,
+        "image_shape": list(train.x.shape[1:]),
+        "mean": pixels.mean((0, 1, 2)).tolist(),
+        "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
+    }
+    if config.class_weights == "balanced":
+        from apps.common.technique import class_weights
+
+        train = Examples(train.x, train.y, class_weights(train.y, len(names)))
+    return Data(train, validation, test, about, notes, name)
+
+
+def build_model(config, data):
+    """uint8 images -> standardised -> augmented (in training only) -> the network -> logits."""
+    import keras
+
+    import layers
+    from apps.common.classification import OneHotLoss, accuracy
+    from apps.common.technique import compile_model
+
+    names, shape = data.about["class_names"], tuple(data.about["image_shape"])
+    mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
+    inputs = keras.Input(shape, name="pixels", dtype="uint8")
+    scale = (1 / (255 * deviation)).tolist()
+    x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
+    chosen = [name.strip() for name in config.augment.split(",")]
+    makers = {
+        "flip": layers.RandomFlip, "shift": layers.RandomShift, "crop": layers.RandomCrop, "cutout": layers.Cutout,
+        "rotation": layers.RandomRotation, "color": layers.RandomColor, "mixup": layers.Mixup,
+    }  # fmt: skip
+    for name in AUGMENTATIONS:
+        if name in chosen:
+            x = makers[name](seed=config.seed)(x)
+    outputs = network(config, shape, len(names))(x)
+    model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, outputs)
+    loss = OneHotLoss(config.loss, len(names), config.label_smoothing)
+    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
+
+
+def network(config, shape, num_classes):
+    """The architecture that `--model` names, from standardised images to logits."""
+    from layers import models
+
+    def given(**options):
+        return {name: value for name, value in options.items() if value is not None}
+
+    dropout = config.dropout
+    builders = {
+        "perceptron": lambda: models.perceptron(shape, num_classes, unit="sigmoid"),
+        "mlp": lambda: models.mlp(
+            shape, num_classes, hidden_dims=config.hidden_dims, activation=config.activation, dropout=dropout,
+            batch_norm=config.batch_norm, skip=config.skip,
+        ),
+        "small-cnn": lambda: models.small_cnn(shape, num_classes, dropout=dropout, batch_norm=config.batch_norm),
+        "lenet": lambda: models.lenet5(shape, num_classes, activation=config.activation, dropout=dropout),
+        "alexnet": lambda: models.alexnet(shape, num_classes, dropout=dropout, **given(width=config.width)),
+        "vgg": lambda: models.vgg(
+            shape, num_classes, depth=config.depth or 11, batch_norm=config.batch_norm, dropout=dropout,
+            **given(width=config.width),
+        ),
+        "resnet": lambda: models.resnet(shape, num_classes, depth=config.depth or 20, width=config.width),
+        "mobilenet": lambda: models.mobilenet(shape, num_classes, dropout=dropout),
+        "efficientnet": lambda: models.efficientnet(shape, num_classes, dropout=dropout),
+        "vit": lambda: models.vit(
+            shape, num_classes, patch_size=config.patch_size, width=config.width or 96, depth=config.depth or 6,
+            dropout=dropout,
+        ),
+    }  # fmt: skip
+    return builders[config.model]()
+
+
+def evaluate(model, data, config):
+    """Accuracy, F1, AUC and calibration on test; confusion, worst mistakes and where the network looked."""
+    from apps.common import figures
+    from apps.common.batches import predict_all
+    from apps.common.classification import classification_report, softmax
+    from apps.common.explain import grad_cam
+
+    names, images, labels = data.about["class_names"], data.test.x, data.test.y
+    probabilities = softmax(predict_all(model, images))
+    metrics, tables, drawn = classification_report(probabilities, labels, names)
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:18]
+    if len(worst):
+        titles = [f"{names[predicted[i]]} {probabilities[i].max():.0%}\nis {names[labels[i]]}" for i in worst]
+        drawn["worst-mistakes"] = figures.image_grid(images[worst], titles)
+    sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
+    standardise = model.get_layer("standardise")
+    heat = grad_cam(model.layers[-1], np.asarray(standardise(images[sample])), predicted[sample])
+    if heat is not None:
+        drawn["grad-cam"] = figures.image_grid(images[sample], [names[i] for i in predicted[sample]], overlays=heat)
+    return Report(metrics, drawn, tables)
+
+
+def predict(model, inputs, about):
+    """The class and the probabilities of each image file."""
+    from apps.common.batches import predict_all
+    from apps.common.classification import class_prediction, softmax
+
+    images = np.stack([read_image(path, about["image_shape"]) for path in inputs])
+    rows = class_prediction(softmax(predict_all(model, images)), about["class_names"])
+    return [{"input": str(path), **row} for path, row in zip(inputs, rows, strict=True)]
+
+
+def _known_classes(splits, names, about):
+    """The test examples with their labels in the order of the classes the bundle was trained on."""
+    unknown = sorted(set(names) - set(about["class_names"]))
+    if unknown:
+        raise UserError(f"--data: classes the model does not know: {', '.join(unknown[:5])}")
+    order = np.array([about["class_names"].index(name) for name in names])
+    chosen = [splits["test"]] if "test" in splits else list(splits.values())
+    x, y = np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen])
+    return Examples(x, order[y])
+
+
+if __name__ == "__main__":
+    start(__spec__)

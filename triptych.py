@@ -1,0 +1,395 @@
+"""Triptych: train, tune, compare, explain and ship deep-learning models on TensorFlow, JAX or PyTorch."""
+
+import contextlib
+import errno
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from apps.common import backends
+from apps.common.errors import UserError, nearest
+from apps.common.options import make_config, options_of
+
+FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
+BACKEND = {"backend": "tensorflow, jax, torch or auto (measures and takes the fastest); else KERAS_BACKEND"}
+SWITCHES = {"json", "help", "find_lr"}
+COMMANDS = {
+    "list": ("", "tasks, architectures and recipes, one line each", {}),
+    "train": (
+        "TASK",
+        "train, evaluate, bundle and track a model",
+        {
+            **BACKEND,
+            "recipe": "take the options of a published setting",
+            "resume": "go on with a run: its id or last",
+            "find_lr": "measure a good learning rate and draw its curve instead of training",
+        },
+    ),
+    "evaluate": ("MODEL", "metrics of a bundle on its test split or on other data", {**BACKEND, "data": "other data"}),
+    "predict": (
+        "MODEL INPUT ...",
+        "predictions for files or values",
+        {**BACKEND, "output": "file to write: .csv, .json or .jsonl"},
+    ),
+    "compare": ("[TASK]", "runs, best first, the backend as a column", {"limit": "rows at most (20)"}),
+    "export": (
+        "MODEL",
+        "a bundle in another format, checked against the original",
+        {**BACKEND, "format": "onnx, saved_model, litert or torch", "output": "where it goes"},
+    ),
+    "matrix": ("", "parity and step time of every architecture on every backend", {"only": "cases whose name holds this"}),
+    "bench": ("[TASK]", "fit against raw native loops", {**BACKEND, "only": "families, comma-separated"}),
+    "reproduce": (
+        "[RECIPE]",
+        "ours beside the published number",
+        {**BACKEND, "seeds": "number of seeds instead of the recipe's own"},
+    ),
+    "ui": ("", "MLflow's UI over mlruns/, on loopback", {"port": "port (5000)"}),
+    "doctor": ("", "what is installed, what is missing and the command that mends it", {}),
+}
+
+
+def main(arguments=None):
+    """Run one command; returns its exit code: 0 done, 2 the user's input, 1 our fault."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"triptych: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            print(f"triptych: {error.filename or 'disk'}: {error.strerror}. Free some space or choose a folder you may "
+                  "write; nothing was left half-written", file=sys.stderr)  # fmt: skip
+            return 2
+        if error.errno == errno.EPIPE:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        raise
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stopped:
+        return stopped.code
+
+
+def _dispatch(arguments):
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(version("triptych"))
+        return 0
+    if name not in COMMANDS:
+        raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)} See triptych --help")
+    positionals, given = read_tokens(rest)
+    if given.pop("help", False):
+        print(command_help(name, positionals))
+        return 0
+    as_json = given.pop("json", False)
+    # Keras and its backends print as they please; standard output is the command's alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        result = globals()["command_" + name](positionals, given, as_json)
+    return show(result, as_json)
+
+
+def show(result, as_json):
+    """Print what a command returned: `(object for --json, text for people)`."""
+    from apps.common.output import print_json
+
+    value, text = result
+    if as_json:
+        print_json(value)
+    elif text:
+        print(text)
+    return 0
+
+
+def read_tokens(tokens):
+    """`(positionals, {option: text or switch})` of a command line; options may stand anywhere."""
+    positionals, given, index = [], {}, 0
+    while index < len(tokens):
+        token = tokens[index]
+        index += 1
+        if token == "-h":
+            given["help"] = True
+        elif not token.startswith("--") or token == "--":
+            positionals.append(token)
+        else:
+            name, equals, value = token[2:].partition("=")
+            name = name.replace("-", "_")
+            following = tokens[index] if index < len(tokens) else None
+            if equals:
+                given[name] = value
+            elif name in SWITCHES:
+                given[name] = True
+            elif following is None or following.startswith("--"):
+                given[name] = True
+            else:
+                given[name] = following
+                index += 1
+    return positionals, given
+
+
+def settle_switches(given, options):
+    """Options given without a value: yes for a switch, no for its `--no-` form, an error for the rest."""
+    settled = {}
+    for name, value in given.items():
+        positive = name.removeprefix("no_")
+        if name not in options and positive in options and options[positive].kind is bool and value is True:
+            settled[positive] = False
+        elif value is True and name in options and options[name].kind is not bool:
+            raise UserError(f"{options[name].flag}: a value is missing; expected {options[name].expected}")
+        else:
+            settled[name] = value
+    return settled
+
+
+def check_flags(command, given):
+    """Refuse an option this command does not have, and one that lacks its value."""
+    known = {**COMMANDS[command][2], **FLAGS}
+    for name, value in given.items():
+        if name not in known:
+            flag = "--" + name.replace("_", "-")
+            flags = ["--" + each.replace("_", "-") for each in known]
+            raise UserError(f"unknown option {flag} of {command}. {nearest(flag, flags)} See triptych {command} --help")
+        if value is True and name not in SWITCHES:
+            raise UserError(f"--{name.replace('_', '-')}: a value is missing; expected {known[name]}")
+
+
+def tasks():
+    """The apps, as `{task: module name}`."""
+    folder = Path(__file__).parent / "apps"
+    return {path.stem.replace("_", "-"): f"apps.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
+
+
+def find_app(positionals, command="train"):
+    if len(positionals) != 1:
+        raise UserError(f"{command}: expected one TASK. Received: {' '.join(positionals) or 'none'}. See triptych list")
+    known = tasks()
+    if positionals[0] not in known:
+        raise UserError(f"unknown task {positionals[0]!r}. {nearest(positionals[0], known)}")
+    return importlib.import_module(known[positionals[0]])
+
+
+def recipes():
+    """All recipes, as `{name: (app, recipe)}`."""
+    apps = [importlib.import_module(module) for module in tasks().values()]
+    return {name: (app, recipe) for app in apps for name, recipe in getattr(app, "RECIPES", {}).items()}
+
+
+def overview():
+    lines = [__doc__.strip(), "", "usage: triptych COMMAND ... [--json] [--backend tensorflow|jax|torch|auto]", ""]
+    lines += [f"  {name + ' ' + usage:26} {about}" for name, (usage, about, _) in COMMANDS.items()]
+    lines += ["", "Start: triptych train image-classification      Options of a task: triptych train TASK --help"]
+    return "\n".join(lines)
+
+
+def command_help(name, positionals):
+    usage, about, flags = COMMANDS[name]
+    lines = [f"usage: triptych {name} {usage} [options]", "", about, ""]
+    lines += [f"  --{flag.replace('_', '-'):22} {text}" for flag, text in {**flags, **FLAGS}.items()]
+    if name == "train" and positionals:
+        app = find_app(positionals)
+        lines[2:2] = [app.__doc__.strip().splitlines()[0], ""]
+        lines += ["", f"options of {positionals[0]} (default in brackets):"]
+        for each in options_of(app.Config).values():
+            if not each.refused:
+                default = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
+                choices = f": {', '.join(map(str, each.choices))}" if each.choices else ""
+                lines.append(f"  {each.flag:24} {each.help}{choices} [{default}]")
+        lines += ["", "recipes: " + ", ".join(getattr(app, "RECIPES", {}) or ["none"])]
+    return "\n".join(lines)
+
+
+def command_list(positionals, given, as_json):
+    from apps.common.output import table
+    from layers.models import ARCHITECTURES
+
+    check_flags("list", given)
+    rows = []
+    for name, module in tasks().items():
+        rows.append({"kind": "task", "name": name, "about": importlib.import_module(module).__doc__.strip().splitlines()[0]})
+    rows += [{"kind": "architecture", "name": name, "about": about} for name, about in ARCHITECTURES.items()]
+    rows += [{"kind": "recipe", "name": name, "about": recipe.about} for name, (_, recipe) in recipes().items()]
+    return {"rows": rows}, table(rows)
+
+
+def command_train(positionals, given, as_json):
+    app = find_app(positionals)
+    task, options = positionals[0], options_of(app.Config)
+    shared = {name: given.pop(name) for name in COMMANDS["train"][2] if name in given}
+    check_flags("train", shared)
+    given = settle_switches(given, options)
+    if "recipe" in shared:
+        known = getattr(app, "RECIPES", {})
+        if shared["recipe"] not in known:
+            raise UserError(f"--recipe {shared['recipe']}: no such recipe of {task}. {nearest(shared['recipe'], known)}")
+        recipe = known[shared["recipe"]]
+        given = {"data": recipe.data, **recipe.options, **given}
+    config = make_config(app.Config, given)
+    if config.data is not None and "resume" not in shared:
+        getattr(app, "check_data", check_path)(config.data)
+    backend = shared.get("backend")
+    if backend == "auto":
+        from apps.common.auto import fastest
+
+        backend = fastest(task, given)
+    backends.prepare(backends.choose(backend))
+    from apps.common import run
+
+    if "find_lr" in shared:
+        found = run.find_rate(app, given)
+        return found, f"suggested --learning-rate {found['suggestion']:.2g}; curve: {found['figure']}"
+    tags = {"recipe": shared["recipe"]} if "recipe" in shared else {}
+    result = run.train(app, given, resume=shared.get("resume"), tags=tags)
+    return result, summary(result)
+
+
+def check_path(name):
+    """A path that is meant as one and is not there is an error before anything is imported."""
+    if ("/" in name or name.startswith((".", "~"))) and not Path(name).expanduser().exists():
+        root = os.environ.get("TRIPTYCH_DATA")
+        if not (root and (Path(root) / name).exists()):
+            raise UserError(f"--data {name}: no such file or folder. Give a path that is there, or the name of a known set")
+
+
+def summary(result):
+    from apps.common.output import shown
+
+    metrics = "\n".join(f"  {name:24} {shown(value)}" for name, value in result["metrics"].items())
+    model, task = result["model"], result["task"]
+    return (
+        f"\ntest metrics ({task} on {result['backend']}, {result['seconds']:.0f} s):\n{metrics}\nbundle: {model}\n\nnext:\n"
+        f"  triptych predict {model} INPUT ...\n  triptych compare {task}\n  triptych ui"
+    )
+
+
+def _bundle(positionals, given, command):
+    from apps.common.bundle import open_bundle
+
+    check_flags(command, given)
+    if not positionals:
+        raise UserError(f"{command}: expected MODEL: a bundle folder, a run id or name@alias. See triptych compare")
+    bundle = open_bundle(positionals[0])
+    known = tasks()
+    if bundle.task not in known:
+        raise UserError(f"{positionals[0]}: a bundle of {bundle.task}, a task this version does not have. See triptych list")
+    app = importlib.import_module(known[bundle.task])
+    backend = given.pop("backend", None)
+    if backend == "auto":
+        from apps.common.auto import fastest_for_bundle
+
+        backend = fastest_for_bundle(bundle)
+    backends.prepare(backends.choose(backend))
+    return app, bundle
+
+
+def command_evaluate(positionals, given, as_json):
+    from apps.common import run
+
+    app, bundle = _bundle(positionals, given, "evaluate")
+    result = run.evaluate(app, bundle, given.get("data"))
+    return result, summary(result).partition("\n\nnext:")[0]
+
+
+def command_predict(positionals, given, as_json):
+    from apps.common.bundle import load_model
+    from apps.common.output import table, write_rows
+
+    app, bundle = _bundle(positionals, given, "predict")
+    if len(positionals) < 2:
+        raise UserError("predict: expected MODEL and at least one INPUT (a file or a value)")
+    rows = app.predict(load_model(bundle), positionals[1:], bundle.about)
+    if "output" in given:
+        write_rows(given["output"], rows)
+        return {"predictions": rows}, f"{len(rows)} predictions: {given['output']}"
+    return {"predictions": rows}, table(rows)
+
+
+def command_compare(positionals, given, as_json):
+    from apps.common.compare import compare
+    from apps.common.output import table
+
+    check_flags("compare", given)
+    if positionals:
+        find_app(positionals, "compare")
+    rows = compare(positionals[0] if positionals else None, whole_number(given, "limit", 20))
+    return {"rows": rows}, table(rows)
+
+
+def command_export(positionals, given, as_json):
+    from apps.common.export import export
+
+    form, output = given.get("format"), given.get("output")
+    if form is None or output is None:
+        raise UserError("export: expected MODEL --format onnx|saved_model|litert|torch --output PATH")
+    _, bundle = _bundle(positionals, given, "export")
+    made = export(bundle, form, output)
+    return made, f"{made['path']}: {made['format']}, largest difference from the original {made['difference']:.1e}"
+
+
+def command_matrix(positionals, given, as_json):
+    from apps.common.output import table
+    from bench.matrix import matrix
+
+    check_flags("matrix", given)
+    rows = matrix(only=given.get("only"))
+    return {"rows": rows}, table(rows)
+
+
+def command_bench(positionals, given, as_json):
+    from apps.common.output import table
+    from bench.speed import bench
+
+    check_flags("bench", given)
+    rows = bench(positionals[0] if positionals else None, backend=given.get("backend"), only=given.get("only"))
+    return {"rows": rows}, table(rows)
+
+
+def command_reproduce(positionals, given, as_json):
+    from apps.common.output import table
+    from bench.reproduce import reproduce
+
+    check_flags("reproduce", given)
+    known = recipes()
+    for name in positionals:
+        if name not in known:
+            raise UserError(f"unknown recipe {name!r}. {nearest(name, known)}")
+    chosen = given.get("backend")
+    wanted = backends.installed() if chosen in (None, "auto") else [backends.choose(chosen)]
+    rows = reproduce({name: known[name] for name in positionals or known}, wanted, whole_number(given, "seeds", None))
+    return {"rows": rows}, table(rows)
+
+
+def command_ui(positionals, given, as_json):
+    from apps.common.tracking import serve_ui
+
+    check_flags("ui", given)
+    serve_ui(whole_number(given, "port", 5000))
+    return {}, ""
+
+
+def command_doctor(positionals, given, as_json):
+    from apps.common.doctor import examine
+    from apps.common.output import table
+
+    check_flags("doctor", given)
+    rows = examine()
+    return {"rows": rows}, table(rows)
+
+
+def whole_number(given, name, default):
+    text = given.get(name)
+    if text is None:
+        return default
+    if not str(text).isdigit() or not 0 < int(text) < 65536:
+        raise UserError(f"--{name}: expected a whole number from 1 to 65535. Received: {text}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
