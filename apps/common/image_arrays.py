@@ -11,7 +11,7 @@ import numpy as np
 
 from apps.common.errors import UserError
 from apps.common.image_files import fit_pixels
-from apps.common.reading import readable_size, require_memory, split_of
+from apps.common.reading import list_folder, readable_size, require_memory, split_of
 
 IDX_NAME = re.compile(r"(?P<prefix>.*?)(?P<role>images|labels)[-._]idx\d-ubyte(\.gz)?", re.IGNORECASE)
 IDX_TYPES = {8: np.uint8, 9: np.int8, 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -30,7 +30,7 @@ def is_idx_name(name):
 def read_idx_folder(folder):
     """The splits of a folder of IDX files: `({split: (images, labels, names)}, notes)`."""
     found = {}
-    for path in sorted(folder.iterdir(), reverse=True):  # a plain file replaces its .gz
+    for path in reversed(list_folder(folder)):  # a plain file replaces its .gz
         match = IDX_NAME.fullmatch(path.name)
         if match:
             words = re.split(r"[-._]", match["prefix"])
@@ -250,4 +250,4 @@ def idx_folder_of(path):
     path = Path(path)
     if path.is_file():
         return path.parent if is_idx_name(path.name) else None
-    return path if any(is_idx_name(entry.name) for entry in path.iterdir()) else None
+    return path if any(is_idx_name(entry.name) for entry in list_folder(path)) else None

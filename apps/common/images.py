@@ -11,7 +11,7 @@ from apps.common.archives import is_archive, read_members
 from apps.common.errors import UserError
 from apps.common.image_arrays import idx_folder_of, read_idx_folder, read_npz, resize_images
 from apps.common.image_files import ENDINGS, ImageFile, Unreadable, choose_size, decode, is_image_name, read_image_files
-from apps.common.reading import split_of, visible_files
+from apps.common.reading import list_folder, split_of, visible_files
 
 FORMATS = (
     "a folder a class, train/val/test folders of those, IDX files, an .npz with x_train and y_train, "
@@ -61,8 +61,6 @@ def read_labelled_images(path, *, image_size=None, channels=None):
         UserError: Nothing that can be trained on, saying what was expected and what to do.
     """
     path = Path(path)
-    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
-        raise UserError(f"{path}: permission denied. Make the folder readable")
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty. Expected {FORMATS}")
     arrays = _read_arrays(path)
@@ -114,12 +112,12 @@ def _read_arrays(path):
         return read_idx_folder(idx)
     if path.is_file():
         return read_npz(path) if path.suffix.lower() == ".npz" else None
-    found = [entry for entry in sorted(path.iterdir()) if entry.suffix.lower() == ".npz"]
+    found = [entry for entry in list_folder(path) if entry.suffix.lower() == ".npz"]
     if len(found) > 1:
         raise UserError(f"{path}: several .npz files. Give one of {', '.join(each.name for each in found)}")
     if found:
         return read_npz(found[0])
-    folders = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    folders = [entry for entry in list_folder(path) if entry.is_dir()]
     if len(folders) == 1 and idx_folder_of(folders[0]):
         return read_idx_folder(folders[0])
     return None

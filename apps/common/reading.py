@@ -80,15 +80,25 @@ class Progress:
             print(f"{done:,} of {self.total:,} {self.what}", file=sys.stderr, flush=True)
 
 
+def list_folder(path):
+    """Paths in a folder, sorted by name, without the hidden ones."""
+    try:
+        return sorted(entry for entry in Path(path).iterdir() if is_visible(entry.name))
+    except OSError as error:
+        raise UserError(f"{path}: the folder cannot be read ({error.strerror}). Make it readable") from None
+
+
 def visible_files(folder):
-    """Paths of all files under `folder`, sorted, hidden files and folders left out; linked folders are entered once."""
-    found, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        folders[:] = sorted(name for name in folders if is_visible(name)) if real not in seen else []
-        if real not in seen:
-            found.extend(Path(root) / name for name in files if is_visible(name))
+    """Paths of all files under `folder`, sorted, without the hidden ones; a linked folder is entered once."""
+    found, seen, pending = [], set(), [Path(folder)]
+    while pending:
+        current = pending.pop()
+        real = os.path.realpath(current)
+        if real in seen:
+            continue
         seen.add(real)
+        for entry in list_folder(current):
+            (pending if entry.is_dir() else found).append(entry)
     return sorted(found)
 
 
