@@ -162,12 +162,11 @@ def _split_rows(text, delimiter, quote, path):
         raise UserError(
             f"{path}: the first line has {len(rows[0])} cells, most have {width}. Give each column one name"
         )
-    skipped = [
-        f"line {line} ({count} cells, not {width})" for line, count in zip(lines, widths, strict=True) if count != width
-    ]
+    kept = [position for position, row in enumerate(rows) if len(row) == width]
+    ragged = [(line, len(row)) for line, row in zip(lines, rows, strict=True) if len(row) != width]
+    skipped = [f"line {line} ({count} cells, not {width})" for line, count in ragged]
     note = count_skipped(skipped, len(rows), f"rows of {path}")
     if note:
-        kept = [position for position, count in enumerate(widths) if count == width]
         rows, lines = [rows[position] for position in kept], [lines[position] for position in kept]
     return rows, lines, [note] if note else []
 
