@@ -21,6 +21,7 @@ _MODULE_OF = {
     "PositionEmbedding": "transformer",
     "SelfAttention": "transformer",
     "TransformerBlock": "transformer",
+    "initialize": "initialization",
 }
 _SUBMODULES = {"backend", "models"} | set(_MODULE_OF.values())
 

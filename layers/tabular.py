@@ -66,7 +66,7 @@ class FeatureTokenizer(keras.layers.Layer):
         if numeric is not None:
             tokens.append(ops.expand_dims(numeric, -1) * ops.convert_to_tensor(self.kernel))
         if categorical is not None:
-            ids = ops.cast(categorical, "int32") + self.offsets
+            ids = ops.cast(categorical, "int32") + ops.convert_to_tensor(self.offsets)
             tokens.append(ops.take(ops.convert_to_tensor(self.embeddings), ids, axis=0))
         x = tokens[0] if len(tokens) == 1 else ops.concatenate(tokens, axis=1)
         x = x + ops.convert_to_tensor(self.bias)

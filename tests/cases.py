@@ -1,0 +1,88 @@
+"""Everything public, one entry each: how to build it at its smallest, and what to feed it.
+
+Whatever has an entry here is compared between the backends (`triptych matrix`), saved and loaded, run in half
+precision and checked for gradients, without a test of its own. Add one line to `CASES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+import layers
+from layers import models
+
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One public layer or architecture.
+
+    Args:
+        build: Returns a new `keras.Model`.
+        inputs: One batch of arrays, as the model takes them.
+        targets: One batch of targets; `None` draws an array of the shape of each output.
+        loss: What `compile` takes; `None` for a model that owns its objective.
+        tolerance: Largest difference between backends, relative to the largest value, of the outputs and the loss; ten
+            times as much for gradients and for weights after a few steps.
+        random: Whether training draws random numbers, which differ between backends; only inference is compared.
+    """
+
+    build: Callable[[], Any]
+    inputs: Any
+    targets: Any = None
+    loss: Any = "mean_squared_error"
+    tolerance: float = 1e-5
+    random: bool = False
+
+
+def floats(*shape):
+    """A batch of normal numbers, `(BATCH, *shape)`."""
+    return np.random.default_rng([1, *shape]).normal(size=(BATCH, *shape)).astype("float32")
+
+
+def integers(high, *shape):
+    """A batch of ids below `high`, `(BATCH, *shape)`."""
+    return np.random.default_rng([2, *shape]).integers(0, high, (BATCH, *shape)).astype("int32")
+
+
+def layer(build, *inputs, **options):
+    """A layer in a model of its own. `build` makes the layer; `inputs` are the arrays it is called on."""
+
+    def model():
+        symbols = [keras.Input(array.shape[1:], dtype=array.dtype.name) for array in inputs]
+        symbols = symbols[0] if len(symbols) == 1 else symbols
+        return keras.Model(symbols, build()(symbols))
+
+    return Case(model, inputs[0] if len(inputs) == 1 else list(inputs), **options)
+
+
+def classifier(build, inputs, num_classes=3, **options):
+    """A model whose output are the logits of `num_classes` classes."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return Case(build, inputs, integers(num_classes), loss, **options)
+
+
+CASES = {
+    # layers
+    "AveragePooling2D": layer(lambda: layers.AveragePooling2D(3, 2, "same"), floats(7, 8, 3)),
+    "BatchNormalization": layer(lambda: layers.BatchNormalization(), floats(5, 5, 3)),
+    "ClassToken": layer(lambda: layers.ClassToken(), floats(5, 4)),
+    "Conv2D": layer(lambda: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"), floats(8, 7, 3)),
+    "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
+    "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3)),
+    "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
+    "GRU": layer(lambda: layers.GRU(4), floats(6, 3)),
+    "LSTM": layer(lambda: layers.LSTM(4, return_sequences=True), floats(6, 3)),
+    "LayerNormalization": layer(lambda: layers.LayerNormalization(), floats(5, 8)),
+    "MaxPooling2D": layer(lambda: layers.MaxPooling2D(3, 2, "same"), floats(7, 8, 3)),
+    "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3)),
+    "PositionEmbedding": layer(lambda: layers.PositionEmbedding(), floats(5, 4)),
+    "SelfAttention": layer(lambda: layers.SelfAttention(2, causal=True), floats(5, 8)),
+    "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8)),
+    # architectures
+    "mlp": classifier(lambda: models.mlp((8, 8, 1), 3), floats(8, 8, 1)),
+}

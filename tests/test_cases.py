@@ -1,0 +1,74 @@
+"""What holds for everything public, on the running backend: one measurement of each case serves every statement."""
+
+import functools
+import os
+
+import keras
+import numpy as np
+import pytest
+from cases import CASES
+
+from bench import matrix
+
+PARITY = os.environ.get("TRIPTYCH_PARITY")
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+@functools.cache
+def measured(name):
+    model, measurement = matrix.measure(CASES[name])
+    if PARITY:
+        matrix.save(PARITY, keras.backend.backend(), name, measurement)
+    return model, measurement
+
+
+@every_case
+def test_gradients_are_finite_and_reach_every_weight(name):
+    model, measurement = measured(name)
+    assert len(measurement["gradients"]) == len(model.trainable_variables)
+    for variable, gradient in zip(model.trainable_variables, measurement["gradients"], strict=True):
+        assert np.isfinite(gradient).all(), variable.path
+        assert np.abs(gradient).max() > 0.0, variable.path
+
+
+@every_case
+def test_loss_stays_finite(name):
+    assert np.isfinite(measured(name)[1]["loss"]).all()
+
+
+@every_case
+def test_output_shapes_are_known_before_the_values(name):
+    model, measurement = measured(name)
+    symbolic = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    for symbol, output in zip(symbolic, measurement["outputs"], strict=bool(symbolic)):
+        assert tuple(symbol.shape[1:]) == output.shape[1:]
+
+
+@every_case
+def test_compilation_is_not_switched_off(name):
+    model, _ = measured(name)
+    assert [layer.name for layer in model._flatten_layers() if not layer.supports_jit] == []
+
+
+@every_case
+def test_saved_model_predicts_the_same(name, tmp_path):
+    model, _ = measured(name)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    inputs = CASES[name].inputs
+    for before, after in zip(flat(model.predict_on_batch(inputs)), flat(loaded.predict_on_batch(inputs)), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@every_case
+def test_half_precision_predicts_finite_values(name):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        outputs = flat(CASES[name].build().predict_on_batch(CASES[name].inputs))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(np.isfinite(np.asarray(output).astype("float32")).all() for output in outputs)
+
+
+def flat(outputs):
+    return keras.tree.flatten(outputs)
