@@ -1,0 +1,64 @@
+"""The doors of the architectures: each kind of input, checked once."""
+
+from numbers import Integral
+
+import keras
+
+
+def image_input(image_shape, *, minimum=1):
+    """Return the input of an image model.
+
+    Args:
+        image_shape: `(height, width, channels)`.
+        minimum: Fewest pixels a side that the architecture can take.
+    Raises:
+        ValueError: for a shape that is not three positive whole numbers, or an image that is too small.
+    """
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+        raise ValueError(
+            "`image_shape` must be three positive whole numbers (height, width, channels). "
+            f"Received: image_shape={image_shape}. Give a grey image one channel, as in (28, 28, 1)."
+        )
+    if min(shape[:2]) < minimum:
+        raise ValueError(
+            f"`image_shape` must have at least {minimum} pixels a side for this architecture. "
+            f"Received: image_shape={image_shape}. Enlarge the images or take an architecture for smaller ones."
+        )
+    return keras.Input(shape, name="image")
+
+
+def tabular_inputs(num_numeric, cardinalities):
+    """Return the inputs of a model for tables: a dict with the parts `"numeric"` and `"categorical"`.
+
+    Args:
+        num_numeric: Number of numeric columns; zero leaves `"numeric"` out.
+        cardinalities: Number of values of each categorical column; an empty tuple leaves `"categorical"` out. Column
+            `i` holds whole numbers in `[0, cardinalities[i])`.
+    Raises:
+        ValueError: if there is no column at all, or a categorical column without values.
+    """
+    if num_numeric < 0 or any(cardinality < 1 for cardinality in cardinalities):
+        raise ValueError(
+            "`num_numeric` must not be negative and every entry of `cardinalities` must be positive. "
+            f"Received: num_numeric={num_numeric}, cardinalities={tuple(cardinalities)}. Leave empty columns out."
+        )
+    inputs = {}
+    if num_numeric:
+        inputs["numeric"] = keras.Input((num_numeric,), name="numeric")
+    if cardinalities:
+        inputs["categorical"] = keras.Input((len(cardinalities),), dtype="int32", name="categorical")
+    if not inputs:
+        raise ValueError(
+            "A model for tables needs at least one column. "
+            f"Received: num_numeric={num_numeric}, cardinalities={tuple(cardinalities)}. "
+            "Give a numeric column, a categorical column or both."
+        )
+    return inputs
+
+
+def choose(name, value, choices):
+    """Return `choices[value]`, or say which values there are."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}.")
+    return choices[value]

@@ -1,0 +1,34 @@
+"""A small convolutional network: convolution, batch norm and pooling, twice, and a dense head."""
+
+import keras
+
+from .. import BatchNormalization, Conv2D, Dense, MaxPooling2D
+from ._inputs import image_input
+
+
+def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropout=0.3, batch_norm=True):
+    """Two convolution layers with pooling and a dense layer: under 100,000 parameters for 28 x 28 images.
+
+    Args:
+        image_shape: `(height, width, channels)`, at least 4 pixels a side.
+        num_outputs: Number of logits.
+        filters: Filters of each 3 x 3 convolution; each is followed by a pool that halves the image.
+        dense_dim: Width of the hidden dense layer.
+        dropout: Fraction of the features dropped before each dense layer in training.
+        batch_norm: Whether each convolution is normalized before its ReLU; it then needs no bias.
+    Input shape: `(batch, height, width, channels)`.
+    Output shape: `(batch, num_outputs)`, logits.
+    """
+    inputs = x = image_input(image_shape, minimum=2 ** len(filters))
+    for num_filters in filters:
+        x = Conv2D(num_filters, 3, padding="same", use_bias=not batch_norm)(x)
+        if batch_norm:
+            x = BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
+        x = MaxPooling2D(2)(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dropout(dropout)(x)
+    x = Dense(dense_dim, activation="relu")(x)
+    x = keras.layers.Dropout(dropout)(x)
+    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name="small_cnn")
