@@ -13,7 +13,10 @@ from apps.common.options import option
 from apps.common.training import Activation, Recipe, Training
 
 MODELS = ("small-cnn", "perceptron", "mlp", "lenet", "alexnet", "vgg", "resnet", "mobilenet", "efficientnet", "vit")
-AUGMENTATIONS = ("flip", "shift", "crop", "rotation", "cutout", "color", "mixup")
+AUGMENTATIONS = {
+    "flip": "RandomFlip", "shift": "RandomShift", "crop": "RandomCrop", "rotation": "RandomRotation", "cutout": "Cutout",
+    "color": "RandomColor", "mixup": "Mixup",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,9 @@ def build_model(config, data):
     scale = (1 / (255 * deviation)).tolist()
     x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
     chosen = [name.strip() for name in config.augment.split(",")]
-    makers = {
-        "flip": layers.RandomFlip, "shift": layers.RandomShift, "crop": layers.RandomCrop, "cutout": layers.Cutout,
-        "rotation": layers.RandomRotation, "color": layers.RandomColor, "mixup": layers.Mixup,
-    }  # fmt: skip
-    for name in AUGMENTATIONS:
+    for name, layer in AUGMENTATIONS.items():
         if name in chosen:
-            x = makers[name](seed=config.seed)(x)
+            x = getattr(layers, layer)(seed=config.seed)(x)
     outputs = network(config, shape, len(names))(x)
     model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, outputs)
     loss = OneHotLoss(config.loss, len(names), config.label_smoothing)

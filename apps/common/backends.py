@@ -1,7 +1,12 @@
 """Which backend a command runs on, settled before any is imported."""
 
+import contextlib
+import importlib
+import importlib.machinery
 import importlib.util
 import os
+import sys
+import tempfile
 
 from apps.common.errors import UserError, nearest
 
@@ -34,16 +39,53 @@ def choose(name=None):
 
 
 def prepare(name):
-    """Set the environment of this process for the backend, before it is imported."""
+    """Set the environment of this process for the backend, and import it without its chatter."""
     os.environ["KERAS_BACKEND"] = name
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "triptych", "jax")
-        try:
+        with contextlib.suppress(OSError):
             # Whoever can write here can run code, so the folder is private.
             os.makedirs(cache, mode=0o700, exist_ok=True)
-        except OSError:
-            return
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+            os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    sys.meta_path.insert(0, _Absent(name))
+    with _quiet():
+        importlib.import_module("keras")
+
+
+class _Absent:
+    """Import hook that hides the other backends: Keras would import TensorFlow to save a model and JAX for a callback
+    it does not use, which costs seconds and 500 MB."""
+
+    def __init__(self, running):
+        self.hidden = {name for name in BACKENDS if name != running} - set(sys.modules)
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name in self.hidden else None
+
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"No module named {spec.name!r}: another backend runs in this process", name=spec.name)
+
+    def exec_module(self, module):
+        """Never reached; the import system asks for it."""
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Hold back what native code writes to standard error (TensorFlow's start-up lines); shown only on a failure."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

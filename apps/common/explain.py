@@ -19,7 +19,7 @@ def grad_cam(model, images, classes):
     maps = last_feature_maps(model)
     if maps is None:
         return None
-    body, head = keras.Model(model.inputs, maps), keras.Model(maps, model.outputs)
+    body, head = keras.Model(model.input, maps), keras.Model(maps, model.output)
     features = keras.ops.convert_to_tensor(body(images, training=False))
     chosen = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1])
     slope = backend.gradient(lambda tensor: keras.ops.sum(head(tensor, training=False) * chosen), features)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import random
 import signal
 import sys
 import time
@@ -41,6 +42,8 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     Raises:
         UserError: Options, data or files are not as they must be.
     """
+    from layers import backend
+
     started, task = time.monotonic(), task_name(app)
     run = find_run(resume, task) if resume else None
     config = _config(app, given, run)
@@ -48,6 +51,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
         say(f"run {run.id} is finished already; nothing is left to train")
         return run.record["result"]
     mark_dead_runs(client)
+    backend.configure()
 
     data = app.load_data(config)
     print_notes(data)
@@ -55,6 +59,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
         raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
 
+    model = make_model(app, config, data)
     tracker = Tracker(
         task,
         run.folder if run else None,
@@ -71,7 +76,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     tracker.watch_system()
     say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
     with _ending(run, tracker):
-        model, history, gradient_norms = fit(app, config, data, run, tracker)
+        history, gradient_norms = fit(app, config, data, model, run, tracker)
         seconds = time.monotonic() - started
         report = app.evaluate(model, data, config)
         metrics = {name: float(value) for name, value in report.metrics.items()}
@@ -100,15 +105,14 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     return result
 
 
-def fit(app, config, data, run, tracker):
-    """Train from the run's newest checkpoint, if there is one; `(model, {metric: [an epoch]}, gradient norms)`."""
+def fit(app, config, data, model, run, tracker):
+    """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`."""
     import keras
 
     from apps.common.batches import Batches, InOrder, show_step
     from apps.common.callbacks import GradientFlow, Keeper, Seeds
     from apps.common.checkpoint import load_checkpoint
 
-    model = make_model(app, config, data)
     stopper, stateful = stateful_callbacks(app, config, data)
     model.optimizer.build(model.trainable_variables)
     done, history = load_checkpoint(run.checkpoints, model, stateful, say)
@@ -139,7 +143,7 @@ def fit(app, config, data, run, tracker):
     if stopper:
         stopper.restore_best(model)
     norms = next((each.norms for each in stateful if isinstance(each, GradientFlow)), [])
-    return model, history, norms
+    return history, norms
 
 
 def make_model(app, config, data):
@@ -149,7 +153,8 @@ def make_model(app, config, data):
     from layers import backend
 
     keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(config.seed)
+    random.seed(config.seed)  # where Keras draws the seeds of layers that were given none
+    np.random.seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     try:
         with backend.distribution(config.distribute):

@@ -102,7 +102,7 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
         config: The app's `Config`.
         examples: The training examples, whose number sets the steps of an epoch.
     """
-    initialize(model, config.seed, None if config.initializer == "default" else config.initializer)
+    initialize(model, config.seed, config.initializer)
     penalise(model, config.l1, config.l2)
     optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
     jit = {"auto": "auto", "on": True, "off": False}[config.compile]

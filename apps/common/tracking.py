@@ -55,7 +55,7 @@ class Tracker:
 
     Args:
         task: Name of the experiment.
-        folder: Where calls that failed wait, as `unsent.jsonl`.
+        folder: Where calls that failed wait, as `unsent.jsonl`; `None` until the run has one.
         run_id: An MLflow run to go on with; otherwise one is opened.
         name: Its name in the UI.
         tags: Tags of a new run.
@@ -63,10 +63,10 @@ class Tracker:
     """
 
     def __init__(self, task, folder, *, run_id=None, name=None, tags=None, parent=None):
-        self.task, self.folder, self.run_id, self.api = task, Path(folder), run_id, None
+        self.task, self.folder, self.run_id, self.api = task, folder and Path(folder), run_id, None
         self.opening = {"name": name, "tags": {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}}
         self.waiting, self.retry_at, self.monitor = [], 0.0, None
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TypeError):
             lines = (self.folder / "unsent.jsonl").read_text().splitlines()
             self.waiting = [json.loads(line) for line in lines]
         self._send()
@@ -101,6 +101,8 @@ class Tracker:
         return self._keep()
 
     def _keep(self):
+        if self.folder is None:
+            return
         with contextlib.suppress(OSError):
             file = self.folder / "unsent.jsonl"
             if self.waiting:

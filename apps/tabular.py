@@ -1,0 +1,234 @@
+"""Predict a column of a table from the others: a class or a number."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from apps.common import start
+from apps.common.data import Data, Examples, Report, complete_splits, find_data
+from apps.common.errors import UserError
+from apps.common.options import option
+from apps.common.table_encoding import (
+    category_counts,
+    decode_target,
+    encode,
+    encode_target,
+    fit_encoding,
+    input_kinds,
+    row_from_pairs,
+    target_of,
+)
+from apps.common.tables import named_table, read_splits, read_table
+from apps.common.training import Activation, Recipe, Training
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    target: str | None = option(None, "column to predict: its name or number (default: the last)")
+    kind: Literal["auto", "classification", "regression"] = option("auto", "what the target is")
+    model: Literal["mlp", "perceptron", "ft-transformer"] = option("mlp", "architecture", search=("mlp", "ft-transformer"))
+    loss: Literal["auto", "cross-entropy", "hinge", "mse", "mae", "huber"] = option(
+        "auto", "what is minimised: auto is cross-entropy for classes, mse for numbers",
+        needs={"model": ("mlp", "ft-transformer")},
+    )  # fmt: skip
+    unit: Literal["step", "sigmoid", "relu"] = option("step", "output of the perceptron", needs={"model": "perceptron"})
+    hidden_dims: tuple[int, ...] = option((128, 64), "widths of the hidden layers", low=1, needs={"model": "mlp"})
+    activation: Activation = option("relu", "of the hidden units", needs={"model": "mlp"})
+    batch_norm: bool = option(False, "batch normalization after each hidden layer", needs={"model": "mlp"})
+    dropout: float = option(
+        0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
+        needs={"model": ("mlp", "ft-transformer")},
+    )  # fmt: skip
+    width: int = option(64, "size of a token", low=8, search=(32, 64, 128), needs={"model": "ft-transformer"})
+    depth: int = option(3, "transformer blocks", low=1, high=24, search=(1, 2, 3, 4), needs={"model": "ft-transformer"})
+    num_heads: int = option(8, "attention heads; must divide the width", low=1, needs={"model": "ft-transformer"})
+    scaling: Literal["standard", "quantile"] = option("standard", "of numeric columns", search=("standard", "quantile"))
+    folds: int = option(0, "test on one of this many folds of the rows", low=0, high=100)
+    fold: int = option(0, "which fold is the test, from 0", low=0, high=99)
+
+    def check(self):
+        super().check()
+        if self.model == "ft-transformer" and self.width % self.num_heads:
+            raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
+        if self.fold >= max(1, self.folds):
+            raise UserError(f"--fold: expected a number below --folds {self.folds}. Received: {self.fold}")
+
+
+GORISHNIY = "Gorishniy et al., 2021, arXiv 2106.11959, table 2"
+RECIPES = {
+    "iris-perceptron": Recipe(
+        "MLP on iris, 5-fold, against a perceptron",
+        data="iris", folds=5, metric="accuracy", floor=0.95, minutes=1,
+        options={"epochs": 100, "batch_size": 16, "hidden_dims": (32, 16), "learning_rate": 0.01, "schedule": "cosine",
+                 "dropout": 0.0},
+        control={"model": "perceptron", "unit": "step", "optimizer": "sgd", "batch_size": 1, "schedule": "constant",
+                 "epochs": 20},
+        source="control: one neuron a class, the classic learning rule (Rosenblatt, 1958)",
+    ),
+    "adult-mlp": Recipe(
+        "MLP on Adult",
+        data="tabular_uci/adult-train.csv", metric="accuracy", published=0.8522, tolerance=0.004, source=GORISHNIY,
+        options={"epochs": 15, "batch_size": 256, "hidden_dims": (256, 128), "dropout": 0.3, "schedule": "one-cycle",
+                 "learning_rate": 0.002, "scaling": "quantile"},
+        minutes=1, seeds=3,
+    ),
+    "adult-ft-transformer": Recipe(
+        "FT-Transformer on Adult",
+        data="tabular_uci/adult-train.csv", metric="accuracy", published=0.8587, tolerance=0.004, source=GORISHNIY,
+        options={"model": "ft-transformer", "width": 32, "depth": 2, "num_heads": 4, "epochs": 10, "batch_size": 256,
+                 "optimizer": "adamw", "weight_decay": 1e-5, "schedule": "one-cycle", "learning_rate": 0.002,
+                 "scaling": "quantile", "dropout": 0.1},
+        minutes=4, seeds=1,
+    ),
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Rows as `{"numeric": (n, k), "categorical": (n, c)}` and the target, in three splits."""
+    name = config.data or "iris"
+    table = named_table(name)
+    splits = {"train": table} if table is not None else read_splits(find_data(name))
+    notes = [note for part in splits.values() for note in part.notes]
+    if about:
+        frame = splits.get("test", splits["train"]).frame
+        return Data(None, None, Examples(encode(frame, about), encode_target(frame, about)), about, notes, name)
+    target = target_of(splits, config.target, config.kind)
+    frames = {split: part.frame for split, part in target.splits.items()}
+    # Rows are split by position first: scales and vocabularies are fitted on the training rows alone.
+    rows = {split: Examples(np.arange(len(frame)), _labels(frame, target)) for split, frame in frames.items()}
+    parts = complete_splits(rows, config, notes := notes + target.notes, stratify=target.kind == "classification")
+    frames = [frames[split].iloc[part.x] for split, part in _origin(rows, parts)]
+    about = fit_encoding(frames[0], target.name, target.kind, scaling=config.scaling)
+    train, validation, test = (Examples(encode(frame, about), encode_target(frame, about)) for frame in frames)
+    if config.class_weights == "balanced":
+        train = dataclasses.replace(train, weight=_balanced(train.y, about))
+    return Data(train, validation, test, about, notes, name)
+
+
+def build_model(config, data):
+    """Scaled numbers and category indices -> MLP, perceptron or FT-Transformer -> logits, or one number."""
+    from apps.common.classification import OneHotLoss, accuracy
+    from apps.common.technique import compile_model
+    from layers import PerceptronLoss, models
+
+    about = data.about
+    classes = about.get("classes")
+    num_outputs = len(classes) if classes else 1
+    columns = (len(about["numeric"]), tuple(category_counts(about)), num_outputs)
+    if config.model == "perceptron":
+        model = models.tabular_perceptron(*columns, unit=config.unit)
+    elif config.model == "mlp":
+        model = models.tabular_mlp(
+            *columns, hidden_dims=config.hidden_dims, activation=config.activation, dropout=config.dropout,
+            batch_norm=config.batch_norm,
+        )  # fmt: skip
+    else:
+        model = models.ft_transformer(
+            *columns, width=config.width, depth=config.depth, num_heads=config.num_heads, dropout=config.dropout
+        )
+    if not classes:
+        loss, metrics = _number_loss(config.loss), ["mae"]
+    elif config.model == "perceptron" and config.unit == "step":
+        loss, metrics = PerceptronLoss(), [accuracy()]
+    else:
+        loss, metrics = OneHotLoss("cross-entropy" if config.loss == "auto" else config.loss, num_outputs), [accuracy()]
+    return compile_model(model, config, data.train, loss=loss, metrics=metrics)
+
+
+def evaluate(model, data, config):
+    """Classes: accuracy, F1, AUC, confusion. Numbers: RMSE, MAE, R2, residuals. Both: importance of each column."""
+    from apps.common import figures
+    from apps.common.batches import predict_all
+    from apps.common.classification import classification_report, softmax
+    from apps.common.explain import permutation_importance
+
+    about, inputs, y = data.about, data.test.x, data.test.y
+    outputs = predict_all(model, inputs)
+    if about["kind"] == "classification":
+        metrics, tables, drawn = classification_report(softmax(outputs), y, about["classes"])
+
+        def score(inputs):
+            return np.mean(predict_all(model, inputs).argmax(1) == rows.y)
+    else:
+        true, predicted = decode_target(y, about), decode_target(outputs[:, 0], about)
+        error = predicted - true
+        metrics = {
+            "rmse": np.sqrt(np.mean(error**2)),
+            "mae": np.mean(np.abs(error)),
+            "r2": 1 - np.sum(error**2) / max(np.sum((true - true.mean()) ** 2), 1e-12),
+        }
+        unit = about["target"]
+        drawn = {
+            "predictions": figures.scatter(true, predicted, f"true {unit}", f"predicted {unit}", "predictions", diagonal=True),
+            "residuals": figures.scatter(predicted, error, f"predicted {unit}", "predicted - true", "residuals"),
+        }
+        tables = {}
+
+        def score(inputs):
+            return -np.sqrt(np.mean((decode_target(predict_all(model, inputs)[:, 0], about) - decode_target(rows.y, about)) ** 2))
+
+    rows = data.test.subset(np.random.default_rng(0).permutation(len(data.test))[:2000])
+    columns = {
+        column["name"]: (kind, position) for kind in ("numeric", "categorical") for position, column in enumerate(about[kind])
+    }
+    importance = permutation_importance(score, rows.x, columns)
+    names, values, spread = zip(*((row["column"], row["importance"], row["spread"]) for row in importance[:25]), strict=True)
+    drawn["importance"] = figures.bars(names, values, spread, "permutation importance", "fall of the score when shuffled")
+    return Report(metrics, drawn, {**tables, "importance": importance})
+
+
+def predict(model, inputs, about):
+    """The rows of CSV or Parquet files, or one row of `name=value` pairs, with the predictions beside them."""
+    from apps.common.batches import predict_all
+    from apps.common.classification import class_prediction, softmax
+
+    if all("=" in value and not Path(value).exists() for value in inputs):
+        frames = [row_from_pairs(inputs, about)]
+    else:
+        frames = [read_table(find_data(path), kinds=input_kinds(about)).frame for path in inputs]
+    rows = []
+    for frame in frames:
+        outputs = predict_all(model, encode(frame, about))
+        given = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        if about["kind"] == "classification":
+            found = class_prediction(softmax(outputs), about["classes"])
+        else:
+            found = [{"prediction": float(value)} for value in decode_target(outputs[:, 0], about)]
+        rows += [{**row, **prediction} for row, prediction in zip(given, found, strict=True)]
+    return rows
+
+
+def _labels(frame, target):
+    return np.unique(frame[target.name].astype(str), return_inverse=True)[1]
+
+
+def _origin(rows, parts):
+    """Which named split each of the three parts came from: positions that a split of its own holds are its own."""
+    names = ("train", "validation", "test")
+    if "test" not in rows and "validation" in rows:
+        names = ("train", "train", "validation")
+    return [(name if name in rows else "train", part) for name, part in zip(names, parts, strict=True)]
+
+
+def _balanced(labels, about):
+    from apps.common.technique import class_weights
+
+    if about["kind"] == "regression":
+        raise UserError("--class-weights balanced: the target is a number, there are no classes to weigh; leave it out")
+    return class_weights(labels, len(about["classes"]))
+
+
+def _number_loss(name):
+    import keras
+
+    losses = {"auto": "mse", "mse": "mse", "mae": "mae", "huber": "huber"}
+    if name not in losses:
+        raise UserError(f"--loss {name}: the target is a number; expected auto, mse, mae or huber")
+    return keras.losses.get(losses[name])
+
+
+if __name__ == "__main__":
+    start(__spec__)
