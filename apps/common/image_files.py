@@ -15,7 +15,7 @@ ENDINGS = (
     ".png .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
 # Only these decoders are tried: Pillow would hand an EPS file to Ghostscript.
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 224
 WORKERS = 4
