@@ -64,6 +64,9 @@ def read_text_rows(path, *, header="auto", expect=()):
         if twice:
             raise UserError(f"{path}: two columns are called {twice[0]!r}. Give each its own name in the first line")
         columns, lines = [column[1:] for column in columns], lines[1:]
+        if len(columns) > 1 and not first[0] and columns[0] == [str(row) for row in range(len(lines))]:
+            names, columns = names[1:], columns[1:]
+            notes = ["the first column, which has no name, only numbers the rows: it is not used", *notes]
     else:
         names = [f"column_{number}" for number in range(1, len(columns) + 1)]
         if not expect:
@@ -178,7 +181,7 @@ def _looks_like_header(first, columns):
     it is a number, missing (but for the first, which pandas leaves empty) or met again below in its column.
     """
     text_above_numbers = numbers_above = 0
-    again = any(is_missing(cell) for cell in first[1:])
+    again = any(cell or position for position, cell in enumerate(first) if is_missing(cell))
     for cell, column in zip(first, columns, strict=True):
         below = {other.strip() for other in column[1 : HEADER_ROWS + 1]}
         again = again or cell in below
