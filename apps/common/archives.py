@@ -41,7 +41,7 @@ def read_members(path, wanted):
                 members.append((name, content))
             elif is_shown(name):
                 others.append(name)
-    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError) as error:
         raise UserError(f"{path}: damaged, or not an archive ({error}). Copy or download it again") from None
     except (RuntimeError, NotImplementedError) as error:  # zipfile's words for a password or an unknown compression
         raise UserError(f"{path}: cannot be unpacked ({error}). Unpack it and give the folder") from None

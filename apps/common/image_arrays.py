@@ -66,10 +66,13 @@ def read_idx(path, dimensions):
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or magic[3] not in dimensions:
                 expected = " or ".join(f"00 00 08 {count:02x}" for count in dimensions)
                 raise UserError(f"{path}: not IDX: expected it to begin {expected}. Received: {magic.hex(' ')}")
-            shape = np.frombuffer(file.read(4 * magic[3]), ">u4").tolist()
+            sizes = file.read(4 * magic[3])
+            if len(sizes) < 4 * magic[3]:
+                raise UserError(f"{path}: cut short in its header. Copy or download it again")
+            shape = np.frombuffer(sizes, ">u4").tolist()
             dtype = np.dtype(IDX_TYPES[magic[2]])
             size = math.prod(shape) * dtype.itemsize
-            if len(shape) < magic[3] or size == 0:
+            if size == 0:
                 raise UserError(f"{path}: holds no examples. Copy or download it again")
             require_memory(size, path, ADVICE)
             if not packed and path.stat().st_size != 4 + 4 * len(shape) + size:

@@ -1,6 +1,8 @@
 """Decoding image files: headers first, so that nothing enormous is unpacked, then pixels, straight into one array."""
 
+import contextlib
 import io
+import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 224
 WORKERS = 4
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+# Pillow logs what it stumbles over besides raising it; without a handler that would reach standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class Unreadable(Exception):
@@ -203,13 +209,19 @@ def _each(items, work, what):
     items = list(items)
     chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
     results, progress = [], Progress(len(items), what)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of them is counted
-        with ThreadPoolExecutor(WORKERS if len(chunks) > 1 else 1) as pool:
-            for part in pool.map(some, chunks):
-                results += part
-                progress.show(len(results))
+    with without_warnings(), ThreadPoolExecutor(WORKERS if len(chunks) > 1 else 1) as pool:
+        for part in pool.map(some, chunks):
+            results += part
+            progress.show(len(results))
     return results
+
+
+@contextlib.contextmanager
+def without_warnings():
+    """Without Pillow's warnings: what matters of them is counted or raised."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _attempt(work, item):

@@ -10,7 +10,16 @@ import numpy as np
 from apps.common.archives import is_archive, read_members
 from apps.common.errors import UserError
 from apps.common.image_arrays import idx_folder_of, read_idx_folder, read_npz, resize_images
-from apps.common.image_files import ENDINGS, ImageFile, Unreadable, choose_size, decode, is_image_name, read_image_files
+from apps.common.image_files import (
+    ENDINGS,
+    ImageFile,
+    Unreadable,
+    choose_size,
+    decode,
+    is_image_name,
+    read_image_files,
+    without_warnings,
+)
 from apps.common.reading import list_folder, split_of, visible_files
 
 FORMATS = (
@@ -79,7 +88,8 @@ def read_labelled_images(path, *, image_size=None, channels=None):
 def read_image(path, shape):
     """One image for prediction as uint8 of `shape` (height, width, channels), resized as in training."""
     try:
-        return decode(Path(path).expanduser(), tuple(shape))
+        with without_warnings():
+            return decode(Path(path).expanduser(), tuple(shape))
     except Unreadable as reason:
         raise UserError(f"{path}: not a readable image: {reason}. Expected one of {' '.join(ENDINGS)}") from None
 
