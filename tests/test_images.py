@@ -135,11 +135,15 @@ def test_digits_come_with_scikit_learn():
 
 def test_keras_sets_are_taken_from_the_machine_or_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("TRIPTYCH_DATA", raising=False)
     with pytest.raises(UserError, match="TRIPTYCH_DATA"):
         named_images("mnist")
     (tmp_path / "datasets").mkdir()
     np.savez(tmp_path / "datasets" / "mnist.npz", x_train=pixels(4, 8, 8), y_train=np.array([0, 1, 0, 1]))
     assert len(named_images("mnist").splits["train"]) == 4
+    (tmp_path / "sets" / "mnist").mkdir(parents=True)
+    monkeypatch.setenv("TRIPTYCH_DATA", str(tmp_path / "sets"))
+    assert named_images("mnist") is None
 
 
 @pytest.mark.skipif("TRIPTYCH_DATA" not in os.environ, reason="no folder of data sets")

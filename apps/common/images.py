@@ -95,7 +95,12 @@ def read_image(path, shape):
 
 
 def named_images(name):
-    """A data set by name: scikit-learn's `digits`, or one that Keras has downloaded before; `None` for another name."""
+    """A data set by name: scikit-learn's `digits`, or one that Keras has downloaded before.
+
+    `None` for another name, and for one that a file or folder here or under `$TRIPTYCH_DATA` bears: that is `find_data`'s.
+    """
+    if Path(name).exists() or (Path(os.environ.get("TRIPTYCH_DATA") or os.devnull) / name).exists():
+        return None
     if name == "digits":
         from sklearn.datasets import load_digits
 
