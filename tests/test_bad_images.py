@@ -172,7 +172,7 @@ def test_arrays_that_make_no_sense_are_refused(tmp_path, images, labels, words):
 def test_a_class_only_the_test_images_have_is_refused(tmp_path):
     arrays = {"x_train": pixels(4, 3, 3), "y_train": np.array([0, 1, 0, 1])}
     np.savez(tmp_path / "a.npz", **arrays, x_test=pixels(1, 3, 3), y_test=np.array([5]))
-    refuses(tmp_path, "class 5 is in the test images but not in the training images")
+    refuses(tmp_path, "class 5 of the test images is not among those trained on: 0, 1")
 
 
 def test_manifests_say_what_is_missing(tmp_path):

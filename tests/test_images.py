@@ -156,6 +156,19 @@ def test_real_sets_are_read(name, count, classes):
     assert read.splits["train"].images.shape == (count, 28, 28, 1) and len(read.class_names) == classes
 
 
+def test_evaluation_needs_neither_training_images_nor_every_class(tmp_path):
+    class_folders(tmp_path / "a", 1, classes=("dog",))
+    read = read_labelled_images(tmp_path / "a", class_names=["cat", "dog"])
+    assert read.splits["train"].labels.tolist() == [1] and read.class_names == ["cat", "dog"]
+    np.savez(tmp_path / "b.npz", x_test=pixels(2, 3, 3), y_test=np.array([7, 7]))
+    read = read_labelled_images(tmp_path / "b.npz", class_names=["3", "7"])
+    assert read.splits["test"].labels.tolist() == [1, 1]
+    np.savez(tmp_path / "fashion_mnist.npz", x_test=pixels(2, 3, 3), y_test=np.array([7, 0]))
+    read = read_labelled_images(tmp_path / "fashion_mnist.npz", class_names=["T-shirt/top", "Sneaker"])
+    assert read.splits["test"].labels.tolist() == [1, 0]
+    assert named_images("digits", image_size=4, channels=3).splits["train"].images.shape == (1797, 4, 4, 3)
+
+
 # Sizes and channels
 
 

@@ -160,8 +160,6 @@ def _split_and_role(key):
 
 def _labelled_arrays(arrays, path):
     """Checked `{split: (uint8 images with a channel axis, labels, names)}` and notes."""
-    if "train" not in arrays:
-        raise UserError(f"{path}: no training images. Received: {', '.join(sorted(arrays))}")
     splits, notes = {}, []
     largest = max(_largest(images, f"{path}: {split} images") for split, (images, _) in arrays.items())
     for split, (images, labels) in arrays.items():

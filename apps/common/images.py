@@ -57,7 +57,7 @@ class LabelledImages:
     notes: list
 
 
-def read_labelled_images(path, *, image_size=None, channels=None):
+def read_labelled_images(path, *, image_size=None, channels=None, class_names=None):
     """Labelled images as uint8 arrays in memory, their format found by looking.
 
     Args:
@@ -65,6 +65,8 @@ def read_labelled_images(path, *, image_size=None, channels=None):
         image_size: Side all images are resized to, or `(height, width)`; `None` keeps a size they share, and takes the
             median of the shorter sides, at most 224, when they differ.
         channels: 1 or 3; `None` keeps grey when all images are grey.
+        class_names: Classes of a trained model, to evaluate it: labels are positions in these, and what only training
+            needs (a train split, two classes, two examples of each) is not asked for.
     Returns: `LabelledImages`.
     Raises:
         UserError: Nothing that can be trained on, saying what was expected and what to do.
@@ -79,10 +81,11 @@ def read_labelled_images(path, *, image_size=None, channels=None):
         notes = notes + resized
     else:
         files, notes = _find_files(path)
-        _check_classes(np.array([file.label for file in files if file.split == "train"], dtype=str), path)
+        if not class_names:
+            _check_classes(np.array([file.label for file in files if file.split == "train"], dtype=str), path)
         splits, read = read_image_files(files, path, image_size=image_size, channels=channels)
         notes = notes + read
-    return _label_splits(splits, notes, path)
+    return _label_splits(splits, notes, path, class_names)
 
 
 def read_image(path, shape):
@@ -94,10 +97,11 @@ def read_image(path, shape):
         raise UserError(f"{path}: not a readable image: {reason}. Expected one of {' '.join(ENDINGS)}") from None
 
 
-def named_images(name):
+def named_images(name, **options):
     """A data set by name: scikit-learn's `digits`, or one that Keras has downloaded before.
 
-    `None` for another name, and for one that a file or folder here or under `$TRIPTYCH_DATA` bears: that is `find_data`'s.
+    `None` for another name, and for one that `find_data` finds as a path or under `$TRIPTYCH_DATA`. The options are
+    those of `read_labelled_images`.
     """
     if Path(name).exists() or (Path(os.environ.get("TRIPTYCH_DATA") or os.devnull) / name).exists():
         return None
@@ -107,13 +111,15 @@ def named_images(name):
         digits = load_digits()
         images = np.rint(digits.images[..., None] * (255 / 16)).astype(np.uint8)
         names = [f"digits[{position}]" for position in range(len(images))]
-        return _label_splits({"train": (images, digits.target.astype(np.int64), names)}, [], name)
+        splits = {"train": (images, digits.target.astype(np.int64), names)}
+        splits, notes = _resize_splits(splits, name, options.get("image_size"), options.get("channels"))
+        return _label_splits(splits, notes, name, options.get("class_names"))
     if name not in KERAS_SETS:
         return None
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "datasets"
     for path in (folder / f"{name}.npz", folder / name.replace("_", "-")):
         if path.exists():
-            return read_labelled_images(path)
+            return read_labelled_images(path, **options)
     raise UserError(
         f"--data {name}: this data set is not on the machine (looked in {folder}). "
         "Give the path of a copy, or set TRIPTYCH_DATA to a folder that holds it"
@@ -290,21 +296,27 @@ def _check_classes(labels, path):
     return classes
 
 
-def _label_splits(splits, notes, path):
+def _label_splits(splits, notes, path, class_names=None):
     """Class indices in the order of the class names, from labels that are text or whole numbers."""
     splits = {split: splits[split] for split in ("train", "validation", "test") if split in splits}
-    if "train" not in splits:
+    known = CLASS_NAMES.get(Path(path).stem.lower().replace("-", "_"), "").split(", ")
+    if class_names:
+        position = {name: index for index, name in enumerate(class_names)}
+        numbered = {label: position.get(name) for label, name in enumerate(known)}
+    elif "train" in splits:
+        classes = _check_classes(splits["train"][1], path)
+        class_names = known if classes == list(range(len(known))) else [str(label) for label in classes]
+        position, numbered = {str(label): index for index, label in enumerate(classes)}, {}
+    else:
         raise UserError(f"{path}: no training images, only {', '.join(splits) or 'none'}. Expected {FORMATS}")
-    classes = _check_classes(splits["train"][1], path)
-    index = {label: position for position, label in enumerate(classes)}
     sets = {}
     for split, (images, labels, names) in splits.items():
-        unknown = sorted(set(labels.tolist()) - set(index))
+        found = {label: position.get(str(label), numbered.get(label)) for label in set(labels.tolist())}
+        unknown = sorted(str(label) for label, index in found.items() if index is None)
         if unknown:
-            raise UserError(f"{path}: class {unknown[0]} is in the {split} images but not in the training images")
+            shown = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(f"{path}: class {unknown[0]} of the {split} images is not among those trained on: {shown}")
         if len(labels):
-            indices = np.fromiter((index[label] for label in labels.tolist()), np.int64, len(labels))
+            indices = np.fromiter((found[label] for label in labels.tolist()), np.int64, len(labels))
             sets[split] = ImageSet(images, indices, names)
-    known = CLASS_NAMES.get(Path(path).stem.lower().replace("-", "_"), "").split(", ")
-    class_names = known if classes == list(range(len(known))) else [str(label) for label in classes]
-    return LabelledImages(sets, class_names, notes)
+    return LabelledImages(sets, list(class_names), notes)

@@ -48,18 +48,18 @@ def read_table(path, *, header="auto", kinds=None):
     return _read_parquet(path, kinds) if parquet else _read_csv(path, header, kinds)
 
 
-def read_splits(path, *, header="auto"):
+def read_splits(path, *, header="auto", kinds=None):
     """Tables by split: "train", and "validation" and "test" when files beside it are called after them.
 
     Args:
         path: A table, a folder with one, or one with train.csv and test.csv; for NAME-train.csv, NAME-test.csv beside
             it is the test split.
-        header: "yes" or "no" when known; "auto" looks.
+        header, kinds: As `read_table` takes them.
     Returns: `{split: Table}`; the columns of all are of the kinds they have in "train".
     """
     path = Path(path)
     files = _split_files(path)
-    train = read_table(files["train"], header=header)
+    train = read_table(files["train"], header=header, kinds=kinds)
     kinds = column_kinds(train.frame)
     tables = {"train": train}
     for split in ("validation", "test"):
