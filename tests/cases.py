@@ -49,6 +49,12 @@ def integers(high, *shape):
     return np.random.default_rng([2, *shape]).integers(0, high, (BATCH, *shape)).astype("int32")
 
 
+def table(num_numeric, cardinalities):
+    """A batch of rows, as the models for tables take them."""
+    categorical = np.concatenate([integers(cardinality, 1) for cardinality in cardinalities], axis=1)
+    return {"numeric": floats(num_numeric), "categorical": categorical}
+
+
 def layer(build, *inputs, **options):
     """A layer in a model of its own. `build` makes the layer; `inputs` are the arrays it is called on."""
 
@@ -66,6 +72,12 @@ def classifier(build, inputs, num_classes=3, **options):
     return Case(build, inputs, integers(num_classes), loss, **options)
 
 
+def mixup_model():
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Flatten()(layers.Mixup()(inputs))
+    return layers.MixupModel(inputs, layers.Dense(1)(x))
+
+
 CASES = {
     # layers
     "AveragePooling2D": layer(lambda: layers.AveragePooling2D(3, 2, "same"), floats(7, 8, 3)),
@@ -73,16 +85,46 @@ CASES = {
     "ClassToken": layer(lambda: layers.ClassToken(), floats(5, 4)),
     "Conv2D": layer(lambda: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"), floats(8, 7, 3)),
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
+    "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3), random=True),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3)),
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3)),
     "LSTM": layer(lambda: layers.LSTM(4, return_sequences=True), floats(6, 3)),
     "LayerNormalization": layer(lambda: layers.LayerNormalization(), floats(5, 8)),
     "MaxPooling2D": layer(lambda: layers.MaxPooling2D(3, 2, "same"), floats(7, 8, 3)),
+    "Mixup": layer(lambda: layers.Mixup(), floats(4, 4, 3), random=True),
+    "MixupModel": Case(mixup_model, floats(4, 4, 3), floats(1), random=True),
     "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3)),
+    "Perceptron": layer(lambda: layers.Perceptron(2), floats(5)),
+    "PerceptronLoss": layer(lambda: layers.Dense(3), floats(5), targets=integers(3), loss=layers.PerceptronLoss()),
     "PositionEmbedding": layer(lambda: layers.PositionEmbedding(), floats(5, 4)),
+    "RandomColor": layer(lambda: layers.RandomColor(), floats(4, 4, 3), random=True),
+    "RandomCrop": layer(lambda: layers.RandomCrop(2), floats(6, 5, 3), random=True),
+    "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3), random=True),
+    "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3), random=True),
+    "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3), random=True),
     "SelfAttention": layer(lambda: layers.SelfAttention(2, causal=True), floats(5, 8)),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8)),
     # architectures
+    "alexnet": classifier(lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1)),
+    "efficientnet": classifier(
+        lambda: models.efficientnet((8, 8, 1), 3, width=0.25, depth=0.1, dropout=0.0), floats(8, 8, 1)
+    ),
+    "ft_transformer": classifier(
+        lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3))
+    ),
+    "lenet5": classifier(lambda: models.lenet5((8, 8, 1), 3), floats(8, 8, 1)),
     "mlp": classifier(lambda: models.mlp((8, 8, 1), 3), floats(8, 8, 1)),
+    "mobilenet": classifier(
+        lambda: models.mobilenet((8, 8, 1), 3, version="v3-small", width=0.25, dropout=0.0), floats(8, 8, 1)
+    ),
+    "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1)),
+    "small_cnn": classifier(
+        lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1)
+    ),
+    "tabular_mlp": classifier(
+        lambda: models.tabular_mlp(4, (3, 3), 3, hidden_dims=(8,), dropout=0.0), table(4, (3, 3))
+    ),
+    "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1)),
+    "vit": classifier(lambda: models.vit((8, 8, 1), 3, patch_size=4, width=8, depth=1, num_heads=2), floats(8, 8, 1)),
 }
