@@ -124,9 +124,7 @@ def read_tokens(tokens):
             following = tokens[index] if index < len(tokens) else None
             if equals:
                 given[name] = value
-            elif name in SWITCHES:
-                given[name] = True
-            elif following is None or following.startswith("--"):
+            elif name in SWITCHES or following is None or following.startswith("--"):
                 given[name] = True
             else:
                 given[name] = following

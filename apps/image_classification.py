@@ -95,15 +95,17 @@ RECIPES = {
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits."""
     name = config.data or "digits"
-    shape = about and about["image_shape"]
-    options = {"image_size": tuple(shape[:2]), "channels": shape[2]} if about else {"image_size": config.image_size}
-    found = (named_images(name) if not config.data or "/" not in name else None) or read_labelled_images(
-        find_data(name), **options
-    )
+    options = {"image_size": config.image_size}
+    if about:
+        *size, channels = about["image_shape"]
+        options = {"image_size": tuple(size), "channels": channels, "class_names": about["class_names"]}
+    found = named_images(name, **options) or read_labelled_images(find_data(name), **options)
     splits = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}
     notes, names = list(found.notes), found.class_names
     if about:
-        return Data(None, None, _known_classes(splits, names, about), about, notes, name)
+        chosen = [splits["test"]] if "test" in splits else list(splits.values())
+        x, y = np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen])
+        return Data(None, None, Examples(x, y), about, notes, name)
     train, validation, test = complete_splits(splits, config, notes)
     pixels = train.x[:: max(1, len(train) // 5000)] / 255.0
     about = {
@@ -206,17 +208,6 @@ def predict(model, inputs, about):
     images = np.stack([read_image(path, about["image_shape"]) for path in inputs])
     rows = class_prediction(softmax(predict_all(model, images)), about["class_names"])
     return [{"input": str(path), **row} for path, row in zip(inputs, rows, strict=True)]
-
-
-def _known_classes(splits, names, about):
-    """The test examples with their labels in the order of the classes the bundle was trained on."""
-    unknown = sorted(set(names) - set(about["class_names"]))
-    if unknown:
-        raise UserError(f"--data: classes the model does not know: {', '.join(unknown[:5])}")
-    order = np.array([about["class_names"].index(name) for name in names])
-    chosen = [splits["test"]] if "test" in splits else list(splits.values())
-    x, y = np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen])
-    return Examples(x, order[y])
 
 
 if __name__ == "__main__":

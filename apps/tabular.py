@@ -14,6 +14,7 @@ from apps.common.options import option
 from apps.common.table_encoding import (
     category_counts,
     decode_target,
+    drop_missing_target,
     encode,
     encode_target,
     fit_encoding,
@@ -90,10 +91,11 @@ def load_data(config, about=None):
     """Rows as `{"numeric": (n, k), "categorical": (n, c)}` and the target, in three splits."""
     name = config.data or "iris"
     table = named_table(name)
-    splits = {"train": table} if table is not None else read_splits(find_data(name))
+    kinds = input_kinds(about) if about else None
+    splits = {"train": table} if table is not None else read_splits(find_data(name), kinds=kinds)
     notes = [note for part in splits.values() for note in part.notes]
     if about:
-        frame = splits.get("test", splits["train"]).frame
+        frame = drop_missing_target(splits.get("test", splits["train"]), about["target"]).frame
         return Data(None, None, Examples(encode(frame, about), encode_target(frame, about)), about, notes, name)
     target = target_of(splits, config.target, config.kind)
     frames = {split: part.frame for split, part in target.splits.items()}

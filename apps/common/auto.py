@@ -96,7 +96,7 @@ def _prediction_step(folder):
     return statistics.median(times)
 
 
-def _Few(batches, steps):  # noqa: N802  a class made late: Keras must not be imported with this module
+def _Few(batches, steps):
     import keras
 
     class Few(keras.utils.PyDataset):

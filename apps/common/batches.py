@@ -13,7 +13,7 @@ class Batches(keras.utils.PyDataset):
     """Shuffled whole batches of some examples; the order is a pure function of the seed and the epoch.
 
     So a run that goes on after a kill sees the batches an undisturbed run would have seen, on any backend. The last
-    partial batch is left out (other examples each epoch): it would compile a second time.
+    batch is filled up with the first examples of the epoch: a shorter one would compile a second time.
     """
 
     def __init__(self, examples, batch_size, seed, show=None):
@@ -35,7 +35,11 @@ class Batches(keras.utils.PyDataset):
         if self.show and step and time.monotonic() - self.last_shown > 1:
             self.last_shown = time.monotonic()
             self.show(self.epoch, step, self.steps)
-        return self.examples.take(self.order[step * self.batch_size : (step + 1) * self.batch_size])
+        start, size = step * self.batch_size, self.batch_size
+        indices = self.order[start : start + size]
+        if len(indices) < size:
+            indices = np.concatenate([indices, self.order[: size - len(indices)]])
+        return self.examples.take(indices)
 
 
 class InOrder(keras.utils.PyDataset):

@@ -9,6 +9,7 @@ import numpy as np
 
 from apps.common.checkpoint import save_checkpoint
 from apps.common.errors import UserError
+from layers import backend
 
 
 class Seeds(keras.callbacks.Callback):
@@ -20,6 +21,7 @@ class Seeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
+        backend.seed(int(np.random.default_rng([self.seed, 3, epoch]).integers(2**31)))
         states = [variable for variable in self.model.variables if variable.path.endswith("seed_generator_state")]
         for index, state in enumerate(states):
             drawn = np.random.default_rng([self.seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
@@ -91,8 +93,6 @@ class GradientFlow(keras.callbacks.Callback):
         self.batch, self.norms = batch, []
 
     def on_epoch_end(self, epoch, logs=None):
-        from layers import backend
-
         gradients = backend.gradients(self.model, *self.batch)
         self.norms.append(
             {

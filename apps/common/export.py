@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common import backends
 from apps.common.bundle import load_model, open_bundle
 from apps.common.errors import UserError, nearest
 

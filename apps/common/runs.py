@@ -5,7 +5,6 @@ import fcntl
 import sys
 import time
 import uuid
-from pathlib import Path
 
 from apps.common.errors import UserError, nearest
 from apps.common.files import read_json, write_json

@@ -111,8 +111,8 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
 
 
 def steps_in(examples, batch_size):
-    """Batches in an epoch: whole ones only, so that nothing compiles twice, unless there is less than one."""
-    return max(1, len(examples) // batch_size)
+    """Batches in an epoch."""
+    return -(-len(examples) // batch_size)
 
 
 def penalise(model, l1, l2):

@@ -1,0 +1,32 @@
+# make run    installs and trains the default image classifier on real handwritten digits
+# make test   installs and runs the whole matrix of tests on TensorFlow, JAX and torch
+.PHONY: run test lint lock clean
+
+PYTHON ?= python3
+BACKEND ?= jax
+EXTRAS = tensorflow,jax,torch,export,bench,test
+
+run: .venv/ready
+	.venv/bin/triptych train image-classification --backend $(BACKEND)
+
+test: .venv/ready
+	.venv/bin/python tests/matrix.py
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet "pip>=25,<27"
+	.venv/bin/python -m pip install --quiet -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+# Written anew from the newest versions that pyproject.toml allows.
+lock:
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	.cache/lock/bin/python -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu//' > requirements.lock
+
+clean:
+	rm -rf .venv .cache build *.egg-info

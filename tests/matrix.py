@@ -1,0 +1,62 @@
+"""Run every test on every installed backend, one process a backend, then hold the backends against one another.
+
+Tests that need no backend (file readers, options, the front door) run once; `tests/test_parity.py` runs last, over what
+the other processes recorded.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+HOUSE = TESTS.parent
+sys.path.insert(0, str(HOUSE))
+
+from apps.common.backends import installed  # noqa: E402
+
+WITHOUT_BACKEND = ["test_options.py", "test_images.py", "test_tables.py", "test_front_door.py", "test_house.py"]
+
+
+def run(name, files, **environment):
+    """One pytest process; returns `(passed, failed, skipped)`."""
+    start = time.monotonic()
+    cache = HOUSE / ".cache"
+    cache.mkdir(exist_ok=True, mode=0o700)
+    variables = {
+        **os.environ,
+        "TRIPTYCH_PARITY": str(cache / "parity"),
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "OMP_NUM_THREADS": "2",
+        **environment,
+    }
+    (cache / "jax").mkdir(exist_ok=True, mode=0o700)
+    command = [sys.executable, "-m", "pytest", "-rs", "--durations=8", *(str(TESTS / file) for file in files)]
+    done = subprocess.run(command, cwd=HOUSE, env=variables, stdout=subprocess.PIPE, text=True, check=False)
+    print(f"== {name}: {time.monotonic() - start:.0f} s\n{done.stdout}", flush=True)
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    failed = counts.get("failed", 0) + counts.get("error", 0) or (1 if done.returncode else 0)
+    return counts.get("passed", 0), failed, counts.get("skipped", 0)
+
+
+def main():
+    backends = installed()
+    everything = sorted(path.name for path in TESTS.glob("test_*.py"))
+    each = [name for name in everything if name not in (*WITHOUT_BACKEND, "test_parity.py")]
+    lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOUSE, check=False)
+    counts = [run("no backend", [name for name in WITHOUT_BACKEND if name in everything])]
+    counts += [run(backend, each, KERAS_BACKEND=backend) for backend in backends]
+    counts.append(run("parity", ["test_parity.py"], KERAS_BACKEND=backends[0]))
+    passed, failed, skipped = (sum(column) for column in zip(*counts, strict=True))
+    failed += bool(lint.returncode)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

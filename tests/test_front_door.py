@@ -1,0 +1,107 @@
+"""The command line's door: what it refuses before any backend is imported, in one line, at once."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from runs import HOUSE, command, triptych
+
+
+def refused(*arguments, cwd, **environment):
+    done = triptych(*arguments, cwd=cwd, check=2, **environment)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and done.stdout == "", done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("trian", "tabular"), "Did you mean 'train'?"),
+        (("train", "tabluar"), "Did you mean 'tabular'?"),
+        (("train",), "expected one TASK"),
+        (("train", "tabular", "--epochs", "-1"), "--epochs: expected a whole number at least 1"),
+        (("train", "tabular", "--epochs"), "a value is missing"),
+        (("train", "tabular", "--epcohs=3"), "Did you mean '--epochs'?"),
+        (("train", "tabular", "--backend", "jaxx"), "Did you mean 'jax'?"),
+        (("train", "tabular", "--recipe", "adult-mpl"), "Did you mean 'adult-mlp'?"),
+        (("train", "tabular", "--data", "./nothing.csv"), "no such file"),
+        (("train", "tabular", "--resume", "last"), "no run of tabular"),
+        (("train", "image-classification", "--augment", "flop"), "Did you mean 'flip'?"),
+        (("train", "image-classification", "--model", "mlp", "--depth", "3"), "--depth does nothing with --model mlp"),
+        (("train", "tabular", "--width", "30", "--model", "ft-transformer"), "multiple of --num-heads 8"),
+        (("predict",), "expected MODEL"),
+        (("predict", "nowhere", "x.png"), "no bundle folder"),
+        (("evaluate", "."), "no bundle.json"),
+        (("reproduce", "fashion-mpl"), "Did you mean 'fashion-mlp'?"),
+        (("compare", "--limit", "x"), "--limit: expected a whole number"),
+        (("export", "x"), "expected MODEL --format"),
+        (("ui", "--prot", "5"), "Did you mean '--port'?"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(arguments, words, tmp_path):
+    assert words in refused(*arguments, cwd=tmp_path)
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_backend_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path):
+    code = (
+        "import importlib.util as u, sys; real = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name == 'torch' else real(name, *rest);"
+        "import triptych; sys.exit(triptych.main(['train', 'tabular', '--backend', 'torch']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "pip install -e '.[torch]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("list",), ("train", "tabular", "--help"), ("train", "tabular", "--epocs", "1")]
+)
+def test_the_door_imports_no_backend_and_no_tracker(arguments, tmp_path):
+    code = (
+        f"import sys, triptych; triptych.main({list(arguments)!r});"
+        "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'mlflow', 'pandas', 'sklearn'} & set(sys.modules);"
+        "print('heavy:', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_list_names_tasks_architectures_and_recipes(tmp_path):
+    rows = json.loads(triptych("list", "--json", cwd=tmp_path).stdout)["rows"]
+    found = {(row["kind"], row["name"]) for row in rows}
+    assert {("task", "tabular"), ("architecture", "resnet"), ("recipe", "adult-mlp")} <= found
+    assert all(row["about"] for row in rows)
+
+
+def test_help_of_a_task_shows_every_option_with_its_default(tmp_path):
+    shown = triptych("train", "image-classification", "--help", cwd=tmp_path).stdout
+    assert "--learning-rate" in shown and "[0.001]" in shown and "fashion-small-cnn" in shown
+
+
+def test_the_ui_refuses_a_port_in_use(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert "in use already" in refused("ui", "--port", taken.getsockname()[1], cwd=tmp_path)
+
+
+def test_an_app_run_as_a_module_is_the_same_door(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "apps.tabular", "--epochs", "x"], cwd=HOUSE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.startswith("triptych: --epochs")
+
+
+def test_the_door_opens_quickly(tmp_path):
+    """A generous bound on a shared machine: a backend takes seconds to import, the door a fraction of one."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command("list"), cwd=tmp_path, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.5
