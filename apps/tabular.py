@@ -194,13 +194,20 @@ def predict(model, inputs, about):
     rows = []
     for frame in frames:
         outputs = predict_all(model, encode(frame, about))
-        given = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        given = [{name: _cell(value) for name, value in row.items()} for row in frame.to_dict("records")]
         if about["kind"] == "classification":
             found = class_prediction(softmax(outputs), about["classes"])
         else:
             found = [{"prediction": float(value)} for value in decode_target(outputs[:, 0], about)]
         rows += [{**row, **prediction} for row, prediction in zip(given, found, strict=True)]
     return rows
+
+
+def _cell(value):
+    """A cell as it stood in the file: whole numbers without a point, nothing where it is missing."""
+    if isinstance(value, float):
+        return None if np.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 def _labels(frame, target):

@@ -45,7 +45,8 @@ def export(bundle, form, output):
         raise UserError(f"--format {form}: needs {', '.join(missing)}. Install: pip install -e '.[{FORMATS[form]},export]'")
     model = load_model(bundle)
     inputs = sample_inputs(model)
-    expected = keras.ops.convert_to_numpy(model(inputs, training=False))
+    feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    expected = keras.ops.convert_to_numpy(model(feed, training=False))
     environment = {**os.environ, "KERAS_BACKEND": FORMATS[form], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{'.onnx' if form == 'onnx' else '.tmp'}")
     arrays = temporary.with_suffix(".npz")

@@ -97,7 +97,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
             "task": task,
             "backend": facts["backend"],
             "run_id": run.id,
-            "model": str(run.bundle),
+            "model": str(run.bundle.resolve()),
             "metrics": metrics,
             "seconds": round(seconds, 3),
         }
@@ -219,7 +219,7 @@ def evaluate(app, bundle, data_name=None):
         "task": bundle.task,
         "backend": keras.backend.backend(),
         "run_id": bundle.folder.parent.name,
-        "model": str(bundle.folder),
+        "model": str(bundle.folder.resolve()),
         "metrics": {name: float(value) for name, value in report.metrics.items()},
         "seconds": round(time.monotonic() - started, 3),
     }

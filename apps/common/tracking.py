@@ -207,4 +207,5 @@ def serve_ui(port):
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(), "--host", "127.0.0.1"]
     place = (ROOT / "artifacts").resolve().as_uri()
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    subprocess.run([*command, "--port", str(port), "--workers", "1", "--default-artifact-root", place], env=environment, check=False)
+    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", place]
+    subprocess.run(command, env=environment, check=False)

@@ -23,7 +23,7 @@ def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropo
     for num_filters in filters:
         x = Conv2D(num_filters, 3, padding="same", use_bias=not batch_norm)(x)
         if batch_norm:
-            x = BatchNormalization()(x)
+            x = BatchNormalization(momentum=0.9)(x)  # statistics settle within a short epoch, too
         x = keras.layers.ReLU()(x)
         x = MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
