@@ -125,9 +125,12 @@ def penalise(model, l1, l2):
 
 
 def class_weights(labels, num_classes):
-    """One weight an example, inversely to its class's share and of mean one: n / (classes * count of the class)."""
-    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
-    return (len(labels) / ((counts > 0).sum() * counts))[labels].astype("float32")
+    """One weight an example, inversely to its class's share and of mean one: n / (classes * count of the class).
+
+    A class without examples counts for nothing.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    return (len(labels) / ((counts > 0).sum() * counts[labels])).astype("float32")
 
 
 def find_learning_rate(model, batches, low=1e-7, high=10.0, steps=120):

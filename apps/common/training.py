@@ -58,7 +58,7 @@ class Training:
     ] = option("default", "how kernels are drawn; default is each layer's own (Xavier = glorot, He = he)")
     early_stopping: int = option(0, "epochs without progress on validation before stopping (0: never); keeps the best", low=0)
     ema: float = option(0.0, "decay of the moving average of the weights used at the end (0: off)", low=0, high=0.99999)
-    accumulate: int = option(1, "steps whose gradients are summed before an update", low=1, high=10_000)
+    accumulate: int = option(1, "steps whose gradients are averaged into one update", low=1, high=10_000)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = option("float32", "number format of the computation")
     compile: Literal["auto", "on", "off"] = option("auto", "XLA or torch.compile; auto is the backend's best on its own")
     distribute: Literal["none", "data"] = option("none", "split each batch over the devices of this machine")
