@@ -28,6 +28,8 @@ class Case:
         loss: What `compile` takes; `None` for a model that owns its objective.
         tolerance: Largest difference between backends, relative to the largest value, of the outputs and the loss; ten
             times as much for gradients and for weights after a few steps.
+        learning_rate: Of the steps before the weights are compared. Batch normalisation of four 1 x 1 maps multiplies any
+            rounding many times a step, so a deep network takes small steps.
         random: Whether training draws random numbers, which differ between backends; only inference is compared.
     """
 
@@ -36,6 +38,7 @@ class Case:
     targets: Any = None
     loss: Any = "mean_squared_error"
     tolerance: float = 1e-5
+    learning_rate: float = 0.01
     random: bool = False
 
 
@@ -118,6 +121,7 @@ CASES = {
     "mobilenet": classifier(
         lambda: models.mobilenet((8, 8, 1), 3, version="v3-small", width=0.1, dropout=0.0), floats(8, 8, 1)
     ),
+    "perceptron": classifier(lambda: models.perceptron((5,), 3, unit="relu"), floats(5)),
     "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1)),
     "small_cnn": classifier(
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1)
@@ -125,6 +129,7 @@ CASES = {
     "tabular_mlp": classifier(
         lambda: models.tabular_mlp(4, (3, 3), 3, hidden_dims=(8,), dropout=0.0), table(4, (3, 3))
     ),
+    "tabular_perceptron": classifier(lambda: models.tabular_perceptron(4, (3, 3), 3), table(4, (3, 3))),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1)),
     "vit": classifier(lambda: models.vit((8, 8, 1), 3, patch_size=4, width=8, depth=1, num_heads=2), floats(8, 8, 1)),
 }

@@ -291,6 +291,25 @@ def test_an_ft_transformer_does_not_care_about_the_order_of_its_columns():
     np.testing.assert_allclose(outputs(model, {"numeric": x[:, order]}), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("unit", ["step", "sigmoid", "relu"])
+def test_a_perceptron_weighs_its_inputs_and_leaves_step_and_sigmoid_to_the_loss(unit):
+    model = models.perceptron((3, 2), 4, unit=unit)
+    x = images(5, 3, 2)
+    kernel, bias = model.get_weights()
+    sums = x.reshape(5, 6) @ kernel + bias
+    expected = np.maximum(sums, 0.0) if unit == "relu" else sums
+    np.testing.assert_allclose(outputs(model, x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_perceptron_for_tables_adds_one_row_of_its_weights_for_each_category():
+    model = models.tabular_perceptron(2, (3, 4), 2)
+    numeric, categorical = images(2, 2), np.array([[2, 0], [1, 3]], "int32")
+    kernel, bias = model.get_weights()
+    expected = numeric @ kernel[:2] + kernel[2 + categorical[:, 0]] + kernel[5 + categorical[:, 1]] + bias
+    actual = outputs(model, {"numeric": numeric, "categorical": categorical})
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_logits_stay_single_precision_under_mixed_precision():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -341,6 +360,12 @@ def test_architectures_are_listed_without_importing_keras():
         "assert not {'keras', 'layers.models.resnet'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_architecture_has_a_case():
+    from cases import CASES
+
+    assert set(models.ARCHITECTURES) <= set(CASES)
 
 
 @pytest.mark.parametrize("name", models.ARCHITECTURES)
