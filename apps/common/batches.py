@@ -43,7 +43,11 @@ class Batches(keras.utils.PyDataset):
 
 
 class InOrder(keras.utils.PyDataset):
-    """All examples in their order, the last batch filled up with copies of the first example of weight zero."""
+    """All examples in their order, the last batch filled up with copies of the first example of weight zero.
+
+    Keras divides a batch's loss by its size, the filling included; the weights of the rest make up for it, so that the
+    loss over all batches is the mean over the examples.
+    """
 
     def __init__(self, examples, batch_size):
         super().__init__()
@@ -57,7 +61,8 @@ class InOrder(keras.utils.PyDataset):
         indices = np.arange(start, start + self.batch_size)
         inside = indices < len(self.examples)
         x, y, weight = (*self.examples.take(np.where(inside, indices, 0)), None, None)[:3]
-        weight = inside.astype("float32") if weight is None else weight * inside
+        share = len(self) * self.batch_size / len(self.examples)
+        weight = (inside if weight is None else weight * inside) * np.float32(share)
         return x, y, weight
 
 

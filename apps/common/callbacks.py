@@ -37,7 +37,7 @@ class EarlyStopping(keras.callbacks.Callback):
     def __init__(self, monitor, patience, lower_is_better=True):
         super().__init__()
         self.monitor, self.patience, self.sign = monitor, patience, 1 if lower_is_better else -1
-        self.best, self.best_epoch, self.best_weights = math.inf, -1, {}
+        self.best, self.best_epoch, self.best_weights, self.stopped = math.inf, -1, {}, False
 
     def on_epoch_end(self, epoch, logs=None):
         value = self.sign * float(logs[self.monitor])
@@ -45,22 +45,19 @@ class EarlyStopping(keras.callbacks.Callback):
             self.best, self.best_epoch = value, epoch
             self.best_weights = {str(i): np.array(w) for i, w in enumerate(self.model.get_weights())}
         elif epoch - self.best_epoch >= self.patience:
-            self.model.stop_training = True
-
-    @property
-    def exhausted(self):
-        """The reason to train no further when a checkpoint of a stopped run is resumed."""
-        return self.model is not None and self.model.stop_training
+            self.model.stop_training = self.stopped = True
 
     def restore_best(self, model):
         if self.best_weights:
             model.set_weights([self.best_weights[str(i)] for i in range(len(self.best_weights))])
 
     def get_state(self):
-        return {"best": self.best, "best_epoch": self.best_epoch}, self.best_weights
+        plain = {"best": self.best, "best_epoch": self.best_epoch, "stopped": self.stopped}
+        return plain, self.best_weights
 
     def set_state(self, plain, arrays):
-        self.best, self.best_epoch, self.best_weights = plain["best"], plain["best_epoch"], arrays
+        self.best, self.best_epoch, self.stopped = plain["best"], plain["best_epoch"], plain["stopped"]
+        self.best_weights = arrays
 
 
 class Plateau(keras.callbacks.Callback):
@@ -149,4 +146,4 @@ class Keeper(keras.callbacks.Callback):
         last = epoch + 1 == self.epochs or self.model.stop_training
         if last or (epoch + 1) % self.every == 0:
             save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
-            self.run.update(epoch=epoch + 1, stopped=bool(self.model.stop_training))
+            self.run.update(epoch=epoch + 1)

@@ -119,7 +119,6 @@ def fit(app, config, data, model, run, tracker):
     if done:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
     run.update(backend=keras.backend.backend())
-    stopped = done and run.record.get("stopped", False) and run.record["epoch"] == done
     batches = Batches(data.train, config.batch_size, config.seed, show_step(config.epochs))
     on_epoch = getattr(app, "on_epoch", None)
     keeper = Keeper(
@@ -134,7 +133,7 @@ def fit(app, config, data, model, run, tracker):
     model.fit(
         batches,
         epochs=config.epochs,
-        initial_epoch=config.epochs if stopped else done,
+        initial_epoch=config.epochs if stopper and stopper.stopped else done,
         validation_data=InOrder(data.validation, config.batch_size) if data.validation is not None else None,
         shuffle=False,
         verbose=0,

@@ -40,6 +40,11 @@ def configure(deterministic=True, threads=None):
     _running.configure(deterministic, threads)
 
 
+def seed(number):
+    """Seed what the backend draws outside of Keras's seed generators (torch's dropout), for the whole process."""
+    getattr(_running, "seed", int)(number)
+
+
 def distribution(kind):
     """The context in which a model is built so that its batches are shared among the devices.
 
@@ -68,7 +73,11 @@ def loss_and_gradients(model, x, y, sample_weight=None, training=True):
         The predictions, the loss (a number) and a list of arrays, the gradient of `model.compute_loss` by each of
         `model.trainable_variables`; zeros where the loss does not depend on one.
     """
+    # What a pass in training moves by itself (running means, seeds) is put back.
+    before = [(variable, keras.ops.copy(variable.value)) for variable in model.non_trainable_variables]
     predictions, loss, gradients = _running.loss_and_gradients(model, x, y, sample_weight, training)
+    for variable, value in before:
+        variable.assign(value)
     return keras.tree.map_structure(keras.ops.convert_to_numpy, predictions), loss, gradients
 
 

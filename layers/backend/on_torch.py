@@ -13,6 +13,10 @@ from torch.nn import functional
 from .plain import same_padding, window_counts
 
 
+def seed(number):
+    torch.manual_seed(number)
+
+
 def loss_and_gradients(model, x, y, sample_weight, training):
     variables = [variable.value for variable in model.trainable_variables]
     x, y, sample_weight = keras.tree.map_structure(as_tensor, (x, y, sample_weight))
