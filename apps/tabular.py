@@ -187,10 +187,10 @@ def predict(model, inputs, about):
     from apps.common.batches import predict_all
     from apps.common.classification import class_prediction, softmax
 
-    if all("=" in value and not Path(value).exists() for value in inputs):
+    if any("=" in value and not Path(value).exists() for value in inputs):
         frames = [row_from_pairs(inputs, about)]
     else:
-        frames = [read_table(find_data(path), kinds=input_kinds(about)).frame for path in inputs]
+        frames = [read_table(Path(path).expanduser(), kinds=input_kinds(about)).frame for path in inputs]
     rows = []
     for frame in frames:
         outputs = predict_all(model, encode(frame, about))

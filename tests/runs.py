@@ -18,10 +18,14 @@ def command(*arguments):
     return [sys.executable, str(HOUSE / "triptych.py"), *map(str, arguments)]
 
 
+def environment(backend=None):
+    """Of a process that finds the house from any folder, on this backend where one is given."""
+    return {**os.environ, "PYTHONPATH": str(HOUSE), **({"KERAS_BACKEND": backend} if backend else {})}
+
+
 def triptych(*arguments, cwd, backend=None, check=0):
     """Run the command line; returns the finished process, its exit code checked against `check`."""
-    environment = {**os.environ, "PYTHONPATH": str(HOUSE), **({"KERAS_BACKEND": backend} if backend else {})}
-    done = subprocess.run(command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command(*arguments), cwd=cwd, env=environment(backend), capture_output=True, text=True, check=False)
     assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
 
@@ -31,11 +35,10 @@ def train(*arguments, cwd, backend=None):
     return json.loads(triptych("train", *arguments, "--json", cwd=cwd, backend=backend).stdout)
 
 
-def train_and_kill(*arguments, cwd, after_epoch):
+def train_and_kill(*arguments, cwd, after_epoch, backend=None):
     """Train, kill -9 as soon as the checkpoint of this epoch stands, and return the run's folder."""
-    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
     child = subprocess.Popen(
-        command("train", *arguments), cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command("train", *arguments), cwd=cwd, env=environment(backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     pattern, deadline = f"mlruns/runs/*/checkpoints/epoch-{after_epoch:05d}", time.monotonic() + 120
     try:

@@ -4,6 +4,8 @@
 """
 
 import contextlib
+import hashlib
+import json
 import re
 import zipfile
 from dataclasses import dataclass
@@ -44,7 +46,15 @@ def save_bundle(folder, model, record, figures):
         for name, figure in figures.items():
             figure.savefig(made / f"{name}.png", dpi=110, bbox_inches="tight")
         checksums = {file.name: sha256(file) for file in sorted(made.iterdir())}
-        write_json(made / "bundle.json", {"format": FORMAT, **record, "checksums": checksums})
+        record = {"format": FORMAT, **record}
+        checksums["bundle.json"] = record_digest(record)
+        write_json(made / "bundle.json", {**record, "checksums": checksums})
+
+
+def record_digest(record):
+    """Checksum of a bundle's record: of everything in `bundle.json` besides the checksums."""
+    content = {key: value for key, value in record.items() if key != "checksums"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def open_bundle(name, task=None):
@@ -67,10 +77,11 @@ def open_bundle(name, task=None):
     for file, expected in checksums.items():
         if Path(file).name != file or not (folder / file).is_file():
             raise UserError(f"{folder / file}: missing from the bundle; restore it or train again")
-        if sha256(folder / file) != expected:
+        if (record_digest(record) if file == "bundle.json" else sha256(folder / file)) != expected:
             raise UserError(f"{folder / file}: its checksum is wrong, the file was changed or damaged; restore it or train again")
-    if "model.keras" not in checksums:
-        raise UserError(f"{folder / 'bundle.json'}: has no checksum of model.keras; restore it or train again")
+    unchecked = {"model.keras", "bundle.json"} - checksums.keys()
+    if unchecked:
+        raise UserError(f"{folder / 'bundle.json'}: has no checksum of {min(unchecked)}; restore it or train again")
     return bundle
 
 

@@ -27,6 +27,7 @@ def describe_machine():
     import platform
     import subprocess
     from importlib.metadata import version
+    from pathlib import Path
 
     import keras
 
@@ -40,8 +41,9 @@ def describe_machine():
             facts[f"version_{package}"] = version(package)
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=True
-        )
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
         facts["git"] = described.stdout.strip()
     return facts
 

@@ -28,10 +28,11 @@ def client():
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    for name in ("mlflow", "alembic", "alembic.runtime.migration"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow
 
+    # Importing MLflow sets levels of its own, so ours come after.
+    for name in ("mlflow", "alembic", "alembic.runtime.migration"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(store_uri())
     mlflow.set_registry_uri(store_uri())
     return mlflow.MlflowClient(tracking_uri=store_uri(), registry_uri=store_uri())
