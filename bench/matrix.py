@@ -50,7 +50,7 @@ def measure(case):
 
     model = case.build()
     layers.initialize(model, seed=0)
-    model.compile(recording_sgd(case.learning_rate), case.loss)
+    model.compile(recording_sgd(), case.loss)
     model.optimizer.build(model.trainable_variables)
     outputs = [np.asarray(output) for output in keras.tree.flatten(model.predict_on_batch(case.inputs))]
     targets = case.targets
@@ -78,7 +78,7 @@ def measure(case):
     }
 
 
-def recording_sgd(learning_rate):
+def recording_sgd():
     """Gradient descent that keeps the last gradients, so that the training step itself yields them."""
     import keras
 
@@ -94,7 +94,7 @@ def recording_sgd(learning_rate):
                 slot.assign(keras.ops.convert_to_tensor(gradient))
             return super().apply(grads, trainable_variables)
 
-    return RecordingSGD(learning_rate, momentum=0.9)
+    return RecordingSGD(0.01, momentum=0.9)
 
 
 def save(folder, backend, name, measurement):

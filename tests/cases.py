@@ -28,8 +28,6 @@ class Case:
         loss: What `compile` takes; `None` for a model that owns its objective.
         tolerance: Largest difference between backends, relative to the largest value, of the outputs and the loss; ten
             times as much for gradients and for weights after a few steps.
-        learning_rate: Of the steps before the weights are compared. Batch normalisation of four 1 x 1 maps multiplies any
-            rounding many times a step, so a deep network takes small steps.
         random: Whether training draws random numbers, which differ between backends; only inference is compared.
     """
 
@@ -38,7 +36,6 @@ class Case:
     targets: Any = None
     loss: Any = "mean_squared_error"
     tolerance: float = 1e-5
-    learning_rate: float = 0.01
     random: bool = False
 
 
