@@ -70,6 +70,7 @@ def measure(family):
 
     output, sys.stdout = sys.stdout, sys.stderr
     backend.configure()
+    backend.seed(0)
     name = keras.backend.backend()
     data = _data()
     fit, first = Fit(lambda: _model(family, data), data), {}
@@ -146,15 +147,21 @@ class Fit:
     def __init__(self, make, data):
         from apps.common.batches import Batches
         from apps.common.callbacks import Seeds
+        from layers import backend
 
         self.model, self.batches = make(), Batches(data.train, BATCH_SIZE, 0)
-        self.callbacks = [Seeds(self.batches, 0)]
+        self.callbacks, self.feed = [Seeds(self.batches, 0)], backend.feed(self.batches)
 
     def run(self, steps):
         """Seconds of `steps` steps; the epoch is cut to that length beforehand."""
-        self.batches.steps = steps
+        from layers import backend
+
+        if steps != self.batches.steps:
+            self.batches.steps = steps
+            self.batches.set_epoch(0)
+            self.feed = backend.feed(self.batches)
         start = time.perf_counter()
-        self.model.fit(self.batches, shuffle=False, verbose=0, callbacks=self.callbacks)
+        self.model.fit(self.feed, shuffle=False, verbose=0, callbacks=self.callbacks)
         return time.perf_counter() - start
 
 
@@ -165,6 +172,7 @@ class StockFit:
         import keras
 
         ours = _model(family, data)
+        ours.compiled = False  # the clone is compiled anew
         self.data = data.train
 
         def stock(layer):

@@ -1,11 +1,9 @@
 """How `fit` is fed: whole batches in an order that follows from (seed, epoch) alone."""
 
-import sys
-import time
-
 import keras
 import numpy as np
 
+from apps.common.data import Examples
 from apps.common.technique import steps_in
 
 
@@ -16,30 +14,31 @@ class Batches(keras.utils.PyDataset):
     batch is filled up with the first examples of the epoch: a shorter one would compile a second time.
     """
 
-    def __init__(self, examples, batch_size, seed, show=None):
+    def __init__(self, examples, batch_size, seed):
         super().__init__()
-        self.examples, self.seed, self.show = examples, seed, show
+        self.examples, self.seed = examples, seed
         self.batch_size = min(batch_size, len(examples))
         self.steps = steps_in(examples, batch_size)
-        self.last_shown = 0.0
         self.set_epoch(0)
 
     def set_epoch(self, epoch):
         self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.examples))
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.examples))
+        self.table = np.resize(order, (self.steps, self.batch_size))
 
     def __len__(self):
         return self.steps
 
     def __getitem__(self, step):
-        if self.show and step and time.monotonic() - self.last_shown > 1:
-            self.last_shown = time.monotonic()
-            self.show(self.epoch, step, self.steps)
-        start, size = step * self.batch_size, self.batch_size
-        indices = self.order[start : start + size]
-        if len(indices) < size:
-            indices = np.concatenate([indices, self.order[: size - len(indices)]])
-        return self.examples.take(indices)
+        return self.examples.take(self.table[step])
+
+    def index_table(self):
+        """The examples of each step of this epoch, `(steps, batch_size)`."""
+        return self.table
+
+    def arrays(self):
+        """The whole split as `fit` takes it, or `None` where the examples are not arrays in memory."""
+        return self.examples.take(slice(None)) if isinstance(self.examples, Examples) else None
 
 
 class InOrder(keras.utils.PyDataset):
@@ -81,12 +80,3 @@ def predict_all(model, x, batch_size=256):
     outputs = model.predict(padded, batch_size=min(batch_size, size), verbose=0)
     return keras.tree.map_structure(lambda array: np.asarray(array)[:size], outputs)
 
-
-def show_step(epochs):
-    """A line on standard error, about once a second, for epochs that take longer than that."""
-
-    def show(epoch, step, steps):
-        if sys.stderr.isatty():
-            print(f"\repoch {epoch + 1}/{epochs}  step {step}/{steps} ", end="", file=sys.stderr, flush=True)
-
-    return show

@@ -28,6 +28,26 @@ class Seeds(keras.callbacks.Callback):
             state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
 
 
+class Progress(keras.callbacks.Callback):
+    """A line on a terminal, once a second, for epochs that take longer than that.
+
+    It acts when a batch begins and looks at nothing but the clock, so no step waits for the device.
+    """
+
+    def __init__(self, epochs, steps):
+        super().__init__()
+        self.epochs, self.steps, self.epoch, self.shown = epochs, steps, 0, 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.shown = epoch, time.monotonic()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if time.monotonic() - self.shown > 1:
+            self.shown = time.monotonic()
+            line = f"\repoch {self.epoch + 1}/{self.epochs}  step {batch}/{self.steps} "
+            print(line, end="", file=sys.stderr, flush=True)
+
+
 class EarlyStopping(keras.callbacks.Callback):
     """Stops after `patience` epochs without progress of `monitor` and leaves the best epoch's weights in the model.
 

@@ -109,9 +109,10 @@ def fit(app, config, data, model, run, tracker):
     """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`."""
     import keras
 
-    from apps.common.batches import Batches, InOrder, show_step
-    from apps.common.callbacks import GradientFlow, Keeper, Seeds
+    from apps.common.batches import Batches, InOrder
+    from apps.common.callbacks import GradientFlow, Keeper, Progress, Seeds
     from apps.common.checkpoint import load_checkpoint
+    from layers import backend
 
     stopper, stateful = stateful_callbacks(app, config, data)
     model.optimizer.build(model.trainable_variables)
@@ -119,7 +120,8 @@ def fit(app, config, data, model, run, tracker):
     if done:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
     run.update(backend=keras.backend.backend())
-    batches = Batches(data.train, config.batch_size, config.seed, show_step(config.epochs))
+    batches = Batches(data.train, config.batch_size, config.seed)
+    progress = [Progress(config.epochs, len(batches))] if sys.stderr.isatty() else []
     on_epoch = getattr(app, "on_epoch", None)
     keeper = Keeper(
         run,
@@ -131,13 +133,13 @@ def fit(app, config, data, model, run, tracker):
         on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
     )
     model.fit(
-        batches,
+        backend.feed(batches),
         epochs=config.epochs,
         initial_epoch=config.epochs if stopper and stopper.stopped else done,
         validation_data=InOrder(data.validation, config.batch_size) if data.validation is not None else None,
         shuffle=False,
         verbose=0,
-        callbacks=[Seeds(batches, config.seed), *stateful, keeper],
+        callbacks=[Seeds(batches, config.seed), *progress, *stateful, keeper],
     )
     if stopper:
         stopper.restore_best(model)

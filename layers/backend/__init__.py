@@ -45,6 +45,17 @@ def seed(number):
     getattr(_running, "seed", int)(number)
 
 
+def feed(batches):
+    """What `fit` takes to see these batches, epoch for epoch, at the least cost on the running backend.
+
+    Args:
+        batches: A `keras.utils.PyDataset` that also has `batch_size`, `arrays()` (the whole split as nested tuples and
+            dicts of arrays, or `None` where it is not in memory) and `index_table()` (the examples of each step of
+            the epoch that is set, `(steps, batch_size)`).
+    """
+    return _best("feed")(batches)
+
+
 def distribution(kind):
     """The context in which a model is built so that its batches are shared among the devices.
 

@@ -69,3 +69,7 @@ def window_counts(size, window, stride):
     before, after = same_padding(size, window, stride)
     inside = np.pad(np.ones(size, "float32"), (before, after))
     return np.array([inside[start : start + window].sum() for start in range(0, len(inside) - window + 1, stride)])
+
+
+def feed(batches):
+    return batches
