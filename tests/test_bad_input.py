@@ -19,6 +19,7 @@ from apps.common import files
 from apps.common import run as life
 from apps.common.bundle import record_digest, save_bundle
 from apps.common.options import make_config
+from apps.common.tracking import client
 
 IRIS_ROW = [f"{name} (cm)={value}" for name, value in
             {"sepal length": 5, "sepal width": 3, "petal length": 1.5, "petal width": 0.2}.items()]  # fmt: skip
@@ -325,6 +326,18 @@ def test_a_class_the_model_does_not_know_cannot_be_evaluated(iris, refused, tmp_
 # --- disks
 
 
+def forbid_folders(monkeypatch, name):
+    """No folder can be made whose path holds a part of this name."""
+    real = Path.mkdir
+
+    def mkdir(path, *arguments, **options):
+        if name in path.parts:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+
 @pytest.fixture
 def away(tmp_path, monkeypatch):
     """An empty folder, and no tracking store to write to."""
@@ -365,17 +378,19 @@ def test_predictions_on_a_full_disk_leave_the_old_file(iris, away, monkeypatch, 
 
 
 def test_a_folder_that_may_not_be_written_is_named(away, monkeypatch, capsys):
-    real = Path.mkdir
-
-    def mkdir(path, *arguments, **options):
-        if "mlruns" in path.parts:
-            raise OSError(errno.EROFS, "Read-only file system", str(path))
-        real(path, *arguments, **options)
-
-    monkeypatch.setattr(Path, "mkdir", mkdir)
+    forbid_folders(monkeypatch, "mlruns")
     assert triptych.main(["train", "tabular", "--epochs", "1"]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "mlruns" in line and "cannot be written (Read-only file system)" in line
+
+
+def test_a_run_without_a_folder_is_not_left_running_in_the_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forbid_folders(monkeypatch, "runs")
+    assert triptych.main(["train", "tabular", "--epochs", "1"]) == 2
+    api = client()
+    experiment = api.get_experiment_by_name("tabular").experiment_id
+    assert [run.info.status for run in api.search_runs([experiment])] == ["FAILED"]
 
 
 @pytest.mark.parametrize(

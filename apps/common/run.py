@@ -69,7 +69,11 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
         parent=parent,
     )
     if not run:
-        run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, **facts)
+        try:
+            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, **facts)
+        except BaseException:
+            tracker.end("FAILED")
+            raise
         tracker.folder = run.folder
         tracker.params(to_plain(config))
     run.update(status="running")
