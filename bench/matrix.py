@@ -47,8 +47,10 @@ def measure(case):
     import keras
 
     import layers
+    from layers.initialization import undrawn
 
-    model = case.build()
+    with undrawn():
+        model = case.build()
     layers.initialize(model, seed=0)
     model.compile(recording_sgd(), case.loss)
     model.optimizer.build(model.trainable_variables)

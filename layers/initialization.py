@@ -1,5 +1,6 @@
 """Initial weights drawn by NumPy, so that the same seed gives the same weights on every backend."""
 
+import contextlib
 import math
 
 import keras
@@ -47,6 +48,28 @@ def initialize(model, seed, initializer="default"):
         chosen = _NAMED[initializer]() if initializer != "default" and kernel else initializer_of(layer, variable)
         if chosen is not None and not isinstance(chosen, _CONSTANT):
             variable.assign(draw(chosen, tuple(variable.shape), np.random.default_rng([seed, index])))
+
+
+@contextlib.contextmanager
+def undrawn():
+    """While it lasts, random weights of new models are NaN: they are to be drawn by `initialize`, which names any it misses.
+
+    Keras's own drawing would be work thrown away, and on JAX a compilation for every shape (half the start of a ResNet).
+    """
+    kinds = ("VarianceScaling", "TruncatedNormal", "RandomNormal", "RandomUniform", "Orthogonal")
+    kinds = [getattr(keras.initializers, name) for name in kinds]
+    own = [kind.__call__ for kind in kinds]
+
+    def blank(self, shape, dtype=None, **_):
+        return keras.ops.convert_to_tensor(np.full(shape, np.nan, "float32"), dtype=dtype)
+
+    for kind in kinds:
+        kind.__call__ = blank
+    try:
+        yield
+    finally:
+        for kind, call in zip(kinds, own, strict=True):
+            kind.__call__ = call
 
 
 def own_variables(model):

@@ -156,13 +156,14 @@ def make_model(app, config, data):
     import keras
 
     from layers import backend
+    from layers.initialization import undrawn
 
     keras.utils.clear_session(free_memory=False)
     random.seed(config.seed)  # where Keras draws the seeds of layers that were given none
     np.random.seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     try:
-        with backend.distribution(config.distribute):
+        with backend.distribution(config.distribute), undrawn():
             return app.build_model(config, data)
     except ValueError as error:
         raise UserError(f"{task_name(app)}: this model cannot be built: {error}") from None
