@@ -63,10 +63,10 @@ RECIPES = {
     "iris-perceptron": Recipe(
         "MLP on iris, 5-fold, against a perceptron",
         data="iris", folds=5, metric="accuracy", floor=0.95, minutes=1,
-        options={"epochs": 100, "batch_size": 16, "hidden_dims": (32, 16), "learning_rate": 0.01, "schedule": "cosine",
-                 "dropout": 0.0},
+        options={"epochs": 60, "batch_size": 16, "hidden_dims": (32,), "activation": "tanh", "learning_rate": 0.01,
+                 "schedule": "cosine", "dropout": 0.0, "l2": 0.003},
         control={"model": "perceptron", "unit": "step", "optimizer": "sgd", "batch_size": 1, "schedule": "constant",
-                 "epochs": 20},
+                 "epochs": 20, "l2": 0.0},
         source="control: one neuron a class, the classic learning rule (Rosenblatt, 1958)",
     ),
     "adult-mlp": Recipe(

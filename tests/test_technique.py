@@ -37,7 +37,7 @@ def linear(x, y, **options):
     """A compiled `y = x w + b` under squared error, and its batch of examples."""
     inputs = keras.Input(x.shape[1:])
     model = keras.Model(inputs, keras.layers.Dense(y.shape[1])(inputs))
-    config = make_config(Training, {"optimizer": "sgd", "learning_rate": 0.1, "compile": "off", **options})
+    config = make_config(Training, {"optimizer": "sgd", "learning_rate": 0.1, **options})
     return compile_model(model, config, Examples(x, y), loss="mse")
 
 
