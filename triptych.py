@@ -301,7 +301,10 @@ def command_predict(positionals, given, as_json):
     app, bundle = _bundle(positionals, given, "predict")
     if len(positionals) < 2:
         raise UserError("predict: expected MODEL and at least one INPUT (a file or a value)")
-    rows = app.predict(load_model(bundle), positionals[1:], bundle.about)
+    try:
+        rows = app.predict(load_model(bundle), positionals[1:], bundle.about)
+    except KeyError as error:
+        raise UserError(f"{positionals[0]}: its record has no {error}; it was not written by this task. Train again") from None
     if "output" in given:
         write_rows(given["output"], rows)
         return {"predictions": rows}, f"{len(rows)} predictions: {given['output']}"
@@ -335,7 +338,7 @@ def command_matrix(positionals, given, as_json):
     from bench.matrix import matrix
 
     check_flags("matrix", given)
-    rows = matrix(only=given.get("only"))
+    rows = matrix(only=given.get("only") or "")
     return {"rows": rows}, table(rows)
 
 

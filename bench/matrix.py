@@ -15,6 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.errors import UserError, nearest
+from apps.common.files import write_json
+from apps.common.tracking import Tracker
+
 BACKENDS = ("tensorflow", "jax", "torch")
 QUANTITIES = ("outputs", "loss", "gradients", "weights")
 STEPS = 5
@@ -109,11 +113,24 @@ def save(folder, backend, name, measurement):
     np.savez(path, **arrays)
 
 
-def record(folder):
-    """Measure every case on the running backend and write the files `compare` reads."""
+def chosen_cases(only):
+    """The cases whose name holds `only`.
+
+    Raises:
+        UserError: There is none.
+    """
+    cases = load_cases()
+    chosen = {name: case for name, case in cases.items() if only in name}
+    if not chosen:
+        raise UserError(f"--only {only}: no case is called so. {nearest(only, cases)}")
+    return chosen
+
+
+def record(folder, only=""):
+    """Measure every case whose name holds `only` on the running backend and write the files `compare` reads."""
     import keras
 
-    for name, case in load_cases().items():
+    for name, case in chosen_cases(only).items():
         save(folder, keras.backend.backend(), name, measure(case)[1])
 
 
@@ -131,22 +148,22 @@ def load(folder, backend, name):
 
 
 def difference(left, right):
-    """The largest difference of two lists of arrays, relative to the largest value where that is above one."""
+    """The largest difference of two lists of arrays, relative to their largest value (or 1e-3 where that is less)."""
     if [array.shape for array in left] != [array.shape for array in right]:
         return np.inf
-    scale = max([1.0, *(float(np.abs(array).max()) for array in left if array.size)])
+    scale = max([1e-3, *(float(np.abs(array).max()) for array in left if array.size)])
     differences = [float(np.abs(a.astype("float64") - b).max()) for a, b in zip(left, right, strict=True) if a.size]
     return max(differences, default=0.0) / scale
 
 
-def compare(folder, backends=BACKENDS):
+def compare(folder, backends=BACKENDS, only=""):
     """The rows of the matrix: for each case the largest difference between any two backends, and the step times.
 
     A case that was not recorded on every backend is a row that is not `ok`. For a case whose training is random only
     the outputs are compared.
     """
     rows = []
-    for name, case in load_cases().items():
+    for name, case in chosen_cases(only).items():
         measurements = {backend: load(folder, backend, name) for backend in backends}
         row = {"case": name}
         missing = [backend for backend, measurement in measurements.items() if measurement is None]
@@ -167,11 +184,12 @@ def compare(folder, backends=BACKENDS):
     return rows
 
 
-def matrix(backends=None):
-    """Measure every case on each installed backend, one process a backend, and compare.
+def matrix(backends=None, only=""):
+    """Measure every case on each installed backend, one process a backend, compare, and keep the table in MLflow.
 
     Args:
         backends: Names of the backends; the installed ones when `None`.
+        only: Part of the names of the cases.
     Returns:
         The rows of `compare`.
     Raises:
@@ -180,13 +198,20 @@ def matrix(backends=None):
     backends = list(backends or installed_backends())
     with tempfile.TemporaryDirectory() as folder:
         for backend in backends:
+            print(f"measuring on {backend} ...", file=sys.stderr)
             environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": backend}
-            command = [sys.executable, "-m", "bench.matrix", folder]
+            command = [sys.executable, "-m", "bench.matrix", folder, only]
             result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
             if result.returncode:
                 raise RuntimeError(f"measuring on {backend} failed:\n{result.stderr[-2000:]}")
-        return compare(folder, backends)
+        rows = compare(folder, backends, only)
+        tracker = Tracker("matrix", folder, name="matrix", tags={"backends": ", ".join(backends)})
+        tracker.metrics({"cases": len(rows), "agreeing": sum(row["ok"] for row in rows)})
+        write_json(Path(folder, "matrix.json"), rows)
+        tracker.files(Path(folder, "matrix.json"))
+        tracker.end("FINISHED")
+    return rows
 
 
 if __name__ == "__main__":
-    record(sys.argv[1])
+    record(*sys.argv[1:])

@@ -6,6 +6,7 @@ the other processes recorded.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def run(name, files, **environment):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
         **environment,
     }
     (cache / "jax").mkdir(exist_ok=True, mode=0o700)
@@ -46,6 +47,7 @@ def run(name, files, **environment):
 
 def main():
     backends = installed()
+    shutil.rmtree(HOUSE / ".cache" / "parity", ignore_errors=True)
     everything = sorted(path.name for path in TESTS.glob("test_*.py"))
     each = [name for name in everything if name not in (*WITHOUT_BACKEND, "test_parity.py")]
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOUSE, check=False)

@@ -50,7 +50,7 @@ class InOrder(keras.utils.PyDataset):
 
     def __init__(self, examples, batch_size):
         super().__init__()
-        self.examples, self.batch_size = examples, min(batch_size, len(examples))
+        self.examples, self.batch_size = examples, batch_size
 
     def __len__(self):
         return -(-len(self.examples) // self.batch_size)

@@ -54,18 +54,18 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     backend.configure()
 
     data = app.load_data(config)
-    print_notes(data)
     facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
     if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
         raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
 
     model = make_model(app, config, data)
+    print_notes(data)
     tracker = Tracker(
         task,
         run.folder if run else None,
         run_id=run.record["mlflow_run_id"] if run else None,
         name=getattr(config, "model", None),
-        tags={"task": task, "data": data.source, **facts, **(tags or {})},
+        tags={"task": task, "data": data.source, "mlflow.source.name": f"triptych train {task}", **facts, **(tags or {})},
         parent=parent,
     )
     if not run:
@@ -119,7 +119,6 @@ def fit(app, config, data, model, run, tracker):
     from layers import backend
 
     stopper, stateful = stateful_callbacks(app, config, data)
-    model.optimizer.build(model.trainable_variables)
     done, history = load_checkpoint(run.checkpoints, model, stateful, say)
     if done:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
@@ -136,15 +135,16 @@ def fit(app, config, data, model, run, tracker):
         every=config.checkpoint_every,
         on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
     )
-    model.fit(
-        backend.feed(batches),
-        epochs=config.epochs,
-        initial_epoch=config.epochs if stopper and stopper.stopped else done,
-        validation_data=InOrder(data.validation, config.batch_size) if data.validation is not None else None,
-        shuffle=False,
-        verbose=0,
-        callbacks=[Seeds(batches, config.seed), *progress, *stateful, keeper],
-    )
+    with backend.distribution(config.distribute):
+        model.fit(
+            backend.feed(batches),
+            epochs=config.epochs,
+            initial_epoch=config.epochs if stopper and stopper.stopped else done,
+            validation_data=InOrder(data.validation, config.batch_size) if data.validation is not None else None,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Seeds(batches, config.seed), *progress, *stateful, keeper],
+        )
     if stopper:
         stopper.restore_best(model)
     norms = next((each.norms for each in stateful if isinstance(each, GradientFlow)), [])
@@ -162,6 +162,9 @@ def make_model(app, config, data):
     random.seed(config.seed)  # where Keras draws the seeds of layers that were given none
     np.random.seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
+    devices = len(backend.devices())
+    if config.distribute == "data" and config.batch_size % devices:
+        raise UserError(f"--batch-size {config.batch_size}: expected a multiple of the {devices} devices of --distribute data")
     try:
         with backend.distribution(config.distribute), undrawn():
             return app.build_model(config, data)

@@ -105,6 +105,7 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
     initialize(model, config.seed, config.initializer)
     penalise(model, config.l1, config.l2)
     optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
+    optimizer.build(model.trainable_variables)
     jit = {"auto": "auto", "on": True, "off": False}[config.compile]
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit)
     return model

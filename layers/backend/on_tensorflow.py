@@ -1,5 +1,7 @@
 """TensorFlow: gradients by tape, one device strategy, nothing faster than `keras.ops` on a processor."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -67,8 +69,14 @@ def feed(batches):
     return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
+@functools.cache
+def mirrored_strategy():
+    """One for the whole process: `fit` must run under the strategy the model was built under."""
+    return tf.distribute.MirroredStrategy()
+
+
 def data_distribution():
-    return tf.distribute.MirroredStrategy().scope()
+    return mirrored_strategy().scope()
 
 
 def versions():
