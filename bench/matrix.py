@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.backends import choose, prepare
 from apps.common.errors import UserError, nearest
 from apps.common.files import write_json
 from apps.common.tracking import Tracker
@@ -196,6 +197,7 @@ def matrix(backends=None, only=""):
         RuntimeError: A backend's process failed; the message holds the end of what it said.
     """
     backends = list(backends or installed_backends())
+    prepare(choose(backends[0]))
     with tempfile.TemporaryDirectory() as folder:
         for backend in backends:
             print(f"measuring on {backend} ...", file=sys.stderr)
