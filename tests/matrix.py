@@ -31,6 +31,7 @@ def run(name, files, **environment):
         "TRIPTYCH_PARITY": str(cache / "parity"),
         "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiling is most of what these small models take
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "OMP_NUM_THREADS": "1",
