@@ -155,6 +155,7 @@ class Fit:
         from apps.common.data import Data
         from apps.common.options import make_config
         from apps.common.text import StoredIds, Windows
+        from layers import backend
 
         recipe = app.RECIPES["shakespeare-char-cpu"]
         config = make_config(app.Config, {**recipe.options, "schedule": "constant", "warmup": 0.0})
@@ -166,12 +167,12 @@ class Fit:
         self.app, self.config, self.data = app, config, data
         self.model = run.make_model(app, config, data)
         self.batches_of = lambda steps: Batches(Windows(stored, BLOCK, per_epoch=steps * BATCH), BATCH, 0)
-        self.callbacks_of = lambda made: [Seeds(made, 0)]
+        self.callbacks_of, self.feed = lambda made: [Seeds(made, 0)], backend.feed
 
     def run(self, steps):
         made = self.batches_of(steps)
         start = time.perf_counter()
-        self.model.fit(made, shuffle=False, verbose=0, callbacks=self.callbacks_of(made))
+        self.model.fit(self.feed(made), shuffle=False, verbose=0, callbacks=self.callbacks_of(made))
         return time.perf_counter() - start
 
 

@@ -235,15 +235,15 @@ class SelfAttention(keras.layers.Layer):
     def heads(self, x, position=None):
         """Query, key and value of each head, `(batch, tokens, heads, features)`."""
         _, tokens, width = x.shape
-        heads = ops.reshape(self.query_key_value(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
+        heads = ops.reshape(self.query_key_value.call(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
         query, key, value = heads[:, :, 0], heads[:, :, 1], heads[:, :, 2]
         if self.rotary:
-            query, key = self.rotary(query, position=position), self.rotary(key, position=position)
+            query, key = self.rotary.call(query, position), self.rotary.call(key, position)
         return query, key, value
 
     def joined(self, heads):
         _, tokens, num_heads, features = heads.shape
-        return self.output_projection(ops.reshape(heads, (-1, tokens, num_heads * features)))
+        return self.output_projection.call(ops.reshape(heads, (-1, tokens, num_heads * features)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -295,19 +295,21 @@ class TransformerBlock(keras.layers.Layer):
         self.output_projection.build((*input_shape[:-1], self.hidden_dim))
 
     def call(self, x, mask=None, training=None):
-        x = x + self.drop(self.attention(self.attention_norm(x), mask=mask), training)
+        # The parts by their `call`: each entrance of Keras's own takes torch as long as a small matrix product.
+        x = x + self.drop(self.attention.call(self.attention_norm.call(x), mask), training)
         return x + self.drop(self.perceptron(x, training), training)
 
     def start(self, batch_size):
         return self.attention.start(batch_size)
 
     def step(self, x, state, position):
-        attended, state = self.attention.step(self.attention_norm(x), state, position)
+        attended, state = self.attention.step(self.attention_norm.call(x), state, position)
         x = x + attended
         return x + self.perceptron(x, False), state
 
     def perceptron(self, x, training):
-        return self.output_projection(self.drop(self.hidden(self.hidden_norm(x)), training))
+        hidden = self.hidden.call(self.hidden_norm.call(x))
+        return self.output_projection.call(self.drop(hidden, training))
 
     def drop(self, x, training):
         return x if self.dropout is None else self.dropout(x, training=training)

@@ -84,8 +84,8 @@ def make_optimizer(config, steps_per_epoch):
         "momentum": lambda: rules.SGD(momentum=config.momentum, **shared),
         "nesterov": lambda: rules.SGD(momentum=config.momentum, nesterov=True, **shared),
         "rmsprop": lambda: rules.RMSprop(**shared),
-        "adam": lambda: rules.Adam(**shared),
-        "adamw": lambda: rules.AdamW(**{**shared, "weight_decay": config.weight_decay}),
+        "adam": lambda: rules.Adam(beta_2=config.beta2, **shared),
+        "adamw": lambda: rules.AdamW(beta_2=config.beta2, **{**shared, "weight_decay": config.weight_decay}),
         "adagrad": lambda: rules.Adagrad(**shared),
         "adadelta": lambda: rules.Adadelta(**shared),
     }
