@@ -1,5 +1,6 @@
 """Model a text character by character (or byte by byte) and continue prompts in its manner."""
 
+import itertools
 import math
 import sys
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ RECIPES = {
 
 
 def load_data(config, about=None):
-    """Windows of the text, split by position: the last tenth for the test, the twentieth before it for validation."""
+    """Windows of the text, split by position: the first twentieth validates, the last tenth tests, the rest trains."""
     vocabulary = Vocabulary(about["characters"]) if about else None
     if config.data:
         ids, vocabulary, notes = read_text(find_data(config.data), config.level, vocabulary)
@@ -92,9 +93,8 @@ def load_data(config, about=None):
         ids, vocabulary, notes = encode_pieces(lambda: pieces, config.level, vocabulary, ["Python's documentation strings"])
     block, source = config.block_size, config.data or "documentation-strings"
     if about:
-        (whole,) = split_by_position(ids, block, ())
-        return Data(None, None, evenly(whole, block, 20_000), about, notes, source)
-    train, validation, test = split_by_position(ids, block, (0.05, 0.1))
+        return Data(None, None, evenly(ids, block, 20_000), about, notes, source)
+    train, validation, test = split_by_position(ids, block)
     return Data(
         Windows(train, block, per_epoch=config.steps * config.batch_size),
         evenly(validation, block, 1_000),
@@ -171,16 +171,15 @@ def predict(model, inputs, about, options=PredictOptions()):
     decoder, sampler = Decoder(model), Sampler(options.temperature, options.top_k, options.top_p)
     rows = []
     for prompt, ids in zip(inputs, prompts, strict=True):
-        following = continuation(decoder, ids.tolist(), sampler, np.random.default_rng(options.seed))
         spell, text = vocabulary.decoder(), ""
-        write = sys.stderr.write if options.stream else len
-        write(prompt)
-        for _ in range(options.length):
-            text += (piece := spell(next(following)))
-            write(piece)
-            sys.stderr.flush()
-        write("\n\n")
+        following = continuation(decoder, ids.tolist(), sampler, np.random.default_rng(options.seed))
+        for index, token in enumerate(itertools.islice(following, options.length)):
+            text += (piece := spell(token))
+            if options.stream:
+                print(piece if index else prompt + piece, end="", file=sys.stderr, flush=True)
         rows.append({"prompt": prompt, "text": text})
+        if options.stream:
+            print("\n", file=sys.stderr)
     return rows
 
 

@@ -70,12 +70,12 @@ def rmsprop(w, gradients, rate):
     return w
 
 
-def adam(w, gradients, rate, decay=0.0):
+def adam(w, gradients, rate, decay=0.0, beta2=0.999):
     mean = square = 0
     for t, g in enumerate(gradients, 1):
         w = w - rate * decay * w
-        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
-        w = w - rate * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-7)
+        mean, square = 0.9 * mean + 0.1 * g, beta2 * square + (1 - beta2) * g**2
+        w = w - rate * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - beta2**t)) + 1e-7)
     return w
 
 
@@ -109,6 +109,12 @@ def test_an_optimizer_takes_the_steps_of_its_formula(name):
     for count in (1, 2):
         expected = RULES[name](START.astype("float64"), GRADIENTS[:count], 0.1)
         np.testing.assert_allclose(updated(GRADIENTS[:count], optimizer=name, **options), expected, rtol=1e-4, atol=5e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_beta2_is_the_share_of_the_mean_squared_gradient_that_is_kept(name):
+    expected = adam(START.astype("float64"), GRADIENTS, 0.1, beta2=0.5)
+    np.testing.assert_allclose(updated(GRADIENTS, optimizer=name, beta2=0.5), expected, rtol=1e-4, atol=5e-6)
 
 
 def test_momentum_is_the_share_of_the_last_step_that_is_kept():

@@ -298,9 +298,9 @@ def test_an_epoch_follows_from_its_seed_and_covers_the_text():
 
 def test_splits_follow_one_another_and_share_nothing():
     ids = stored("".join(chr(65 + i % 50) for i in range(1000)))
-    parts = split_by_position(ids, 8, (0.05, 0.1))
-    assert [(part.start, part.stop) for part in parts] == [(0, 850), (850, 900), (900, 1000)]
-    tight = split_by_position(stored("ab" * 14), 8, (0.05, 0.1))
+    parts = split_by_position(ids, 8)
+    assert [(part.start, part.stop) for part in parts] == [(50, 900), (0, 50), (900, 1000)]
+    tight = split_by_position(stored("ab" * 14), 8)
     assert [len(part) for part in tight] == [10, 9, 9]
     assert all(len(evenly(part, 8, 100)) == 1 for part in tight)
 

@@ -230,24 +230,24 @@ class Windows:
         return f"{self.ids.digest}:{self.ids.start}:{self.ids.stop}"
 
 
-def split_by_position(ids, block_size, shares):
-    """The text cut into consecutive parts: the first, and those after it of these shares, each at least a window long.
+def split_by_position(ids, block_size, validation=0.05, test=0.1):
+    """`(train, validation, test)`: validation is the beginning of a text, the test its end, each a window at least.
+
+    So the test comes after text the model has learnt from, as in a use of it: a model that has not read the pages
+    before cannot know the names in them.
 
     Raises:
-        UserError: The text is too short for that.
+        UserError: The text is too short for a window in each.
     """
-    least = block_size + 1
-    if len(ids) < least * (len(shares) + 1):
+    least, size = block_size + 1, len(ids)
+    if size < 3 * least:
         raise UserError(
-            f"the text has {len(ids)} characters, too few for --block-size {block_size}: at least "
-            f"{least * (len(shares) + 1)} are needed. Give a longer text or a smaller --block-size"
+            f"the text has {size} characters, too few for --block-size {block_size}: at least {3 * least} are needed. "
+            "Give a longer text or a smaller --block-size"
         )
-    parts, stop = [], ids.stop
-    for left, share in reversed(list(enumerate(shares, start=1))):
-        size = min(max(least, int(share * len(ids))), stop - ids.start - left * least)
-        parts.append(replace(ids, start=stop - size, stop=stop))
-        stop -= size
-    return [replace(ids, stop=stop), *reversed(parts)]
+    first = ids.start + min(max(least, int(validation * size)), size - 2 * least)
+    last = ids.stop - min(max(least, int(test * size)), ids.stop - first - least)
+    return replace(ids, start=first, stop=last), replace(ids, stop=first), replace(ids, start=last)
 
 
 def evenly(ids, block_size, most):
