@@ -240,19 +240,24 @@ def split_by_position(ids, block_size, validation=0.05, test=0.1):
         UserError: The text is too short for a window in each.
     """
     least, size = block_size + 1, len(ids)
-    if size < 3 * least:
-        raise UserError(
-            f"the text has {size} characters, too few for --block-size {block_size}: at least {3 * least} are needed. "
-            "Give a longer text or a smaller --block-size"
-        )
+    refuse_shorter(size, 3 * least, block_size)
     first = ids.start + min(max(least, int(validation * size)), size - 2 * least)
     last = ids.stop - min(max(least, int(test * size)), ids.stop - first - least)
     return replace(ids, start=first, stop=last), replace(ids, stop=first), replace(ids, start=last)
 
 
 def evenly(ids, block_size, most):
-    """Windows side by side over a text, or `most` of them evenly apart where there are more."""
+    """Windows side by side over a text, or about `most` of them evenly apart where there are more."""
+    refuse_shorter(len(ids), block_size + 1, block_size)
     windows = Windows(ids, block_size, stride=block_size)
     if len(windows) > most:
         windows = replace(windows, stride=(len(ids) - 1 - block_size) // (most - 1))
     return windows
+
+
+def refuse_shorter(size, least, block_size):
+    if size < least:
+        raise UserError(
+            f"the text has {size} characters, too few for --block-size {block_size}: at least {least} are needed. "
+            "Give a longer text, or train with a smaller --block-size"
+        )
