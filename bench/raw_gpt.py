@@ -1,17 +1,14 @@
-"""Hand-written GPT training in torch and in JAX beside our `fit`, in turns, medians: `python -m bench.raw_gpt`.
+"""Hand-written GPT training beside our `fit`, for `triptych bench text-generation`.
 
 The setting is the recipe shakespeare-char-cpu: 4 blocks, 4 heads, 128 features, 64 tokens, batches of 12, AdamW, clipped.
 """
 
-import json
 import math
-import statistics
-import sys
 import time
 
 import numpy as np
 
-TOKENS, BLOCK, WIDTH, DEPTH, HEADS, BATCH, TURNS = 65, 64, 128, 4, 4, 12, 7
+TOKENS, BLOCK, WIDTH, DEPTH, HEADS, BATCH = 65, 64, 128, 4, 4, 12
 RATE, DECAY, CLIP = 1e-3, 0.1, 1.0
 
 
@@ -142,6 +139,34 @@ class JaxLoop:
         return time.perf_counter() - start
 
 
+class TensorFlowLoop:
+    """A `tf.function` step with a gradient tape over our network; `run(steps)` returns the seconds they took."""
+
+    def __init__(self, ids, model):
+        import keras
+        import tensorflow as tf
+
+        optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY, global_clipnorm=CLIP)
+        optimizer.build(model.trainable_variables)
+
+        @tf.function
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                logits = model(x, training=True)
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+            return loss
+
+        self.ids, self.step = ids, step
+
+    def run(self, steps):
+        start = time.perf_counter()
+        for x, y in batches(self.ids, steps):
+            loss = self.step(x, y)
+        loss.numpy()
+        return time.perf_counter() - start
+
+
 class Fit:
     """Our `fit`, fed as a run feeds it."""
 
@@ -158,7 +183,7 @@ class Fit:
         from layers import backend
 
         recipe = app.RECIPES["shakespeare-char-cpu"]
-        config = make_config(app.Config, {**recipe.options, "schedule": "constant", "warmup": 0.0})
+        config = make_config(app.Config, {**recipe.options, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP})
         file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
         file.write(ids)
         file.flush()
@@ -176,29 +201,11 @@ class Fit:
         return time.perf_counter() - start
 
 
-def measure(turns=TURNS):
-    """The row of the running backend: step times in milliseconds and their ratio."""
-    import keras
-
-    from layers import backend
-
-    backend.configure()
-    name, ids = keras.backend.backend(), text()
-    ours, raw = Fit(ids), {"torch": TorchLoop, "jax": JaxLoop}[name](ids)
-    steps = max(4, int(2.0 / (ours.run(8) and raw.run(8) and ours.run(8) / 8)))
-    times = [(ours.run(steps) / steps, raw.run(steps) / steps) for _ in range(turns)]
-    mine, theirs = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    ratios = sorted(a / b for a, b in times)
-    return {
-        "family": "gpt",
-        "backend": name,
-        "ours_ms": round(mine, 3),
-        "raw_ms": round(theirs, 3),
-        "ratio": round(mine / theirs, 3),
-        "spread": f"{ratios[0]:.2f}-{ratios[-1]:.2f}",
-        "best_ratio": round(min(a for a, _ in times) / min(b for _, b in times), 3),
-    }
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure()), file=sys.stdout)
+def contenders(backend):
+    """`{name: function from a number of steps to the seconds they took}` on the running backend."""
+    ids = text()
+    fit = Fit(ids)
+    if backend == "tensorflow":
+        return {"ours": fit.run, "tf.function": TensorFlowLoop(ids, Fit(ids).model).run}
+    raw = TorchLoop(ids) if backend == "torch" else JaxLoop(ids)
+    return {"ours": fit.run, "torch eager" if backend == "torch" else "jax.jit, donated": raw.run}
