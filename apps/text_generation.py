@@ -67,7 +67,8 @@ class PredictOptions:
 
 NANOGPT = "github.com/karpathy/nanoGPT, README, \"I only have a macbook\""
 SHAKESPEARE = {"epochs": 4, "steps": 500, "batch_size": 12, "block_size": 64, "width": 128, "learning_rate": 1e-3,
-               "schedule": "cosine", "warmup": 0.05, "weight_decay": 0.1, "beta2": 0.99}  # fmt: skip
+               "schedule": "cosine", "warmup": 0.05, "final_rate": 0.1, "weight_decay": 0.1,
+               "beta2": 0.99}  # fmt: skip
 RECIPES = {
     "shakespeare-char-cpu": Recipe(
         "GPT of 0.8M weights on tinyshakespeare's characters, 2000 steps",

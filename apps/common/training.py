@@ -46,6 +46,9 @@ class Training:
         0.0, "share of the run over which the learning rate rises from zero", low=0, high=0.9,
         needs={"schedule": ("constant", "cosine", "step", "exponential")},
     )  # fmt: skip
+    final_rate: float = option(
+        0.0, "share of the learning rate at which the cosine ends", low=0, high=1, needs={"schedule": "cosine"}
+    )
     decay_rate: float = option(
         0.1, "factor of each drop of the learning rate", above=0, high=1, needs={"schedule": ("step", "exponential", "plateau")}
     )
