@@ -176,6 +176,13 @@ def test_warmup_rises_in_a_line_and_hands_over_at_the_peak(kind):
     assert (rates[21] == pytest.approx(PEAK, rel=1e-6)) == (kind in ("constant", "step"))
 
 
+def test_a_cosine_ends_at_the_final_rate():
+    optimizer = optimizer_of(schedule="cosine", learning_rate=PEAK, epochs=10, final_rate=0.25)
+    for step, expected in ((0, PEAK), (50, 0.625 * PEAK), (100, 0.25 * PEAK), (200, 0.25 * PEAK)):
+        optimizer.iterations.assign(step)
+        assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_schedule_is_rebuilt_from_its_config():
     schedule = Schedule("cosine", PEAK, TOTAL, warmup_steps=5)
     again = Schedule.from_config(schedule.get_config())

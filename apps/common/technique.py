@@ -13,7 +13,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate as a function of the step, from zero to `peak` over the warm-up and then by `kind`.
 
     With t the share of the run after the warm-up that has passed:
-    constant: peak; cosine: from peak to final_rate * peak along (1 + cos(pi t)) / 2 (Loshchilov & Hutter, 2017, arXiv 1608.03983);
+    constant: peak; cosine: peak (f + (1 - f) (1 + cos(pi t)) / 2), f the final rate (Loshchilov & Hutter, 2017, arXiv
+    1608.03983);
     step: peak * rate^floor(step / decay_steps); exponential: peak * rate^(step / decay_steps);
     one-cycle: from peak / 25 up to peak over 30 % of the run and down to peak / 10,000, both along a cosine
     (Smith & Topin, 2018, arXiv 1708.07120).
