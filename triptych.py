@@ -146,13 +146,13 @@ def settle_switches(given, options):
     return settled
 
 
-def check_flags(command, given):
-    """Refuse an option this command does not have, and one that lacks its value."""
+def check_flags(command, given, more=()):
+    """Refuse an option this command does not have (nor is among the flags `more`), and one that lacks its value."""
     known = {**COMMANDS[command][2], **FLAGS}
     for name, value in given.items():
         if name not in known:
             flag = "--" + name.replace("_", "-")
-            flags = ["--" + each.replace("_", "-") for each in known]
+            flags = [*more, *("--" + each.replace("_", "-") for each in known)]
             raise UserError(f"unknown option {flag} of {command}. {nearest(flag, flags)} See triptych {command} --help")
         if value is True and name not in SWITCHES:
             raise UserError(f"--{name.replace('_', '-')}: a value is missing; expected {known[name]}")
@@ -193,14 +193,23 @@ def command_help(name, positionals):
     if name == "train" and positionals:
         app = find_app(positionals)
         lines[2:2] = [app.__doc__.strip().splitlines()[0], ""]
-        lines += ["", f"options of {positionals[0]} (default in brackets):"]
-        for each in options_of(app.Config).values():
-            if not each.refused:
-                default = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
-                choices = f": {', '.join(map(str, each.choices))}" if each.choices else ""
-                lines.append(f"  {each.flag:24} {each.help}{choices} [{default}]")
+        lines += ["", f"options of {positionals[0]} (default in brackets):", *options_help(app.Config)]
         lines += ["", "recipes: " + ", ".join(getattr(app, "RECIPES", {}) or ["none"])]
+    if name == "predict":
+        for task, module in tasks().items():
+            own = getattr(importlib.import_module(module), "PredictOptions", None)
+            lines += ["", f"with a model of {task} (default in brackets):", *options_help(own)] if own else []
     return "\n".join(lines)
+
+
+def options_help(config_class):
+    lines = []
+    for each in options_of(config_class).values():
+        if not each.refused:
+            default = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
+            choices = f": {', '.join(map(str, each.choices))}" if each.choices else ""
+            lines.append(f"  {each.flag:24} {each.help}{choices} [{default}]")
+    return lines
 
 
 def command_list(positionals, given, as_json):
@@ -269,7 +278,8 @@ def summary(result):
 def _bundle(positionals, given, command):
     from apps.common.bundle import open_bundle
 
-    check_flags(command, given)
+    if command != "predict":  # whose app may have options of its own
+        check_flags(command, given)
     if not positionals:
         raise UserError(f"{command}: expected MODEL: a bundle folder, a run id or name@alias. See triptych compare")
     bundle = open_bundle(positionals[0])
@@ -277,6 +287,8 @@ def _bundle(positionals, given, command):
     if bundle.task not in known:
         raise UserError(f"{positionals[0]}: a bundle of {bundle.task}, a task this version does not have. See triptych list")
     app = importlib.import_module(known[bundle.task])
+    if command == "predict":
+        given["options"] = predict_options(app, given)
     backend = given.pop("backend", None)
     if backend == "auto":
         from apps.common.auto import fastest_for_bundle
@@ -294,6 +306,15 @@ def command_evaluate(positionals, given, as_json):
     return result, summary(result).partition("\n\nnext:")[0]
 
 
+def predict_options(app, given):
+    """The app's `PredictOptions`, taken out of what was given, as further arguments of its `predict`."""
+    wanted = getattr(app, "PredictOptions", None)
+    options = options_of(wanted) if wanted else {}
+    own = {name: given.pop(name) for name in list(given) if name.removeprefix("no_") in options}
+    check_flags("predict", given, [option.flag for option in options.values()])
+    return (make_config(wanted, settle_switches(own, options)),) if wanted else ()
+
+
 def command_predict(positionals, given, as_json):
     from apps.common.bundle import load_model
     from apps.common.output import table, write_rows
@@ -302,7 +323,7 @@ def command_predict(positionals, given, as_json):
     if len(positionals) < 2:
         raise UserError("predict: expected MODEL and at least one INPUT (a file or a value)")
     try:
-        rows = app.predict(load_model(bundle), positionals[1:], bundle.about)
+        rows = app.predict(load_model(bundle), positionals[1:], bundle.about, *given.pop("options"))
     except KeyError as error:
         raise UserError(f"{positionals[0]}: its record has no {error}; it was not written by this task. Train again") from None
     if "output" in given:

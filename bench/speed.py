@@ -25,7 +25,7 @@ FAMILIES = {
     "resnet20": {"model": "resnet", "depth": 20},
     "vit": {"model": "vit", "patch_size": 7, "width": 192, "depth": 6, "dropout": 0.0},
 }
-TASKS = {"image-classification": tuple(FAMILIES)}
+TASKS = {"image-classification": tuple(FAMILIES), "text-generation": ("gpt",)}
 
 
 def bench(task=None, backend=None, only=None):
@@ -39,10 +39,11 @@ def bench(task=None, backend=None, only=None):
     """
     if task not in (None, *TASKS):
         raise UserError(f"bench {task}: no such benchmark. {nearest(task, TASKS)}")
-    families = [name.strip() for name in only.split(",")] if only else list(TASKS[task] if task else FAMILIES)
+    known = [family for families in TASKS.values() for family in families]
+    families = [name.strip() for name in only.split(",")] if only else list(TASKS[task] if task else known)
     for name in families:
-        if name not in FAMILIES:
-            raise UserError(f"--only {name}: no such family. {nearest(name, FAMILIES)}")
+        if name not in known:
+            raise UserError(f"--only {name}: no such family. {nearest(name, known)}")
     rows = []
     for each in [backends.choose(backend)] if backend not in (None, "auto") else backends.installed():
         for family in families:
@@ -72,11 +73,7 @@ def measure(family):
     backend.configure()
     backend.seed(0)
     name = keras.backend.backend()
-    data = _data()
-    fit, first = Fit(lambda: _model(family, data), data), {}
-    contenders = {"ours": fit.run, "stock": StockFit(family, data).run}
-    for raw, loop in _raw_loops(name, family, data).items():
-        contenders[raw] = loop.run
+    contenders, first = _contenders(name, family), {}
     for contender, runs in contenders.items():
         start = time.perf_counter()
         runs(1)
@@ -101,13 +98,24 @@ def measure(family):
                 "raw_ms": round(medians[raw], 3),
                 "ratio": round(medians["ours"] / medians[raw], 3),
                 "spread": f"{min(ratios):.2f}-{max(ratios):.2f}",
-                "stock_keras_ms": round(medians["stock"], 3),
-                "stock_ratio": round(medians["stock"] / medians[raw], 3),
+                "stock_keras_ms": round(medians["stock"], 3) if "stock" in medians else None,
+                "stock_ratio": round(medians["stock"] / medians[raw], 3) if "stock" in medians else None,
                 "first_step_s": round(first["ours"], 1),
                 "megabytes": round(backend.peak_memory_bytes() / 1e6),
             }
         )
     print(json.dumps(rows), file=output)
+
+
+def _contenders(name, family):
+    """What is timed, as `{name: function from a number of steps to seconds}`; `stock` where Keras has such a network."""
+    if family == "gpt":
+        from bench import raw_gpt
+
+        return raw_gpt.contenders(name)
+    data = _data()
+    raw = {name: loop.run for name, loop in _raw_loops(name, family, data).items()}
+    return {"ours": Fit(lambda: _model(family, data), data).run, "stock": StockFit(family, data).run, **raw}
 
 
 def _steps(runs, seconds=1.0):

@@ -11,6 +11,7 @@ _MODULE_OF = {
     "ClassToken": "transformer",
     "Conv2D": "convolution",
     "Cutout": "augmentation",
+    "Decoder": "decoding",
     "Dense": "dense",
     "DepthwiseConv2D": "convolution",
     "FeatureTokenizer": "tabular",
@@ -29,7 +30,9 @@ _MODULE_OF = {
     "RandomFlip": "augmentation",
     "RandomRotation": "augmentation",
     "RandomShift": "augmentation",
+    "RotaryEmbedding": "transformer",
     "SelfAttention": "transformer",
+    "TokenEmbedding": "transformer",
     "TransformerBlock": "transformer",
     "initialize": "initialization",
 }

@@ -23,6 +23,13 @@ class LSTM(keras.layers.LSTM):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         return outputs if self.return_sequences else outputs[:, -1]
 
+    def start(self, batch_size):
+        return self.get_initial_state(batch_size)
+
+    def step(self, x, state, position):
+        x, state = self.cell(x[:, 0], state)
+        return x[:, None], state
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class GRU(keras.layers.GRU):

@@ -72,6 +72,12 @@ def classifier(build, inputs, num_classes=3, **options):
     return Case(build, inputs, integers(num_classes), loss, **options)
 
 
+def language_model(build, block_size=6):
+    """A model whose output are the logits of one of seven tokens at every position."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return Case(build, integers(7, block_size), integers(7, block_size), loss)
+
+
 def mixup_model():
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Flatten()(layers.Mixup()(inputs))
@@ -84,6 +90,7 @@ CASES = {
     "BatchNormalization": layer(lambda: layers.BatchNormalization(), floats(5, 5, 3)),
     "ClassToken": layer(lambda: layers.ClassToken(), floats(5, 4)),
     "Conv2D": layer(lambda: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"), floats(8, 7, 3)),
+    "Decoder": language_model(lambda: models.gpt(7, 6, width=8, depth=1, num_heads=2, positions="rotary")),
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
     "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3), random=True),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3)),
@@ -103,7 +110,9 @@ CASES = {
     "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3), random=True),
     "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3), random=True),
     "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3), random=True),
+    "RotaryEmbedding": layer(lambda: layers.RotaryEmbedding(), floats(5, 2, 4)),
     "SelfAttention": layer(lambda: layers.SelfAttention(2, causal=True), floats(5, 8)),
+    "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8)),
     # architectures
     "alexnet": classifier(lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1)),
@@ -114,7 +123,9 @@ CASES = {
     "ft_transformer": classifier(
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3))
     ),
+    "gpt": language_model(lambda: models.gpt(7, 6, width=8, depth=2, num_heads=2)),
     "lenet5": classifier(lambda: models.lenet5((8, 8, 1), 3), floats(8, 8, 1)),
+    "lstm_language_model": language_model(lambda: models.lstm_language_model(7, 6, width=8, depth=1)),
     "mlp": classifier(lambda: models.mlp((8, 8, 1), 3), floats(8, 8, 1)),
     "mobilenet": classifier(
         lambda: models.mobilenet((24, 24, 1), 3, version="v3-small", width=0.1, dropout=0.0), floats(24, 24, 1)

@@ -70,12 +70,12 @@ def rmsprop(w, gradients, rate):
     return w
 
 
-def adam(w, gradients, rate, decay=0.0):
+def adam(w, gradients, rate, decay=0.0, beta2=0.999):
     mean = square = 0
     for t, g in enumerate(gradients, 1):
         w = w - rate * decay * w
-        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
-        w = w - rate * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.999**t)) + 1e-7)
+        mean, square = 0.9 * mean + 0.1 * g, beta2 * square + (1 - beta2) * g**2
+        w = w - rate * (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - beta2**t)) + 1e-7)
     return w
 
 
@@ -109,6 +109,12 @@ def test_an_optimizer_takes_the_steps_of_its_formula(name):
     for count in (1, 2):
         expected = RULES[name](START.astype("float64"), GRADIENTS[:count], 0.1)
         np.testing.assert_allclose(updated(GRADIENTS[:count], optimizer=name, **options), expected, rtol=1e-4, atol=5e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_beta2_is_the_share_of_the_mean_squared_gradient_that_is_kept(name):
+    expected = adam(START.astype("float64"), GRADIENTS, 0.1, beta2=0.5)
+    np.testing.assert_allclose(updated(GRADIENTS, optimizer=name, beta2=0.5), expected, rtol=1e-4, atol=5e-6)
 
 
 def test_momentum_is_the_share_of_the_last_step_that_is_kept():
@@ -168,6 +174,13 @@ def test_warmup_rises_in_a_line_and_hands_over_at_the_peak(kind):
     np.testing.assert_allclose(rates[:20], PEAK * np.arange(1, 21) / 20, rtol=1e-5)
     assert rates[20] == pytest.approx(PEAK, rel=1e-5)
     assert (rates[21] == pytest.approx(PEAK, rel=1e-6)) == (kind in ("constant", "step"))
+
+
+def test_a_cosine_ends_at_the_final_rate():
+    optimizer = optimizer_of(schedule="cosine", learning_rate=PEAK, epochs=10, final_rate=0.25)
+    for step, expected in ((0, PEAK), (50, 0.625 * PEAK), (100, 0.25 * PEAK), (200, 0.25 * PEAK)):
+        optimizer.iterations.assign(step)
+        assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_schedule_is_rebuilt_from_its_config():

@@ -23,7 +23,9 @@ class Batches(keras.utils.PyDataset):
 
     def set_epoch(self, epoch):
         self.epoch = epoch
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.examples))
+        generator = np.random.default_rng([self.seed, 1, epoch])
+        own_order = getattr(self.examples, "order", None)
+        order = own_order(generator) if own_order else generator.permutation(len(self.examples))
         self.table = np.resize(order, (self.steps, self.batch_size))
 
     def __len__(self):

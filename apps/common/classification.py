@@ -43,6 +43,21 @@ class OneHotLoss(keras.losses.Loss):
         return keras.ops.sum(keras.ops.where(size < 1, 0.5 * size * size, size - 0.5), axis=-1)
 
 
+class TokenCrossEntropy(keras.losses.Loss):
+    """-log softmax(z) at the right token, averaged over the positions of each example.
+
+    Shapes: targets `(batch, positions)`, logits `(batch, positions, tokens)`.
+    """
+
+    def call(self, y_true, logits):
+        _, positions, tokens = logits.shape
+        # All positions in one matrix: torch's loss is slower where the classes are not the last of two axes.
+        flat = keras.ops.reshape(keras.ops.cast(logits, "float32"), (-1, tokens))
+        targets = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+        losses = keras.ops.sparse_categorical_crossentropy(targets, flat, from_logits=True)
+        return keras.ops.mean(keras.ops.reshape(losses, (-1, positions)), axis=-1)
+
+
 def accuracy():
     """Share of examples whose largest logit is the right one's."""
     return keras.metrics.SparseCategoricalAccuracy(name="accuracy")

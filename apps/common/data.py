@@ -15,7 +15,8 @@ class Examples:
 
     `x` is an array or a dict of arrays (one a model input); `y` an array or `None`; `weight` one number an example.
     A task whose examples are not rows in memory (windows of a text file, one whole graph) brings its own class with
-    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`.
+    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`; with `fingerprint()` in the place of a digest
+    of `x` and `y`, and `order(generator)` where an epoch is not a permutation of all.
     """
 
     x: object

@@ -139,3 +139,12 @@ def reliability(confidence, correct, bins=10):
     axis.set(xlabel="confidence", ylabel="accuracy", title="calibration", xlim=(0, 1), ylim=(0, 1))
     axis.grid(alpha=0.3)
     return figure
+
+
+def line(x, y, xlabel, ylabel, title):
+    """One quantity along another."""
+    figure, axis = new()
+    axis.plot(x, y)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.grid(alpha=0.3)
+    return figure

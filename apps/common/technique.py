@@ -13,14 +13,15 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate as a function of the step, from zero to `peak` over the warm-up and then by `kind`.
 
     With t the share of the run after the warm-up that has passed:
-    constant: peak; cosine: peak (1 + cos(pi t)) / 2 (Loshchilov & Hutter, 2017, arXiv 1608.03983);
+    constant: peak; cosine: peak (f + (1 - f) (1 + cos(pi t)) / 2), f the final rate (Loshchilov & Hutter, 2017, arXiv
+    1608.03983);
     step: peak * rate^floor(step / decay_steps); exponential: peak * rate^(step / decay_steps);
     one-cycle: from peak / 25 up to peak over 30 % of the run and down to peak / 10,000, both along a cosine
     (Smith & Topin, 2018, arXiv 1708.07120).
     """
 
-    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1):
-        self.kind, self.peak, self.total_steps = kind, peak, total_steps
+    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0):
+        self.kind, self.peak, self.total_steps, self.final_rate = kind, peak, total_steps, final_rate
         self.warmup_steps, self.decay_rate, self.decay_steps = warmup_steps, decay_rate, decay_steps
 
     def __call__(self, step):
@@ -36,7 +37,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             fall = cosine(self.peak, self.peak / 1e4, keras.ops.maximum((passed - 0.3) / 0.7, 0.0))
             return keras.ops.where(passed < 0.3, rise, fall)
         if self.kind == "cosine":
-            rate = cosine(self.peak, 0.0, passed)
+            rate = cosine(self.peak, self.final_rate * self.peak, passed)
         elif self.kind == "step":
             rate = self.peak * self.decay_rate ** keras.ops.floor(keras.ops.maximum(after, 0.0) / self.decay_steps)
         elif self.kind == "exponential":
@@ -68,6 +69,7 @@ def make_optimizer(config, steps_per_epoch):
             warmup_steps=round(config.warmup * total),
             decay_rate=config.decay_rate,
             decay_steps=steps_per_epoch * config.decay_epochs,
+            final_rate=config.final_rate,
         )
     shared = {
         "learning_rate": rate,
@@ -84,8 +86,8 @@ def make_optimizer(config, steps_per_epoch):
         "momentum": lambda: rules.SGD(momentum=config.momentum, **shared),
         "nesterov": lambda: rules.SGD(momentum=config.momentum, nesterov=True, **shared),
         "rmsprop": lambda: rules.RMSprop(**shared),
-        "adam": lambda: rules.Adam(**shared),
-        "adamw": lambda: rules.AdamW(**{**shared, "weight_decay": config.weight_decay}),
+        "adam": lambda: rules.Adam(beta_2=config.beta2, **shared),
+        "adamw": lambda: rules.AdamW(beta_2=config.beta2, **{**shared, "weight_decay": config.weight_decay}),
         "adagrad": lambda: rules.Adagrad(**shared),
         "adadelta": lambda: rules.Adadelta(**shared),
     }

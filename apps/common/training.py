@@ -31,6 +31,10 @@ class Training:
     momentum: float = option(
         0.9, "share of the last step kept", low=0, high=0.9999, needs={"optimizer": ("momentum", "nesterov")}
     )
+    beta2: float = option(
+        0.999, "share of the mean squared gradient kept; short runs want less", low=0, high=0.99999,
+        needs={"optimizer": ("adam", "adamw")},
+    )  # fmt: skip
     weight_decay: float = option(
         0.0, "decoupled weight decay", low=0, high=1, search=(1e-6, 1e-1), log=True,
         needs={"optimizer": ("sgd", "momentum", "nesterov", "rmsprop", "adamw", "adam")},
@@ -42,6 +46,9 @@ class Training:
         0.0, "share of the run over which the learning rate rises from zero", low=0, high=0.9,
         needs={"schedule": ("constant", "cosine", "step", "exponential")},
     )  # fmt: skip
+    final_rate: float = option(
+        0.0, "share of the learning rate at which the cosine ends", low=0, high=1, needs={"schedule": "cosine"}
+    )
     decay_rate: float = option(
         0.1, "factor of each drop of the learning rate", above=0, high=1, needs={"schedule": ("step", "exponential", "plateau")}
     )

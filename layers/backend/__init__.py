@@ -109,6 +109,24 @@ def gradient(function, x):
     return _running.gradient(function, x)
 
 
+def compiled(function, model):
+    """A function made fast to call again and again with arguments of the same shapes, for inference alone.
+
+    Args:
+        function: Takes tensors (or dicts and lists of them), returns tensors; it may read the weights of `model`, whose
+            values are those at each call, and must not change them.
+        model: The built model whose weights it reads.
+    Returns:
+        A function that takes arrays as well as tensors.
+    """
+    run = _running.compiled(function, model)
+
+    def call(*arguments):
+        return run(*keras.tree.map_structure(keras.ops.convert_to_tensor, arguments))
+
+    return call
+
+
 def synchronize():
     """Wait until the device has done all it was asked to do, so that a clock tells the truth."""
     _running.synchronize()

@@ -34,6 +34,15 @@ def gradient(function, x):
     return jax.grad(lambda x: jnp.sum(function(x)))(x)
 
 
+def compiled(function, model):
+    def stateless(values, arguments):
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
+            return function(*arguments)
+
+    run = jax.jit(stateless)
+    return lambda *arguments: run([variable.value for variable in model.variables], arguments)
+
+
 def synchronize():
     # Work on one device is done in order, so the end of a new small computation is the end of all before it.
     for device in jax.local_devices():

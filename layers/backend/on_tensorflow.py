@@ -22,6 +22,10 @@ def gradient(function, x):
     return tape.gradient(total, x)
 
 
+def compiled(function, model):
+    return tf.function(function, autograph=False)
+
+
 def synchronize():
     if tf.config.list_logical_devices("GPU"):
         tf.test.experimental.sync_devices()

@@ -37,6 +37,10 @@ def gradient(function, x):
         return torch.autograd.grad(function(x).sum(), x, create_graph=True)[0]
 
 
+def compiled(function, model):
+    return torch.inference_mode()(function)
+
+
 def synchronize():
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -57,6 +57,17 @@ def tabular_inputs(num_numeric, cardinalities):
     return inputs
 
 
+def token_input(block_size):
+    """Return the input of a language model: the ids of `block_size` tokens.
+
+    Raises:
+        ValueError: if there is no token.
+    """
+    if block_size < 1:
+        raise ValueError(f"`block_size` must be positive. Received: block_size={block_size}")
+    return keras.Input((block_size,), dtype="int32", name="tokens")
+
+
 def choose(name, value, choices):
     """Return `choices[value]`, or say which values there are."""
     if value not in choices:

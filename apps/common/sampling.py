@@ -1,0 +1,91 @@
+"""The next token drawn from logits, by NumPy from a seed: the same on every backend; and a text continued with it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws from softmax(logits / temperature), cut to the likeliest.
+
+    Args:
+        temperature: Below one sharpens, above flattens; 0 takes the likeliest token.
+        top_k: Number of likeliest tokens kept; `None` for all.
+        top_p: The smallest set of likeliest tokens with at least this probability together is kept
+            (Holtzman et al., 2019, arXiv 1904.09751).
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+
+    def probabilities(self, logits):
+        """The distribution drawn from, of the shape of `logits`, `(entries,)`."""
+        logits = np.asarray(logits, "float64")
+        order = np.argsort(-logits, kind="stable")
+        with np.errstate(divide="ignore", over="ignore"):
+            scaled = (logits[order] - logits[order[0]]) / self.temperature if self.temperature else None
+        sorted_p = np.exp(scaled) if scaled is not None else (np.arange(len(order)) == 0).astype("float64")
+        if self.top_k is not None:
+            sorted_p[self.top_k :] = 0.0
+        sorted_p /= sorted_p.sum()
+        before = np.cumsum(sorted_p) - sorted_p
+        sorted_p[before >= self.top_p] = 0.0
+        probabilities = np.empty_like(sorted_p)
+        probabilities[order] = sorted_p / sorted_p.sum()
+        return probabilities
+
+    def draw(self, logits, generator):
+        """One token: the first whose cumulated probability exceeds a uniform number."""
+        cumulated = np.cumsum(self.probabilities(logits))
+        return int(min(np.searchsorted(cumulated, generator.random() * cumulated[-1], "right"), len(cumulated) - 1))
+
+
+class Uncached:
+    """A `layers.Decoder` that computes everything anew for each token: slow, and what the other is held against."""
+
+    def __init__(self, model):
+        self.model, self.block_size = model, model.inputs[0].shape[1]
+        self.reset()
+
+    def reset(self):
+        self.tokens = []
+
+    @property
+    def position(self):
+        return len(self.tokens)
+
+    def __call__(self, token):
+        self.tokens.append(token)
+        padded = np.zeros((1, self.block_size), "int32")
+        padded[0, : len(self.tokens)] = self.tokens
+        return np.asarray(self.model.predict_on_batch(padded))[0, len(self.tokens) - 1]
+
+
+def continuation(decoder, prompt, sampler, generator):
+    """Tokens that follow the prompt, without end.
+
+    A full window is begun anew with its later half, so the model always sees between half a block and a whole one, and
+    a token costs two steps on average however long the text has become.
+
+    Args:
+        decoder: A `layers.Decoder`, or `Uncached`.
+        prompt: One token or more.
+        sampler: A `Sampler`.
+        generator: A `np.random.Generator`.
+    """
+    decoder.reset()
+    tokens, waiting = [], list(prompt)[-decoder.block_size :]
+    while True:
+        for token in waiting:
+            tokens.append(token)
+            logits = decoder(token)
+        following = sampler.draw(logits, generator)
+        yield following
+        waiting = [following]
+        if decoder.position == decoder.block_size:
+            kept = decoder.block_size // 2
+            waiting = [*tokens[len(tokens) - kept + 1 :], following]
+            decoder.reset()
+            tokens = []

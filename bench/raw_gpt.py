@@ -1,0 +1,211 @@
+"""Hand-written GPT training beside our `fit`, for `triptych bench text-generation`.
+
+The setting is the recipe shakespeare-char-cpu: 4 blocks, 4 heads, 128 features, 64 tokens, batches of 12, AdamW, clipped.
+"""
+
+import math
+import time
+
+import numpy as np
+
+TOKENS, BLOCK, WIDTH, DEPTH, HEADS, BATCH = 65, 64, 128, 4, 4, 12
+RATE, DECAY, CLIP = 1e-3, 0.1, 1.0
+
+
+def text():
+    """Ids of a text of a million characters."""
+    return np.random.default_rng(0).integers(0, TOKENS, 1_000_000).astype("uint8")
+
+
+def batches(ids, steps):
+    """Random windows and what follows each of their tokens."""
+    generator = np.random.default_rng(0)
+    for _ in range(steps):
+        starts = generator.integers(0, len(ids) - BLOCK - 1, BATCH)
+        window = ids[starts[:, None] + np.arange(BLOCK + 1)].astype("int32")
+        yield window[:, :-1], window[:, 1:]
+
+
+class TorchLoop:
+    """Eager torch, the network in `torch.nn`; `run(steps)` returns the seconds they took."""
+
+    def __init__(self, ids):
+        import torch
+        from torch import nn
+        from torch.nn import functional
+
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.attention_norm, self.hidden_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+                self.query_key_value, self.gathered = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+                self.hidden, self.output = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+            def forward(self, x):
+                heads = self.query_key_value(self.attention_norm(x)).view(len(x), -1, 3, HEADS, WIDTH // HEADS)
+                query, key, value = heads.permute(2, 0, 3, 1, 4)
+                found = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+                x = x + self.gathered(found.transpose(1, 2).reshape(x.shape))
+                return x + self.output(functional.gelu(self.hidden(self.hidden_norm(x))))
+
+        class Network(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embedding, self.positions = nn.Embedding(TOKENS, WIDTH), nn.Parameter(0.02 * torch.randn(BLOCK, WIDTH))
+                self.blocks, self.norm = nn.Sequential(*(Block() for _ in range(DEPTH))), nn.LayerNorm(WIDTH)
+
+            def forward(self, x):
+                x = self.norm(self.blocks(self.embedding(x) + self.positions))
+                return functional.linear(x, self.embedding.weight)
+
+        self.ids, self.model, self.functional, self.torch = ids, Network(), functional, torch
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), RATE, weight_decay=DECAY)
+
+    def run(self, steps):
+        torch, start = self.torch, time.perf_counter()
+        for x, y in batches(self.ids, steps):
+            logits = self.model(torch.from_numpy(x.astype("int64")))
+            targets = torch.from_numpy(y.astype("int64")).reshape(-1)
+            loss = self.functional.cross_entropy(logits.view(-1, TOKENS), targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+            self.optimizer.step()
+        loss.item()
+        return time.perf_counter() - start
+
+
+class JaxLoop:
+    """One jitted step with donated buffers, the network in `jax.numpy`; `run(steps)` returns the seconds they took."""
+
+    def __init__(self, ids):
+        import jax
+        import jax.numpy as jnp
+        import optax
+
+        generator = np.random.default_rng(0)
+
+        def kernel(*shape):
+            return jnp.asarray(generator.normal(0, 0.02, shape), "float32")
+
+        def block():
+            shapes = {"qkv": (WIDTH, 3 * WIDTH), "out": (WIDTH, WIDTH), "up": (WIDTH, 4 * WIDTH), "down": (4 * WIDTH, WIDTH)}
+            dense = {name: (kernel(*shape), jnp.zeros(shape[1])) for name, shape in shapes.items()}
+            return dense | {"norm1": (jnp.ones(WIDTH), jnp.zeros(WIDTH)), "norm2": (jnp.ones(WIDTH), jnp.zeros(WIDTH))}
+
+        self.weights = {
+            "embedding": kernel(TOKENS, WIDTH),
+            "positions": kernel(BLOCK, WIDTH),
+            "blocks": [block() for _ in range(DEPTH)],
+            "norm": (jnp.ones(WIDTH), jnp.zeros(WIDTH)),
+        }
+        causal = np.tril(np.ones((BLOCK, BLOCK), bool))
+
+        def norm(x, scale_and_shift):
+            mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+            return (x - mean) * jax.lax.rsqrt(variance + 1e-6) * scale_and_shift[0] + scale_and_shift[1]
+
+        def network(weights, tokens):
+            x = (weights["embedding"][tokens] + weights["positions"]).reshape(-1, WIDTH)
+            for part in weights["blocks"]:
+                heads = norm(x, part["norm1"]) @ part["qkv"][0] + part["qkv"][1]
+                query, key, value = jnp.moveaxis(heads.reshape(BATCH, BLOCK, 3, HEADS, WIDTH // HEADS), 2, 0)
+                scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(WIDTH // HEADS)
+                shares = jax.nn.softmax(jnp.where(causal, scores, -1e30), -1)
+                found = jnp.einsum("bhqk,bkhd->bqhd", shares, value).reshape(-1, WIDTH)
+                x = x + found @ part["out"][0] + part["out"][1]
+                hidden = jax.nn.gelu(norm(x, part["norm2"]) @ part["up"][0] + part["up"][1], approximate=False)
+                x = x + hidden @ part["down"][0] + part["down"][1]
+            return norm(x, weights["norm"]) @ weights["embedding"].T
+
+        def loss(weights, x, y):
+            return optax.softmax_cross_entropy_with_integer_labels(network(weights, x), y.reshape(-1)).mean()
+
+        optimizer = optax.chain(optax.clip_by_global_norm(CLIP), optax.adamw(RATE, weight_decay=DECAY))
+
+        def step(weights, state, x, y):
+            value, gradients = jax.value_and_grad(loss)(weights, x, y)
+            updates, state = optimizer.update(gradients, state, weights)
+            return optax.apply_updates(weights, updates), state, value
+
+        self.ids, self.state = ids, optimizer.init(self.weights)
+        self.step = jax.jit(step, donate_argnums=(0, 1))
+
+    def run(self, steps):
+        start = time.perf_counter()
+        for x, y in batches(self.ids, steps):
+            self.weights, self.state, value = self.step(self.weights, self.state, x, y)
+        value.block_until_ready()
+        return time.perf_counter() - start
+
+
+class TensorFlowLoop:
+    """A `tf.function` step with a gradient tape over our network; `run(steps)` returns the seconds they took."""
+
+    def __init__(self, ids, model):
+        import keras
+        import tensorflow as tf
+
+        optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY, global_clipnorm=CLIP)
+        optimizer.build(model.trainable_variables)
+
+        @tf.function
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                logits = model(x, training=True)
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+            return loss
+
+        self.ids, self.step = ids, step
+
+    def run(self, steps):
+        start = time.perf_counter()
+        for x, y in batches(self.ids, steps):
+            loss = self.step(x, y)
+        loss.numpy()
+        return time.perf_counter() - start
+
+
+class Fit:
+    """Our `fit`, fed as a run feeds it."""
+
+    def __init__(self, ids):
+        import tempfile
+
+        from apps import text_generation as app
+        from apps.common import run
+        from apps.common.batches import Batches
+        from apps.common.callbacks import Seeds
+        from apps.common.data import Data
+        from apps.common.options import make_config
+        from apps.common.text import StoredIds, Windows
+        from layers import backend
+
+        recipe = app.RECIPES["shakespeare-char-cpu"]
+        config = make_config(app.Config, {**recipe.options, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP})
+        file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
+        file.write(ids)
+        file.flush()
+        stored = StoredIds(file, ids.dtype, 0, len(ids), "")
+        data = Data(Windows(stored, BLOCK, per_epoch=BATCH), None, None, {"characters": "".join(map(chr, range(TOKENS)))})
+        self.app, self.config, self.data = app, config, data
+        self.model = run.make_model(app, config, data)
+        self.batches_of = lambda steps: Batches(Windows(stored, BLOCK, per_epoch=steps * BATCH), BATCH, 0)
+        self.callbacks_of, self.feed = lambda made: [Seeds(made, 0)], backend.feed
+
+    def run(self, steps):
+        made = self.batches_of(steps)
+        start = time.perf_counter()
+        self.model.fit(self.feed(made), shuffle=False, verbose=0, callbacks=self.callbacks_of(made))
+        return time.perf_counter() - start
+
+
+def contenders(backend):
+    """`{name: function from a number of steps to the seconds they took}` on the running backend."""
+    ids = text()
+    fit = Fit(ids)
+    if backend == "tensorflow":
+        return {"ours": fit.run, "tf.function": TensorFlowLoop(ids, Fit(ids).model).run}
+    raw = TorchLoop(ids) if backend == "torch" else JaxLoop(ids)
+    return {"ours": fit.run, "torch eager" if backend == "torch" else "jax.jit, donated": raw.run}

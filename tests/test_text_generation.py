@@ -1,0 +1,437 @@
+"""Language models: what a causal model must not see, generation that is the same with and without memory, the app."""
+
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from runs import bundle_weights, train, train_and_kill, triptych
+
+import layers
+from apps import text_generation as app
+from apps.common.batches import Batches
+from apps.common.classification import TokenCrossEntropy
+from apps.common.errors import UserError
+from apps.common.sampling import Sampler, Uncached, continuation
+from apps.common.text import (
+    Vocabulary,
+    Windows,
+    documentation_strings,
+    encode_pieces,
+    evenly,
+    read_text,
+    split_by_position,
+)
+from layers import backend, models
+
+VOCABULARY, BLOCK = 11, 8
+MODELS = {
+    "gpt": lambda: models.gpt(VOCABULARY, BLOCK, width=16, depth=2, num_heads=2),
+    "rotary": lambda: models.gpt(VOCABULARY, BLOCK, width=16, depth=2, num_heads=2, positions="rotary"),
+    "lstm": lambda: models.lstm_language_model(VOCABULARY, BLOCK, width=16),
+}
+each_model = pytest.mark.parametrize("name", MODELS)
+
+
+def loud(name):
+    """A model whose weights are large enough for every token to matter."""
+    model = MODELS[name]()
+    for index, weight in enumerate(model.trainable_weights):
+        if len(weight.shape) > 1:
+            weight.assign(np.random.default_rng(index).normal(0, 0.4, weight.shape))
+    return model
+
+
+def tokens(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, VOCABULARY, shape).astype("int32")
+
+
+def logits(model, ids):
+    return np.asarray(model.predict_on_batch(ids))
+
+
+# What a causal model sees
+
+
+@each_model
+def test_the_past_does_not_move_when_the_future_does(name):
+    model, before = loud(name), tokens(2, BLOCK)
+    after = before.copy()
+    after[:, 5:] = (after[:, 5:] + 1) % VOCABULARY
+    left, right = logits(model, before), logits(model, after)
+    np.testing.assert_allclose(left[:, :5], right[:, :5], rtol=1e-5, atol=1e-6)
+    assert (np.abs(left[:, 5:] - right[:, 5:]).max((0, 2)) > 1e-3).all()
+
+
+@each_model
+def test_every_earlier_token_reaches_the_last(name):
+    model, before = loud(name), tokens(1, BLOCK)
+    changed = np.repeat(before, BLOCK, axis=0)
+    changed[np.arange(BLOCK), np.arange(BLOCK)] = (before[0] + 1) % VOCABULARY
+    after = logits(model, np.concatenate([before, changed]))[:, -1]
+    assert (np.abs(after[1:] - after[0]).max(-1) > 1e-6).all()
+
+
+def test_attention_is_the_formula():
+    query, key, value = np.random.default_rng(0).normal(size=(3, 2, 5, 3, 4)).astype("float32")
+    scores = np.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(4)
+    scores = np.where(np.tril(np.ones((5, 5), bool)), scores, -np.inf)
+    shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("bhqk,bkhd->bqhd", shares, value)
+    given = [keras.ops.convert_to_tensor(array) for array in (query, key, value)]
+    found = keras.ops.convert_to_numpy(backend.attention(*given, True, None))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="torch's own attention is there on the torch backend alone")
+def test_attention_is_torchs():
+    import torch
+
+    ours = layers.SelfAttention(2, causal=True)
+    x = np.random.default_rng(0).normal(size=(3, 5, 8)).astype("float32")
+    ours.build(x.shape)
+    theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    for dense, weight, bias in (
+        (ours.query_key_value, theirs.in_proj_weight, theirs.in_proj_bias),
+        (ours.output_projection, theirs.out_proj.weight, theirs.out_proj.bias),
+    ):
+        dense.set_weights([weight.detach().numpy().T, bias.detach().numpy()])
+    mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    given = torch.from_numpy(x)
+    expected = theirs(given, given, given, attn_mask=mask, need_weights=False)[0].detach().numpy()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours(x)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    layer = layers.RotaryEmbedding()
+    query, key = np.random.default_rng(0).normal(size=(2, 6)).astype("float32")
+    turned = [keras.ops.convert_to_numpy(layer(np.broadcast_to(x, (1, 20, 1, 6)))) for x in (query, key)]
+    products = np.einsum("qd,kd->qk", turned[0][0, :, 0], turned[1][0, :, 0])
+    for distance in range(-10, 11):
+        along = np.diagonal(products, distance)
+        np.testing.assert_allclose(along, along[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(products[0, 0], query @ key, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(turned[0], axis=-1), np.linalg.norm(query), rtol=1e-5)
+
+
+def test_weights_are_as_many_as_published_and_drawn_with_the_published_deviations():
+    def size(tokens, block, width, depth):
+        return (tokens + block) * width + depth * (12 * width**2 + 13 * width) + 2 * width
+
+    assert size(50257, 1024, 768, 12) == 124_439_808  # GPT-2 small
+    assert models.gpt(50, 16, width=24, depth=3, num_heads=2).count_params() == size(50, 16, 24, 3)
+    model = models.gpt(65, 64)
+    layers.initialize(model, 0)
+    block = model.get_layer("block_1")
+    deviations = [
+        float(np.std(keras.ops.convert_to_numpy(dense.kernel)))
+        for dense in (block.attention.query_key_value, block.hidden, block.attention.output_projection, block.output_projection)
+    ]
+    np.testing.assert_allclose(deviations, [0.02, 0.02, 0.02 / 8**0.5, 0.02 / 8**0.5], rtol=0.05)
+    # So drawn, every token is about as likely as any other: the loss begins at log(65).
+    x, y = tokens(4, 64), tokens(4, 64, seed=1)
+    begin = TokenCrossEntropy()(y, logits(model, x))
+    assert abs(float(begin) - np.log(65)) < 0.1
+
+
+# Generation
+
+
+@each_model
+def test_a_decoder_says_what_the_whole_model_says(name):
+    model, ids = loud(name), tokens(1, BLOCK)
+    decoder = layers.Decoder(model)
+    for _ in range(2):  # nothing is left of the first time
+        decoder.reset()
+        found = np.stack([decoder(int(token)) for token in ids[0]])
+        np.testing.assert_allclose(found, logits(model, ids)[0], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="block_size"):
+        decoder(0)
+
+
+@each_model
+def test_a_decoder_follows_the_weights(name):
+    model, ids = loud(name), tokens(1, BLOCK)
+    decoder = layers.Decoder(model)
+    before = decoder(int(ids[0, 0]))
+    model.trainable_weights[0].assign(model.trainable_weights[0] * 2.0)
+    decoder.reset()
+    after = decoder(int(ids[0, 0]))
+    np.testing.assert_allclose(after, logits(model, ids)[0, 0], rtol=1e-4, atol=1e-4)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def written(decoder, count, prompt=(1, 2, 3), temperature=1.0, seed=0):
+    following = continuation(decoder, prompt, Sampler(temperature), np.random.default_rng(seed))
+    return [next(following) for _ in range(count)]
+
+
+@each_model
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_cached_and_uncached_generation_give_the_same_text(name, temperature):
+    model = loud(name)
+    cached = written(layers.Decoder(model), 5 * BLOCK, temperature=temperature)
+    assert cached == written(Uncached(model), 5 * BLOCK, temperature=temperature)
+    assert len(set(cached)) > 1 or temperature == 0.0
+
+
+class Counted:
+    """A decoder that counts its steps."""
+
+    def __init__(self, model):
+        self.inner, self.steps = layers.Decoder(model), 0
+        self.block_size, self.reset = self.inner.block_size, self.inner.reset
+
+    @property
+    def position(self):
+        return self.inner.position
+
+    def __call__(self, token):
+        self.steps += 1
+        return self.inner(token)
+
+
+@each_model
+def test_the_cost_of_a_token_does_not_grow_with_the_text(name):
+    decoder = Counted(loud(name))
+    steps = [0]
+    following = continuation(decoder, [1], Sampler(), np.random.default_rng(0))
+    for _ in range(12 * BLOCK):
+        next(following)
+        steps.append(decoder.steps)
+    for first in range(0, 11 * BLOCK, BLOCK):
+        assert steps[first + BLOCK] - steps[first] <= 2 * BLOCK
+    assert steps[BLOCK] == BLOCK  # within one block a token is a step
+
+
+def test_a_step_is_traced_once(monkeypatch):
+    model, traced = loud("gpt"), []
+    step = layers.PositionEmbedding.step
+    monkeypatch.setattr(layers.PositionEmbedding, "step", lambda *given: traced.append(1) or step(*given))
+    written(layers.Decoder(model), 3 * BLOCK)
+    if keras.backend.backend() == "torch":
+        pytest.skip("torch runs each step as it is written")
+    assert len(traced) == 1
+
+
+def test_a_prompt_longer_than_the_block_is_read_from_its_end():
+    model, long = loud("gpt"), tokens(30).tolist()
+    decoder = layers.Decoder(model)
+    assert written(decoder, 20, prompt=long) == written(decoder, 20, prompt=long[-BLOCK:])
+
+
+# The sampler
+
+
+LOGITS = np.array([0.5, 2.0, -1.0, 1.9, 0.0])
+
+
+def test_no_temperature_and_one_candidate_are_the_likeliest_token():
+    generator = np.random.default_rng(0)
+    for sampler in (Sampler(temperature=0.0), Sampler(temperature=1e-6), Sampler(top_k=1), Sampler(top_p=1e-9)):
+        assert {sampler.draw(LOGITS, generator) for _ in range(50)} == {1}
+
+
+def test_temperature_one_is_the_softmax_and_a_high_one_is_uniform():
+    softmax = np.exp(LOGITS) / np.exp(LOGITS).sum()
+    np.testing.assert_allclose(Sampler().probabilities(LOGITS), softmax)
+    np.testing.assert_allclose(Sampler(temperature=1e9).probabilities(LOGITS), 0.2, rtol=1e-6)
+    np.testing.assert_allclose(Sampler(temperature=2.0).probabilities(2 * LOGITS), softmax)
+
+
+def test_top_k_keeps_the_likeliest_k_in_their_proportions():
+    found = Sampler(top_k=2).probabilities(LOGITS)
+    np.testing.assert_allclose(found[[1, 3]], np.exp(LOGITS[[1, 3]]) / np.exp(LOGITS[[1, 3]]).sum())
+    assert np.count_nonzero(found) == 2 and np.count_nonzero(Sampler(top_k=99).probabilities(LOGITS)) == 5
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.3, 1), (0.45, 2), (0.5, 2), (0.74, 3), (0.9, 4), (1.0, 5)])
+def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p, kept):
+    probabilities = np.array([0.15, 0.4, 0.05, 0.3, 0.1])
+    found = Sampler(top_p=top_p).probabilities(np.log(probabilities))
+    likeliest = np.argsort(-probabilities)[:kept]
+    assert set(np.flatnonzero(found)) == set(likeliest)
+    if kept > 1:
+        assert probabilities[likeliest[:-1]].sum() < top_p <= probabilities[likeliest].sum() + 1e-12
+
+
+def test_draws_have_the_stated_frequencies_and_follow_from_the_seed():
+    draw = Sampler(temperature=0.7, top_k=4).draw
+    first = [draw(LOGITS, generator) for generator in [np.random.default_rng(3)] for _ in range(20_000)]
+    again = [draw(LOGITS, generator) for generator in [np.random.default_rng(3)] for _ in range(20_000)]
+    assert first == again
+    shares = np.bincount(first, minlength=5) / len(first)
+    np.testing.assert_allclose(shares, Sampler(temperature=0.7, top_k=4).probabilities(LOGITS), atol=0.01)
+
+
+# Text, vocabulary, windows
+
+
+def stored(text):
+    return encode_pieces(lambda: [text], "char", None, [])[0]
+
+
+def test_targets_are_the_inputs_moved_on_by_one():
+    ids, vocabulary, _ = encode_pieces(lambda: ["abcdef" * 9], "char", None, [])
+    assert vocabulary.characters == "abcdef"
+    windows = Windows(ids, 5)
+    x, y = windows.take([0, 3, len(windows) - 1])
+    np.testing.assert_array_equal(x[0], [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+    assert len(windows) == 54 - 5 and y[2, -1] == 5 and x.dtype == "int32"
+
+
+def test_an_epoch_follows_from_its_seed_and_covers_the_text():
+    windows = Windows(stored("hello world " * 50), 6, per_epoch=64)
+    one, same, other = (Batches(windows, 16, seed) for seed in (1, 1, 2))
+    assert len(one) == 4
+    for step in range(4):
+        np.testing.assert_array_equal(one[step][0], same[step][0])
+    assert not np.array_equal(one.table, other.table)
+    before = one.table.copy()
+    one.set_epoch(1)
+    assert not np.array_equal(one.table, before)
+    assert before.max() > 400 and before.min() < 100 and before.max() < windows.count
+
+
+def test_splits_follow_one_another_and_share_nothing():
+    ids = stored("".join(chr(65 + i % 50) for i in range(1000)))
+    parts = split_by_position(ids, 8)
+    assert [(part.start, part.stop) for part in parts] == [(50, 900), (0, 50), (900, 1000)]
+    tight = split_by_position(stored("ab" * 14), 8)
+    assert [len(part) for part in tight] == [10, 9, 9]
+    assert all(len(evenly(part, 8, 100)) == 1 for part in tight)
+
+
+def test_no_more_windows_than_asked_are_taken_evenly():
+    ids = stored("abcdefgh" * 500)
+    windows = evenly(ids, 8, 50)
+    assert 50 <= len(windows) <= 51 and windows.take([len(windows) - 1])[1].shape == (1, 8)
+    assert len(evenly(ids, 8, 10_000)) == 499
+
+
+def test_characters_survive_being_cut_between_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("apps.common.text.PIECE", 3)
+    text = "Grüße, 世界! \U0001f600 naïve\n" * 5
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    ids, vocabulary, _ = read_text(tmp_path / "a.txt", "char")
+    say = vocabulary.decoder()
+    assert "".join(say(int(token)) for token in ids.windows([0], len(ids))[0]) == text
+    ids, vocabulary, _ = read_text(tmp_path / "a.txt", "byte")
+    say = vocabulary.decoder()
+    assert "".join(say(int(token)) for token in ids.windows([0], len(ids))[0]) == text and len(vocabulary) == 256
+
+
+def test_a_folder_is_read_in_order_without_what_is_about_the_data(tmp_path):
+    for name, text in (("b.txt", "two"), ("a.txt", "one\n"), ("SOURCE.txt", "#")):
+        (tmp_path / name).write_text(text)
+    ids, vocabulary, notes = read_text(tmp_path, "char")
+    say = vocabulary.decoder()
+    assert "".join(say(int(token)) for token in ids.windows([0], len(ids))[0]) == "one\ntwo\n"
+    assert "SOURCE.txt" in notes[0]
+
+
+def test_the_default_text_is_english():
+    text = documentation_strings()
+    assert len(text) > 200_000 and text.isascii()
+    assert text.count(" the ") > 2000 and text.count(" return") > 300
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        ("naïve ".encode("latin1") * 99, "byte 2 is 0xef"),
+        (b"plain text\0" * 50, "NUL byte at byte 10"),
+        ("text ".encode("utf-16") * 50, "NUL byte"),
+        (b"too short", "too few for --block-size 64"),
+    ],
+)
+def test_a_text_that_cannot_be_learnt_is_refused(content, words, tmp_path):
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        app.load_data(app.Config(data=str(tmp_path / "text.txt")))
+
+
+def test_a_folder_without_text_and_unknown_characters_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no \.txt file"):
+        read_text(tmp_path, "char")
+    with pytest.raises(UserError, match=r"never seen: 'x' \(U\+0078\), 'é'"):
+        Vocabulary("abc").encode("abxé")
+
+
+def test_a_long_text_is_never_held_whole(tmp_path):
+    import tracemalloc
+
+    (tmp_path / "long.txt").write_bytes(b"All work and no play makes Jack a dull boy.\n" * 2_000_000)
+    tracemalloc.start()
+    data = app.load_data(app.Config(data=str(tmp_path / "long.txt"), batch_size=4, steps=50))
+    batches = Batches(data.train, 4, 0)
+    for step in range(50):
+        batches[step]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert os.path.getsize(tmp_path / "long.txt") > 80e6 and peak < 75e6, peak
+    assert len(data.validation) <= 1001 and len(data.test) <= 20_001
+
+
+# The app
+
+SMALL = ("text-generation", "--width", "16", "--depth", "1", "--block-size", "16", "--steps", "20", "--seed", "3")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "rhyme.txt"
+    path.write_text("Humpty Dumpty sat on a wall, Humpty Dumpty had a great fall.\n" * 40)
+    return path
+
+
+def test_the_app_trains_continues_prompts_and_names_what_it_cannot_read(text_file, tmp_path):
+    result = train(*SMALL, "--data", text_file, "--epochs", "2", cwd=tmp_path)
+    assert set(result["metrics"]) == {"cross_entropy", "bits_per_token", "perplexity"}
+    assert result["metrics"]["cross_entropy"] < np.log(24)
+    bundle = tmp_path / result["model"]
+    options = ("--length", "40", "--temperature", "0.9", "--top-k", "5", "--seed", "4", "--json")
+    done = triptych("predict", bundle, "Humpty", "sat", *options, cwd=tmp_path)
+    rows = json.loads(done.stdout)["predictions"]
+    assert [row["prompt"] for row in rows] == ["Humpty", "sat"] and all(len(row["text"]) == 40 for row in rows)
+    assert "Humpty" + rows[0]["text"] in done.stderr
+    for arguments, words in (
+        (("X~",), "never seen: 'X' (U+0058), '~' (U+007E)"),
+        (("Humpty", "--top-q", "3"), "Did you mean '--top-"),
+        (("Humpty", "--top-p", "2"), "--top-p: expected a number above 0 and at most 1"),
+    ):
+        refused = triptych("predict", bundle, *arguments, cwd=tmp_path, check=2)
+        assert words in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+    other = tmp_path / "other.txt"
+    other.write_text("Humpty Dumpty had a wall.\n" * 10)
+    evaluated = json.loads(triptych("evaluate", bundle, "--data", other, "--json", cwd=tmp_path).stdout)
+    assert evaluated["metrics"]["perplexity"] > 1
+
+
+def test_the_text_is_shown_while_it_is_written_unless_that_is_not_wanted(capsys):
+    about = {"characters": "".join(map(chr, range(97, 97 + VOCABULARY)))}
+    (row,) = app.predict(loud("gpt"), ["abc"], about, app.PredictOptions(length=30))
+    assert capsys.readouterr() == ("", f"abc{row['text']}\n\n") and len(row["text"]) == 30
+    assert app.predict(loud("gpt"), ["abc"], about, app.PredictOptions(length=30, stream=False)) == [row]
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(UserError, match="empty prompt"):
+        app.predict(loud("gpt"), [""], about)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_a_killed_run_resumes_to_the_very_same_weights(text_file, tmp_path):
+    options = (*SMALL, "--data", text_file, "--epochs", "6", "--dropout", "0.2", "--positions", "rotary")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    expected = train(*options, cwd=whole)
+    train_and_kill(*options, cwd=broken, after_epoch=2)
+    resumed = train(*options, "--resume", "last", cwd=broken)
+    arrays, found = bundle_weights(whole / expected["model"]), bundle_weights(broken / resumed["model"])
+    assert arrays.keys() == found.keys() and len(found) > 5
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    assert resumed["metrics"] == expected["metrics"]
