@@ -57,6 +57,23 @@ def tabular_inputs(num_numeric, cardinalities):
     return inputs
 
 
+def graph_inputs(num_features):
+    """Return the inputs of a model for the nodes of a graph: a dict of `"features"` and `"edges"`, of any number each.
+
+    Args:
+        num_features: Features of a node.
+    """
+    if num_features < 1:
+        raise ValueError(
+            f"`num_features` must be positive. Received: num_features={num_features}. "
+            "Give nodes without features a constant one."
+        )
+    return {
+        "features": keras.Input((None, num_features), name="features"),
+        "edges": keras.Input((2, None), dtype="int32", name="edges"),
+    }
+
+
 def choose(name, value, choices):
     """Return `choices[value]`, or say which values there are."""
     if value not in choices:

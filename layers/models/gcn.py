@@ -1,0 +1,31 @@
+"""The graph convolutional network, for the nodes of a graph."""
+
+import keras
+
+from .. import GraphConvolution
+from ._inputs import graph_inputs
+
+
+def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5):
+    """Graph convolutional network: normalised sums over neighbours, as many steps away as there are layers.
+
+    `X <- ReLU(D^-1/2 (A + I) D^-1/2 dropout(X) W)`, the last layer without the ReLU.
+
+    Args:
+        num_features: Features of a node.
+        num_classes: Number of logits of a node.
+        hidden_dim: Width of each hidden layer.
+        depth: Number of layers, the one to the logits included.
+        dropout: Fraction of each layer's input dropped in training.
+    Input shape: a dict of `"features"`, `(batch, nodes, num_features)`, and `"edges"`, `(batch, 2, edges)`.
+    Output shape: `(batch, nodes, num_classes)`, logits.
+    Reference: Kipf and Welling, 2017, arXiv 1609.02907.
+    """
+    inputs = graph_inputs(num_features)
+    x, edges = inputs["features"], inputs["edges"]
+    for _ in range(depth - 1):
+        x = keras.layers.Dropout(dropout)(x)
+        x = GraphConvolution(hidden_dim, activation="relu")([x, edges])
+    x = keras.layers.Dropout(dropout)(x)
+    logits = GraphConvolution(num_classes, dtype="float32", name="logits")([x, edges])
+    return keras.Model(inputs, logits, name="gcn")
