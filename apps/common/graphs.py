@@ -3,8 +3,6 @@
 Edges are two rows of node numbers, source above target; nothing here is a matrix of nodes by nodes.
 """
 
-import dataclasses
-import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +11,9 @@ import numpy as np
 
 from apps.common.data import find_data, split_indices
 from apps.common.errors import UserError, nearest
+from apps.common.facts import digest
 from apps.common.npz import npz_headers, read_npz_arrays
-from apps.common.reading import list_folder, split_of
+from apps.common.reading import list_folder, require_memory, split_of
 
 NAMED = {"karate": "karate_club_graph", "les_miserables": "les_miserables_graph"}
 ADVICE = "Give a smaller graph"
@@ -49,10 +48,7 @@ class Graph:
 
     def fingerprint(self):
         """A digest of features and edges."""
-        digest = hashlib.blake2b(digest_size=12)
-        for array in (self.features, self.edges):
-            digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return digest(self.features, self.edges)
 
 
 class GraphNodes:
@@ -77,10 +73,7 @@ class GraphNodes:
         return self.x, self.y, self.weight
 
     def fingerprint(self):
-        digest = hashlib.blake2b(digest_size=12)
-        for array in (*self.x.values(), self.y, self.weight):
-            digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return digest(*self.x.values(), self.y, self.weight)
 
 
 def graph_source(name):
@@ -88,7 +81,7 @@ def graph_source(name):
     return name if name in NAMED else str(_npz_path(name).resolve())
 
 
-def read_graph(name, *, directed=False, normalize=True, class_names=None):
+def read_graph(name, *, directed=False, normalize=True, class_names=None, num_features=None):
     """The graph that `--data NAME` means.
 
     Args:
@@ -98,6 +91,7 @@ def read_graph(name, *, directed=False, normalize=True, class_names=None):
         directed: Whether an edge counts in its own direction only.
         normalize: Whether the sizes of each node's features are scaled to sum to one.
         class_names: Classes the labels must be among; found in the data when `None`.
+        num_features: Features a node must have; any number when `None`.
     Raises:
         UserError: What is wrong with the data, in one line.
     """
@@ -118,6 +112,8 @@ def read_graph(name, *, directed=False, normalize=True, class_names=None):
     else:
         features = node_codes(edges, num_nodes)
         notes.append(f"no features: each node has a one-hot code ({features.shape[1] - 1} columns) and its degree")
+    if num_features not in (None, features.shape[1]):
+        raise UserError(f"{where}: {features.shape[1]} features a node, the model was trained on {num_features}")
     labels = None
     if "labels" in arrays:
         labels, class_names = _checked_labels(arrays["labels"], num_nodes, class_names, where)
@@ -231,8 +227,7 @@ def _npz_arrays(path):
     if "edges" not in wanted:
         raise UserError(f"{path}: no array called edges. Received: {', '.join(headers) or 'nothing'}")
     shape = headers.get("features", ((), None))[0]
-    if math.prod(shape) * 4 > 1 << 40:
-        raise UserError(f"{path}: features of shape {shape} cannot be held in memory. {ADVICE}")
+    require_memory(8 * math.prod(shape), path, ADVICE)  # in single precision, and once more while they are scaled
     return read_npz_arrays(path, wanted, ADVICE)
 
 
