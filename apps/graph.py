@@ -71,15 +71,18 @@ def load_data(config, about=None):
         from apps.common.technique import class_weights
 
         weight = class_weights(graph.labels[masks["train"]], len(graph.class_names))
+    entries = about["entries"] if about else graph.entries()
     about = {
         "class_names": graph.class_names,
         "num_features": graph.features.shape[1],
+        "entries": entries,
         # Prediction reads the graph again, and refuses one that is not the same.
         "graph": {"data": graph_source(name), "directed": config.directed, "normalize": config.normalize},
         "fingerprint": graph.fingerprint(),
     }
-    parts = (GraphNodes(graph, masks["train"], weight), *(GraphNodes(graph, masks[each]) for each in ("validation", "test")))
-    return Data(*parts, about, graph.notes, name)
+    train = GraphNodes(graph, masks["train"], entries, weight)
+    held, test = (GraphNodes(graph, masks[each], entries) for each in ("validation", "test"))
+    return Data(train, held, test, about, graph.notes, name)
 
 
 def build_model(config, data):
@@ -90,12 +93,12 @@ def build_model(config, data):
     from apps.common.technique import compile_model
     from layers import models
 
-    names = data.about["class_names"]
-    options = {"hidden_dim": config.hidden_dim, "depth": config.depth, "dropout": config.dropout}
+    about, names = data.about, data.about["class_names"]
+    options = {"hidden_dim": config.hidden_dim, "depth": config.depth, "dropout": config.dropout, "entries": about["entries"]}
     if config.model == "gat":
         options["num_heads"] = config.num_heads
     build = {"gcn": models.gcn, "graphsage": models.graphsage, "gat": models.gat, "gin": models.gin}[config.model]
-    model = build(data.about["num_features"], len(names), **options)
+    model = build(about["num_features"], len(names), **options)
     if config.first_l2:
         first = next(layer for layer in model.layers if layer.weights)
         for weight in first.weights:
@@ -146,7 +149,7 @@ def predict(model, inputs, about):
     if not other and graph.fingerprint() != about["fingerprint"]:
         raise UserError(f"{data}: no longer the graph this model was trained on. Restore it, or name a graph: {data} 0 5 17")
     nodes = chosen_nodes(graph, inputs)
-    probabilities = softmax(predict_all(model, graph.inputs())[0])
+    probabilities = softmax(predict_all(model, graph.inputs(about["entries"]))[0])
     rows = class_prediction(probabilities[nodes], about["class_names"])
     return [{"node": graph.node_names[node], **row} for node, row in zip(nodes, rows, strict=True)]
 

@@ -3,6 +3,9 @@
 Edges are two rows of node numbers, source above target. Time and memory grow with the number of edges; a matrix of
 nodes by nodes is never made. A map of the features commutes with a sum over neighbours, so each layer maps first: the
 messages are as narrow as its output.
+
+Features that are mostly zeros may be given sparse, as two inputs in the place of one: the values of each node that are
+not zero and their columns, both `(batch, nodes, entries)`, filled up with zeros.
 """
 
 import keras
@@ -25,6 +28,21 @@ def as_one_graph(x, edges):
     first = ops.reshape(ops.arange(batch, dtype="int32") * nodes, (-1, 1))
     source, target = ops.reshape(edges[:, 0] + first, (-1,)), ops.reshape(edges[:, 1] + first, (-1,))
     return ops.reshape(x, (-1, x.shape[-1])), source, target
+
+
+def linear(features, kernel, bias=None):
+    """`x W + b` of every node, from `[x]`, or from `[values, columns]` as `y_i = sum_k values_ik W[columns_ik] + b`.
+
+    The second is for features that are mostly zeros: bags of words. It reads the rows of W that count and no others.
+    """
+    kernel, bias = ops.convert_to_tensor(kernel), None if bias is None else ops.convert_to_tensor(bias)
+    if len(features) == 1:
+        return backend.dense(features[0], kernel, bias)
+    values, columns = features
+    rows = backend.take_rows(kernel, ops.reshape(columns, (-1,)))
+    rows = ops.reshape(rows, (-1, *values.shape[-1:], kernel.shape[-1])) * ops.reshape(values, (-1, values.shape[-1], 1))
+    x = ops.reshape(ops.sum(rows, axis=1), (-1, ops.shape(values)[1], kernel.shape[-1]))
+    return x if bias is None else x + bias
 
 
 def with_self_loops(source, target, num_nodes):
@@ -62,24 +80,26 @@ class GraphConvolution(keras.layers.Layer):
     Args:
         units: Features of a node after the layer.
         activation: Name of a Keras activation, or `None`.
+        num_features: Features of a node, where they are given sparse.
     Input shape: `[(batch, nodes, features), (batch, 2, edges)]`, the edges as whole numbers, source above target.
     Output shape: `(batch, nodes, units)`.
     Reference: Kipf and Welling, 2017, arXiv 1609.02907.
     """
 
-    def __init__(self, units, activation=None, **kwargs):
+    def __init__(self, units, activation=None, num_features=None, **kwargs):
         super().__init__(**kwargs)
         self.units, self.activation = positive("units", units), keras.activations.get(activation)
+        self.num_features = num_features
         self.kernel_initializer = keras.initializers.GlorotUniform()
 
     def build(self, input_shape):
-        shape = (input_shape[0][-1], self.units)
+        shape = (self.num_features or input_shape[0][-1], self.units)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self.kernel_initializer)
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
 
     def call(self, inputs):
-        features, edges = inputs
-        x = backend.dense(features, ops.convert_to_tensor(self.kernel), None)
+        *features, edges = inputs
+        x = linear(features, self.kernel)
         x, source, target = as_one_graph(x, edges)
         scale = ops.cast(ops.rsqrt(1.0 + neighbour_count(x, target)), x.dtype)
         x = x * scale
@@ -100,30 +120,32 @@ class GraphSAGE(keras.layers.Layer):
     Args:
         units: Features of a node after the layer.
         activation: Name of a Keras activation, or `None`.
+        num_features: Features of a node, where they are given sparse.
     Input shape: `[(batch, nodes, features), (batch, 2, edges)]`, the edges as whole numbers, source above target.
     Output shape: `(batch, nodes, units)`.
     Reference: Hamilton et al., 2017, arXiv 1706.02216.
     """
 
-    def __init__(self, units, activation=None, **kwargs):
+    def __init__(self, units, activation=None, num_features=None, **kwargs):
         super().__init__(**kwargs)
         self.units, self.activation = positive("units", units), keras.activations.get(activation)
+        self.num_features = num_features
         self.self_initializer = keras.initializers.GlorotUniform()
         self.neighbour_initializer = keras.initializers.GlorotUniform()
 
     def build(self, input_shape):
-        shape = (input_shape[0][-1], self.units)
+        shape = (self.num_features or input_shape[0][-1], self.units)
         self.self_kernel = self.add_weight(name="self_kernel", shape=shape, initializer=self.self_initializer)
         self.neighbour_kernel = self.add_weight(name="neighbour_kernel", shape=shape, initializer=self.neighbour_initializer)
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
 
     def call(self, inputs):
-        features, edges = inputs
-        x = backend.dense(features, ops.convert_to_tensor(self.neighbour_kernel), None)
+        *features, edges = inputs
+        x = linear(features, self.neighbour_kernel)
         x, source, target = as_one_graph(x, edges)
         count = ops.cast(ops.maximum(neighbour_count(x, target), 1.0), x.dtype)
         mean = like(features, neighbour_sum(x, source, target) / count)
-        own = backend.dense(features, ops.convert_to_tensor(self.self_kernel), ops.convert_to_tensor(self.bias))
+        own = linear(features, self.self_kernel, self.bias)
         return self.activation(own + mean)
 
     def compute_output_shape(self, input_shape):
@@ -143,6 +165,7 @@ class GraphAttention(keras.layers.Layer):
         merge: `"concatenate"` puts the heads side by side, `"mean"` averages them (for the output layer).
         activation: Name of a Keras activation, or `None`.
         dropout: Fraction of the attention weights dropped in training, so that a node hears a sample of its neighbours.
+        num_features: Features of a node, where they are given sparse.
         seed: Seed of the dropout.
     Input shape: `[(batch, nodes, features), (batch, 2, edges)]`, the edges as whole numbers, source above target.
     Output shape: `(batch, nodes, num_heads * units)`, or `(batch, nodes, units)` for the mean.
@@ -151,12 +174,13 @@ class GraphAttention(keras.layers.Layer):
     Reference: Velickovic et al., 2018, arXiv 1710.10903.
     """
 
-    def __init__(self, units, num_heads=8, *, merge="concatenate", activation=None, dropout=0.0, seed=None, **kwargs):
+    def __init__(self, units, num_heads=8, *, merge="concatenate", activation=None, dropout=0.0,
+                 num_features=None, seed=None, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         if merge not in ("concatenate", "mean"):
             raise ValueError(f"`merge` must be concatenate or mean. Received: merge={merge!r}")
         self.units, self.num_heads = positive("units", units), positive("num_heads", num_heads)
-        self.merge, self.activation = merge, keras.activations.get(activation)
+        self.merge, self.activation, self.num_features = merge, keras.activations.get(activation), num_features
         self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.kernel_initializer = keras.initializers.GlorotUniform()
         self.source_attention_initializer = keras.initializers.GlorotUniform()
@@ -164,7 +188,7 @@ class GraphAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         heads, units = self.num_heads, self.units
-        shape = (input_shape[0][-1], heads * units)
+        shape = (self.num_features or input_shape[0][-1], heads * units)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self.kernel_initializer)
         self.source_attention = self.add_weight(
             name="source_attention", shape=(heads, units), initializer=self.source_attention_initializer
@@ -176,8 +200,8 @@ class GraphAttention(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(size,), initializer="zeros")
 
     def call(self, inputs):
-        features, edges = inputs
-        h = backend.dense(features, ops.convert_to_tensor(self.kernel), None)
+        *features, edges = inputs
+        h = linear(features, self.kernel)
         h, source, target = as_one_graph(h, edges)
         source, target = with_self_loops(source, target, ops.shape(h)[0])
         h = ops.reshape(h, (-1, self.num_heads, self.units))
@@ -209,25 +233,26 @@ class GraphIsomorphism(keras.layers.Layer):
 
     Args:
         units: Features of a node after the layer.
+        num_features: Features of a node, where they are given sparse.
     Input shape: `[(batch, nodes, features), (batch, 2, edges)]`, the edges as whole numbers, source above target.
     Output shape: `(batch, nodes, units)`.
     Reference: Xu et al., 2019, arXiv 1810.00826.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units, num_features=None, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive("units", units)
+        self.units, self.num_features = positive("units", units), num_features
         self.kernel_initializer = keras.initializers.GlorotUniform()
 
     def build(self, input_shape):
-        shape = (input_shape[0][-1], self.units)
+        shape = (self.num_features or input_shape[0][-1], self.units)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=self.kernel_initializer)
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
         self.epsilon = self.add_weight(name="epsilon", shape=(), initializer="zeros")
 
     def call(self, inputs):
-        features, edges = inputs
-        x = backend.dense(features, ops.convert_to_tensor(self.kernel), None)
+        *features, edges = inputs
+        x = linear(features, self.kernel)
         x, source, target = as_one_graph(x, edges)
         x = (1.0 + ops.convert_to_tensor(self.epsilon)) * x + neighbour_sum(x, source, target)
         return like(features, x) + ops.convert_to_tensor(self.bias)
@@ -238,4 +263,4 @@ class GraphIsomorphism(keras.layers.Layer):
 
 def like(features, x):
     """The rows of `x` as nodes of the graphs that `features` describes."""
-    return ops.reshape(x, (-1, ops.shape(features)[1], x.shape[-1]))
+    return ops.reshape(x, (-1, ops.shape(features[0])[1], x.shape[-1]))

@@ -5,7 +5,7 @@ precision and checked for gradients, without a test of its own. Add one line to 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -69,6 +69,11 @@ def graph_model(build):
     """An architecture for the nodes of a graph: three classes, a label a node."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return Case(build, {"features": floats(6, 5), "edges": edges(6, 9)}, integers(3, 6), loss)
+
+
+def sparse_graph_model(build):
+    """The same with features given sparse: two values a node and their columns."""
+    return replace(graph_model(build), inputs={"values": floats(6, 2), "columns": integers(5, 6, 2), "edges": edges(6, 9)})
 
 
 def layer(build, *inputs, **options):
@@ -136,6 +141,7 @@ CASES = {
     ),
     "gat": graph_model(lambda: models.gat(5, 3, hidden_dim=4, num_heads=2, dropout=0.0)),
     "gcn": graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0)),
+    "gcn-sparse": sparse_graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0, entries=2)),
     "gin": graph_model(lambda: models.gin(5, 3, hidden_dim=8, dropout=0.0)),
     "graphsage": graph_model(lambda: models.graphsage(5, 3, hidden_dim=8, dropout=0.0)),
     "lenet5": classifier(lambda: models.lenet5((8, 8, 1), 3), floats(8, 8, 1)),

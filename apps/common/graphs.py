@@ -42,9 +42,30 @@ class Graph:
     masks: dict
     notes: list = field(default_factory=list)
 
-    def inputs(self):
-        """What a graph model takes: this graph as a batch of one."""
-        return {"features": self.features[None], "edges": self.edges[None]}
+    def entries(self):
+        """Most features of a node that are not zero, where a sparse form saves much; else `None`: the dense one."""
+        most = max(1, int(np.count_nonzero(self.features, axis=1).max()))
+        return most if 8 * most <= self.features.shape[1] else None
+
+    def inputs(self, entries=None):
+        """What a graph model takes: this graph as a batch of one, sparse where `entries` are given.
+
+        Raises:
+            UserError: A node has more entries than that.
+        """
+        if entries is None:
+            return {"features": self.features[None], "edges": self.edges[None]}
+        counts = np.count_nonzero(self.features, axis=1)
+        if counts.max() > entries:
+            raise UserError(
+                f"node {counts.argmax()} has {counts.max()} features that are not zero, more than the {entries} of any "
+                "node in training. Train again on a graph with such nodes"
+            )
+        rows, found = np.nonzero(self.features)
+        position = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        values, columns = np.zeros((2, len(counts), entries), "float32")
+        values[rows, position], columns[rows, position] = self.features[rows, found], found
+        return {"values": values[None], "columns": columns[None].astype("int32"), "edges": self.edges[None]}
 
     def fingerprint(self):
         """A digest of features and edges."""
@@ -57,11 +78,12 @@ class GraphNodes:
     Args:
         graph: A `Graph` with labels.
         mask: bool `(nodes,)`, the nodes of this split.
+        entries: As for `Graph.inputs`.
         weight: One number a node of the split, of mean one; all alike when `None`.
     """
 
-    def __init__(self, graph, mask, weight=None):
-        self.x, self.y, self.mask = graph.inputs(), np.maximum(graph.labels, 0)[None], mask
+    def __init__(self, graph, mask, entries, weight=None):
+        self.x, self.y, self.mask = graph.inputs(entries), np.maximum(graph.labels, 0)[None], mask
         self.weight = np.zeros((1, len(mask)), "float32")
         # Keras divides the loss by the number of all nodes: so the sum of the weights must be that.
         self.weight[0, mask] = len(mask) / mask.sum() * (1.0 if weight is None else weight)

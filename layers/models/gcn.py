@@ -6,7 +6,7 @@ from .. import GraphConvolution
 from ._inputs import graph_inputs
 
 
-def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5):
+def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entries=None):
     """Graph convolutional network: normalised sums over neighbours, as many steps away as there are layers.
 
     `X <- ReLU(D^-1/2 (A + I) D^-1/2 dropout(X) W)`, the last layer without the ReLU.
@@ -17,15 +17,17 @@ def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5):
         hidden_dim: Width of each hidden layer.
         depth: Number of layers, the one to the logits included.
         dropout: Fraction of each layer's input dropped in training.
-    Input shape: a dict of `"features"`, `(batch, nodes, num_features)`, and `"edges"`, `(batch, 2, edges)`.
+        entries: Features of a node that are not zero, at most, where they are given sparse.
+    Input shape: a dict of `"features"`, `(batch, nodes, num_features)`, and `"edges"`, `(batch, 2, edges)`; with `entries`,
+        `"values"` and `"columns"`, `(batch, nodes, entries)`, in the place of `"features"`.
     Output shape: `(batch, nodes, num_classes)`, logits.
     Reference: Kipf and Welling, 2017, arXiv 1609.02907.
     """
-    inputs = graph_inputs(num_features)
-    x, edges = inputs["features"], inputs["edges"]
+    inputs = graph_inputs(num_features, entries)
+    *x, edges = inputs.values()
     for _ in range(depth - 1):
-        x = keras.layers.Dropout(dropout)(x)
-        x = GraphConvolution(hidden_dim, activation="relu")([x, edges])
-    x = keras.layers.Dropout(dropout)(x)
-    logits = GraphConvolution(num_classes, dtype="float32", name="logits")([x, edges])
+        x[0] = keras.layers.Dropout(dropout)(x[0])
+        x, num_features = [GraphConvolution(hidden_dim, "relu", num_features)([*x, edges])], hidden_dim
+    x[0] = keras.layers.Dropout(dropout)(x[0])
+    logits = GraphConvolution(num_classes, None, num_features, dtype="float32", name="logits")([*x, edges])
     return keras.Model(inputs, logits, name="gcn")

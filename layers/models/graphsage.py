@@ -6,7 +6,7 @@ from .. import GraphSAGE
 from ._inputs import graph_inputs
 
 
-def graphsage(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5):
+def graphsage(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entries=None):
     """GraphSAGE: a map of each node beside one of its neighbours' mean, so that it serves nodes never seen.
 
     `x_i <- ReLU(x_i W + mean_j x_j V)`, the last layer without the ReLU.
@@ -17,15 +17,17 @@ def graphsage(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5)
         hidden_dim: Width of each hidden layer.
         depth: Number of layers, the one to the logits included.
         dropout: Fraction of each layer's input dropped in training.
-    Input shape: a dict of `"features"`, `(batch, nodes, num_features)`, and `"edges"`, `(batch, 2, edges)`.
+        entries: Features of a node that are not zero, at most, where they are given sparse.
+    Input shape: a dict of `"features"`, `(batch, nodes, num_features)`, and `"edges"`, `(batch, 2, edges)`; with `entries`,
+        `"values"` and `"columns"`, `(batch, nodes, entries)`, in the place of `"features"`.
     Output shape: `(batch, nodes, num_classes)`, logits.
     Reference: Hamilton et al., 2017, arXiv 1706.02216.
     """
-    inputs = graph_inputs(num_features)
-    x, edges = inputs["features"], inputs["edges"]
+    inputs = graph_inputs(num_features, entries)
+    *x, edges = inputs.values()
     for _ in range(depth - 1):
-        x = keras.layers.Dropout(dropout)(x)
-        x = GraphSAGE(hidden_dim, activation="relu")([x, edges])
-    x = keras.layers.Dropout(dropout)(x)
-    logits = GraphSAGE(num_classes, dtype="float32", name="logits")([x, edges])
+        x[0] = keras.layers.Dropout(dropout)(x[0])
+        x, num_features = [GraphSAGE(hidden_dim, "relu", num_features)([*x, edges])], hidden_dim
+    x[0] = keras.layers.Dropout(dropout)(x[0])
+    logits = GraphSAGE(num_classes, None, num_features, dtype="float32", name="logits")([*x, edges])
     return keras.Model(inputs, logits, name="graphsage")
