@@ -5,7 +5,7 @@ precision and checked for gradients, without a test of its own. Add one line to 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -55,6 +55,27 @@ def table(num_numeric, cardinalities):
     return {"numeric": floats(num_numeric), "categorical": categorical}
 
 
+def edges(num_nodes, count):
+    """A batch of edge lists, `(BATCH, 2, count)`, source above target."""
+    return integers(num_nodes, 2, count)
+
+
+def graph_layer(build):
+    """A layer on a batch of small graphs."""
+    return layer(build, floats(6, 5), edges(6, 9))
+
+
+def graph_model(build):
+    """An architecture for the nodes of a graph: three classes, a label a node."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return Case(build, {"features": floats(6, 5), "edges": edges(6, 9)}, integers(3, 6), loss)
+
+
+def sparse_graph_model(build):
+    """The same with features given sparse: two values a node and their columns."""
+    return replace(graph_model(build), inputs={"values": floats(6, 2), "columns": integers(5, 6, 2), "edges": edges(6, 9)})
+
+
 def layer(build, *inputs, **options):
     """A layer in a model of its own. `build` makes the layer; `inputs` are the arrays it is called on."""
 
@@ -96,6 +117,10 @@ CASES = {
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3)),
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3)),
+    "GraphAttention": graph_layer(lambda: layers.GraphAttention(3, 2)),
+    "GraphConvolution": graph_layer(lambda: layers.GraphConvolution(4, "tanh")),
+    "GraphIsomorphism": graph_layer(lambda: layers.GraphIsomorphism(4)),
+    "GraphSAGE": graph_layer(lambda: layers.GraphSAGE(4, "tanh")),
     "LSTM": layer(lambda: layers.LSTM(4, return_sequences=True), floats(6, 3)),
     "LayerNormalization": layer(lambda: layers.LayerNormalization(), floats(5, 8)),
     "MaxPooling2D": layer(lambda: layers.MaxPooling2D(3, 2, "same"), floats(7, 8, 3)),
@@ -124,6 +149,11 @@ CASES = {
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3))
     ),
     "gpt": language_model(lambda: models.gpt(7, 6, width=8, depth=2, num_heads=2)),
+    "gat": graph_model(lambda: models.gat(5, 3, hidden_dim=4, num_heads=2, dropout=0.0)),
+    "gcn": graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0)),
+    "gcn-sparse": sparse_graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0, entries=2)),
+    "gin": graph_model(lambda: models.gin(5, 3, hidden_dim=8, dropout=0.0)),
+    "graphsage": graph_model(lambda: models.graphsage(5, 3, hidden_dim=8, dropout=0.0)),
     "lenet5": classifier(lambda: models.lenet5((8, 8, 1), 3), floats(8, 8, 1)),
     "lstm_language_model": language_model(lambda: models.lstm_language_model(7, 6, width=8, depth=1)),
     "mlp": classifier(lambda: models.mlp((8, 8, 1), 3), floats(8, 8, 1)),

@@ -63,8 +63,9 @@ class InOrder(keras.utils.PyDataset):
         inside = indices < len(self.examples)
         x, y, weight = (*self.examples.take(np.where(inside, indices, 0)), None, None)[:3]
         share = len(self) * self.batch_size / len(self.examples)
-        weight = (inside if weight is None else weight * inside) * np.float32(share)
-        return x, y, weight
+        if weight is not None:  # a number an example, or one for each of its nodes, tokens or pixels
+            inside = weight * inside.reshape(-1, *[1] * (weight.ndim - 1))
+        return x, y, inside * np.float32(share)
 
 
 def predict_all(model, x, batch_size=256):

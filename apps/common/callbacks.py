@@ -142,6 +142,7 @@ class Keeper(keras.callbacks.Callback):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
         self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
+        self.shown = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -157,13 +158,15 @@ class Keeper(keras.callbacks.Callback):
         values |= {"learning_rate": rate, "seconds": time.monotonic() - self.started}
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
+        last = epoch + 1 == self.epochs or self.model.stop_training
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
         start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
+        if last or time.monotonic() - self.shown >= 0.5:  # epochs of a few milliseconds would scroll by
+            self.shown = time.monotonic()
+            print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)
         if self.on_epoch:
             self.on_epoch(self.model, epoch + 1, self.tracker)
-        last = epoch + 1 == self.epochs or self.model.stop_training
         if last or (epoch + 1) % self.every == 0:
             save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
             self.run.update(epoch=epoch + 1)

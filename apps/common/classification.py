@@ -18,7 +18,7 @@ class OneHotLoss(keras.losses.Loss):
         kind: One of `LOSSES`.
         num_classes: Number of classes.
         smoothing: Share of the target spread evenly over all classes (Szegedy et al., 2016, arXiv 1512.00567).
-    Shapes: targets `(batch,)`, logits `(batch, num_classes)`.
+    Shapes: targets `(batch, ...)`, logits `(batch, ..., num_classes)`.
     """
 
     def __init__(self, kind, num_classes, smoothing=0.0):
@@ -27,7 +27,7 @@ class OneHotLoss(keras.losses.Loss):
 
     def call(self, y_true, logits):
         logits = keras.ops.cast(logits, "float32")
-        y_true = keras.ops.cast(keras.ops.reshape(y_true, (-1,)), "int32")
+        y_true = keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(logits)[:-1]), "int32")
         target = keras.ops.one_hot(y_true, self.num_classes, dtype="float32")
         target = target * (1 - self.smoothing) + self.smoothing / self.num_classes
         if self.kind == "cross-entropy":

@@ -11,15 +11,19 @@ def fingerprint(data):
     own = getattr(data.train, "fingerprint", None)
     if own:
         return own()
-    digest = hashlib.blake2b(digest_size=12)
-    parts = [data.train.x, data.train.y]
-    for part in parts:
-        for array in part.values() if isinstance(part, dict) else [part]:
-            if array is not None:
-                array = np.ascontiguousarray(array)
-                digest.update(str((array.shape, array.dtype)).encode())
-                digest.update(memoryview(array).cast("B") if array.size else b"")
-    return digest.hexdigest()
+    inputs = data.train.x.values() if isinstance(data.train.x, dict) else [data.train.x]
+    return digest(*inputs, data.train.y)
+
+
+def digest(*arrays):
+    """A short digest of the shapes, types and values of some arrays; `None` among them counts for nothing."""
+    made = hashlib.blake2b(digest_size=12)
+    for array in arrays:
+        if array is not None:
+            array = np.ascontiguousarray(array)
+            made.update(str((array.shape, array.dtype)).encode())
+            made.update(memoryview(array).cast("B") if array.size else b"")
+    return made.hexdigest()
 
 
 def describe_machine():

@@ -127,6 +127,37 @@ def scatter(x, y, xlabel, ylabel, title, diagonal=False):
     return figure
 
 
+def nodes(points, classes, class_names, title, *, edges=None, names=None, wrong=None):
+    """Nodes of a graph as dots coloured by class, with the edges between them where they are given.
+
+    Args:
+        points: `(nodes, 2)`.
+        classes: One class index a node.
+        class_names: One name a class.
+        title: Over the figure.
+        edges: `(2, edges)`, or `None` for the dots alone.
+        names: A word at each node, or `None`.
+        wrong: bool `(nodes,)`, nodes with a red ring, or `None`.
+    """
+    from matplotlib.collections import LineCollection
+
+    figure, axis = new(8.0, 6.5)
+    if edges is not None:
+        axis.add_collection(LineCollection(points[edges.T], colors="0.75", linewidths=0.6, zorder=0))
+    ring = np.zeros(len(points), bool) if wrong is None else wrong
+    size = 14 if edges is None else 90
+    for index, name in enumerate(class_names):
+        inside = classes == index
+        edge_colors = ["red" if each else "white" for each in ring[inside]]
+        axis.scatter(*points[inside].T, s=size, color=f"C{index % 10}", edgecolors=edge_colors, linewidths=1.2, label=name)
+    for point, name in zip(points, names or (), strict=False):
+        axis.annotate(name, point, ha="center", va="center", fontsize=5)
+    axis.set(title=title, xticks=[], yticks=[])
+    if len(class_names) <= 20:
+        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def reliability(confidence, correct, bins=10):
     """Accuracy against stated confidence in equal bins; on the diagonal the model is calibrated."""
     figure, axis = new(4.5, 4.5)

@@ -3,7 +3,6 @@
 import gzip
 import math
 import re
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from apps.common.errors import UserError
 from apps.common.image_files import fit_pixels
+from apps.common.npz import npz_headers, read_npz_arrays
 from apps.common.reading import list_folder, readable_size, require_memory, split_of
 
 IDX_NAME = re.compile(r"(?P<prefix>.*?)(?P<role>images|labels)[-._]idx\d-ubyte(\.gz)?", re.IGNORECASE)
@@ -97,7 +97,7 @@ def _wrong_size(path, shape, size):
 
 def read_npz(path):
     """The splits of an .npz: `({split: (images, labels, names)}, notes)`; nothing in it is ever unpickled."""
-    headers = _npz_headers(path)
+    headers = npz_headers(path)
     found = {}
     for key in headers:
         split, role = _split_and_role(key)
@@ -111,41 +111,14 @@ def read_npz(path):
             f"{path}: no images found: expected x_train and y_train, train_images and train_labels, "
             f"or images and labels. Received: {', '.join(headers) or 'nothing'}"
         )
-    needed = [key for keys in found.values() for key in keys.values()]
-    for key in needed:
-        if headers[key][1].hasobject:
-            raise UserError(f"{path}: {key} holds Python objects, which are never unpickled. Save it as plain numbers")
-    require_memory(sum(math.prod(shape) * dtype.itemsize for shape, dtype in map(headers.get, needed)), path, ADVICE)
-    arrays = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for split, keys in found.items():
-            for role in ROLES:
-                if role not in keys:
-                    raise UserError(f"{path}: {role} missing: {next(iter(keys.values()))} has no {role} beside it")
-            try:
-                arrays[split or "train"] = (archive[keys["images"]], archive[keys["labels"]])
-            except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-                raise UserError(f"{path}: damaged or cut short ({error}). Copy or download it again") from None
-    return _labelled_arrays(arrays, path)
-
-
-def _npz_headers(path):
-    """`{name: (shape, dtype)}` from the headers of the arrays in an .npz, without reading the arrays."""
-    headers = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.filename.endswith(".npy"):
-                    with archive.open(member) as file:
-                        version = np.lib.format.read_magic(file)
-                        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                            version, np.lib.format.read_array_header_2_0
-                        )
-                        shape, _, dtype = read(file)
-                    headers[member.filename.removesuffix(".npy")] = (shape, dtype)
-    except (ValueError, OSError, EOFError, zlib.error, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not an .npz file, or damaged ({error}). Save it again with numpy.savez") from None
-    return headers
+    for keys in found.values():
+        for role in ROLES:
+            if role not in keys:
+                raise UserError(f"{path}: {role} missing: {next(iter(keys.values()))} has no {role} beside it")
+    wanted = {key: headers[key] for keys in found.values() for key in keys.values()}
+    arrays = read_npz_arrays(path, wanted, ADVICE)
+    named = {split or "train": (arrays[keys["images"]], arrays[keys["labels"]]) for split, keys in found.items()}
+    return _labelled_arrays(named, path)
 
 
 def _split_and_role(key):

@@ -46,6 +46,18 @@ def attention(query, key, value, causal, mask):
     return ops.dot_product_attention(query, key, value, mask=mask, scale=scale, is_causal=causal)
 
 
+def take_rows(x, indices):
+    return ops.take(x, indices, axis=0)
+
+
+def segment_sum(x, segments, num_segments):
+    return ops.segment_sum(x, segments, num_segments)
+
+
+def segment_max(x, segments, num_segments):
+    return ops.segment_max(x, segments, num_segments)
+
+
 def lstm(x, kernel, recurrent_kernel, bias):
     return None
 

@@ -68,6 +68,28 @@ def token_input(block_size):
     return keras.Input((block_size,), dtype="int32", name="tokens")
 
 
+def graph_inputs(num_features, entries=None):
+    """Return the inputs of a model for the nodes of a graph, of any number: a dict, `"edges"` its last.
+
+    Args:
+        num_features: Features of a node.
+        entries: How many of them are not zero, at most, where they are given sparse; `None` for one dense input.
+    Returns: `"features"` and `"edges"`, or `"values"`, `"columns"` and `"edges"`.
+    Raises:
+        ValueError: if there is no feature.
+    """
+    if num_features < 1:
+        raise ValueError(
+            f"`num_features` must be positive. Received: num_features={num_features}. "
+            "Give nodes without features a constant one."
+        )
+    edges = keras.Input((2, None), dtype="int32", name="edges")
+    if entries is None:
+        return {"features": keras.Input((None, num_features), name="features"), "edges": edges}
+    columns = keras.Input((None, entries), dtype="int32", name="columns")
+    return {"values": keras.Input((None, entries), name="values"), "columns": columns, "edges": edges}
+
+
 def choose(name, value, choices):
     """Return `choices[value]`, or say which values there are."""
     if value not in choices:
