@@ -10,6 +10,7 @@ from pathlib import Path
 from apps.common import backends
 from apps.common.errors import UserError, nearest
 from apps.common.options import make_config, options_of
+from apps.common.tokens import options_help, read_tokens, settle_switches, whole_number
 
 FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
 BACKEND = {"backend": "tensorflow, jax, torch or auto (measures and takes the fastest); else KERAS_BACKEND"}
@@ -85,7 +86,7 @@ def _dispatch(arguments):
         return 0
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)} See triptych --help")
-    positionals, given = read_tokens(rest)
+    positionals, given = read_tokens(rest, SWITCHES)
     if given.pop("help", False):
         print(command_help(name, positionals))
         return 0
@@ -106,44 +107,6 @@ def show(result, as_json):
     elif text:
         print(text)
     return 0
-
-
-def read_tokens(tokens):
-    """`(positionals, {option: text or switch})` of a command line; options may stand anywhere."""
-    positionals, given, index = [], {}, 0
-    while index < len(tokens):
-        token = tokens[index]
-        index += 1
-        if token == "-h":
-            given["help"] = True
-        elif not token.startswith("--") or token == "--":
-            positionals.append(token)
-        else:
-            name, equals, value = token[2:].partition("=")
-            name = name.replace("-", "_")
-            following = tokens[index] if index < len(tokens) else None
-            if equals:
-                given[name] = value
-            elif name in SWITCHES or following is None or following.startswith("--"):
-                given[name] = True
-            else:
-                given[name] = following
-                index += 1
-    return positionals, given
-
-
-def settle_switches(given, options):
-    """Options given without a value: yes for a switch, no for its `--no-` form, an error for the rest."""
-    settled = {}
-    for name, value in given.items():
-        positive = name.removeprefix("no_")
-        if name not in options and positive in options and options[positive].kind is bool and value is True:
-            settled[positive] = False
-        elif value is True and name in options and options[name].kind is not bool:
-            raise UserError(f"{options[name].flag}: a value is missing; expected {options[name].expected}")
-        else:
-            settled[name] = value
-    return settled
 
 
 def check_flags(command, given, more=()):
@@ -200,16 +163,6 @@ def command_help(name, positionals):
             own = getattr(importlib.import_module(module), "PredictOptions", None)
             lines += ["", f"with a model of {task} (default in brackets):", *options_help(own)] if own else []
     return "\n".join(lines)
-
-
-def options_help(config_class):
-    lines = []
-    for each in options_of(config_class).values():
-        if not each.refused:
-            default = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
-            choices = f": {', '.join(map(str, each.choices))}" if each.choices else ""
-            lines.append(f"  {each.flag:24} {each.help}{choices} [{default}]")
-    return lines
 
 
 def command_list(positionals, given, as_json):
@@ -402,15 +355,6 @@ def command_doctor(positionals, given, as_json):
     check_flags("doctor", given)
     rows = examine()
     return {"rows": rows}, table(rows)
-
-
-def whole_number(given, name, default):
-    text = given.get(name)
-    if text is None:
-        return default
-    if not str(text).isdigit() or not 0 < int(text) < 65536:
-        raise UserError(f"--{name}: expected a whole number from 1 to 65535. Received: {text}")
-    return int(text)
 
 
 if __name__ == "__main__":
