@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 
 from apps.common import start
-from apps.common.data import Data, Examples, Report, complete_splits, find_data
+from apps.common.data import Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.errors import UserError, nearest
 from apps.common.images import named_images, read_image, read_labelled_images
 from apps.common.options import option
-from apps.common.training import Activation, Recipe, Training
+from apps.common.training import Activation, Recipe, Splitting
 
 MODELS = ("small-cnn", "perceptron", "mlp", "lenet", "alexnet", "vgg", "resnet", "mobilenet", "efficientnet", "vit")
 AUGMENTATIONS = {
@@ -20,7 +20,7 @@ AUGMENTATIONS = {
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(Splitting):
     model: Literal[MODELS] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
@@ -47,16 +47,12 @@ class Config(Training):
     patch_size: int = option(4, "side of a patch in pixels", low=1, needs={"model": "vit"})
     augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
     image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=2048)
-    folds: int = option(0, "test on one of this many folds of the data", low=0, high=100)
-    fold: int = option(0, "which fold is the test, from 0", low=0, high=99)
 
     def check(self):
         super().check()
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
-        if self.fold >= max(1, self.folds):
-            raise UserError(f"--fold: expected a number below --folds {self.folds}. Received: {self.fold}")
 
 
 FASHION = "github.com/zalandoresearch/fashion-mnist, benchmark table"
@@ -116,9 +112,7 @@ def load_data(config, about=None):
         "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
     }
     if config.class_weights == "balanced":
-        from apps.common.technique import class_weights
-
-        train = Examples(train.x, train.y, class_weights(train.y, len(names)))
+        train = balanced(train, names)
     return Data(train, validation, test, about, notes, name)
 
 

@@ -1,6 +1,5 @@
 """Predict a column of a table from the others: a class or a number."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from apps.common import start
-from apps.common.data import Data, Examples, Report, complete_splits, find_data
+from apps.common.data import Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.errors import UserError
 from apps.common.options import option
 from apps.common.table_encoding import (
@@ -19,15 +18,17 @@ from apps.common.table_encoding import (
     encode_target,
     fit_encoding,
     input_kinds,
+    plain_rows,
     row_from_pairs,
+    stack,
     target_of,
 )
 from apps.common.tables import named_table, read_splits, read_table
-from apps.common.training import Activation, Recipe, Training
+from apps.common.training import Activation, Recipe, Splitting
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(Splitting):
     target: str | None = option(None, "column to predict: its name or number (default: the last)")
     kind: Literal["auto", "classification", "regression"] = option("auto", "what the target is")
     model: Literal["mlp", "perceptron", "ft-transformer"] = option("mlp", "architecture", search=("mlp", "ft-transformer"))
@@ -47,15 +48,11 @@ class Config(Training):
     depth: int = option(3, "transformer blocks", low=1, high=24, search=(1, 2, 3, 4), needs={"model": "ft-transformer"})
     num_heads: int = option(8, "attention heads; must divide the width", low=1, needs={"model": "ft-transformer"})
     scaling: Literal["standard", "quantile"] = option("standard", "of numeric columns", search=("standard", "quantile"))
-    folds: int = option(0, "test on one of this many folds of the rows", low=0, high=100)
-    fold: int = option(0, "which fold is the test, from 0", low=0, high=99)
 
     def check(self):
         super().check()
         if self.model == "ft-transformer" and self.width % self.num_heads:
             raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
-        if self.fold >= max(1, self.folds):
-            raise UserError(f"--fold: expected a number below --folds {self.folds}. Received: {self.fold}")
 
 
 GORISHNIY = "Gorishniy et al., 2021, arXiv 2106.11959, table 2"
@@ -98,21 +95,21 @@ def load_data(config, about=None):
         frame = drop_missing_target(splits.get("test", splits["train"]), about["target"]).frame
         return Data(None, None, Examples(encode(frame, about), encode_target(frame, about)), about, notes, name)
     target = target_of(splits, config.target, config.kind)
-    frames = {split: part.frame for split, part in target.splits.items()}
     # Rows are split by position first: scales and vocabularies are fitted on the training rows alone.
-    rows = {split: Examples(np.arange(len(frame)), _labels(frame, target)) for split, frame in frames.items()}
+    whole, rows = stack({split: part.frame for split, part in target.splits.items()}, target.name)
     parts = complete_splits(rows, config, notes := notes + target.notes, stratify=target.kind == "classification")
-    frames = [frames[split].iloc[part.x] for split, part in _origin(rows, parts)]
+    frames = [whole.iloc[part.x] for part in parts]
     about = fit_encoding(frames[0], target.name, target.kind, scaling=config.scaling)
     train, validation, test = (Examples(encode(frame, about), encode_target(frame, about)) for frame in frames)
     if config.class_weights == "balanced":
-        train = dataclasses.replace(train, weight=_balanced(train.y, about))
+        train = balanced(train, about.get("classes"))
     return Data(train, validation, test, about, notes, name)
 
 
 def build_model(config, data):
     """Scaled numbers and category indices -> MLP, perceptron or FT-Transformer -> logits, or one number."""
     from apps.common.classification import OneHotLoss, accuracy
+    from apps.common.regression import number_loss
     from apps.common.technique import compile_model
     from layers import PerceptronLoss, models
 
@@ -132,7 +129,7 @@ def build_model(config, data):
             *columns, width=config.width, depth=config.depth, num_heads=config.num_heads, dropout=config.dropout
         )
     if not classes:
-        loss, metrics = _number_loss(config.loss), ["mae"]
+        loss, metrics = number_loss(config.loss), ["mae"]
     elif config.model == "perceptron" and config.unit == "step":
         loss, metrics = PerceptronLoss(), [accuracy()]
     else:
@@ -142,44 +139,25 @@ def build_model(config, data):
 
 def evaluate(model, data, config):
     """Classes: accuracy, F1, AUC, confusion. Numbers: RMSE, MAE, R2, residuals. Both: importance of each column."""
-    from apps.common import figures
     from apps.common.batches import predict_all
     from apps.common.classification import classification_report, softmax
-    from apps.common.explain import permutation_importance
+    from apps.common.explain import column_importance
+    from apps.common.regression import regression_report
 
-    about, inputs, y = data.about, data.test.x, data.test.y
-    outputs = predict_all(model, inputs)
+    about, y = data.about, data.test.y
+    outputs = predict_all(model, data.test.x)
     if about["kind"] == "classification":
         metrics, tables, drawn = classification_report(softmax(outputs), y, about["classes"])
-
-        def score(inputs):
-            return np.mean(predict_all(model, inputs).argmax(1) == rows.y)
     else:
-        true, predicted = decode_target(y, about), decode_target(outputs[:, 0], about)
-        error = predicted - true
-        metrics = {
-            "rmse": np.sqrt(np.mean(error**2)),
-            "mae": np.mean(np.abs(error)),
-            "r2": 1 - np.sum(error**2) / max(np.sum((true - true.mean()) ** 2), 1e-12),
-        }
-        unit = about["target"]
-        drawn = {
-            "predictions": figures.scatter(true, predicted, f"true {unit}", f"predicted {unit}", "predictions", diagonal=True),
-            "residuals": figures.scatter(predicted, error, f"predicted {unit}", "predicted - true", "residuals"),
-        }
-        tables = {}
+        predicted, true = decode_target(outputs[:, 0], about), decode_target(y, about)
+        (metrics, drawn), tables = regression_report(predicted, true, about["target"]), {}
 
-        def score(inputs):
-            return -np.sqrt(np.mean((decode_target(predict_all(model, inputs)[:, 0], about) - decode_target(rows.y, about)) ** 2))
+    def score(inputs, y):
+        outputs = predict_all(model, inputs)
+        return np.mean(outputs.argmax(1) == y) if about["kind"] == "classification" else -np.mean((outputs[:, 0] - y) ** 2)
 
-    rows = data.test.subset(np.random.default_rng(0).permutation(len(data.test))[:2000])
-    columns = {
-        column["name"]: (kind, position) for kind in ("numeric", "categorical") for position, column in enumerate(about[kind])
-    }
-    importance = permutation_importance(score, rows.x, columns)
-    names, values, spread = zip(*((row["column"], row["importance"], row["spread"]) for row in importance[:25]), strict=True)
-    drawn["importance"] = figures.bars(names, values, spread, "permutation importance", "fall of the score when shuffled")
-    return Report(metrics, drawn, {**tables, "importance": importance})
+    tables["importance"], drawn["importance"] = column_importance(score, data.test, about)
+    return Report(metrics, drawn, tables)
 
 
 def predict(model, inputs, about):
@@ -194,49 +172,12 @@ def predict(model, inputs, about):
     rows = []
     for frame in frames:
         outputs = predict_all(model, encode(frame, about))
-        given = [{name: _cell(value) for name, value in row.items()} for row in frame.to_dict("records")]
         if about["kind"] == "classification":
             found = class_prediction(softmax(outputs), about["classes"])
         else:
             found = [{"prediction": float(value)} for value in decode_target(outputs[:, 0], about)]
-        rows += [{**row, **prediction} for row, prediction in zip(given, found, strict=True)]
+        rows += [{**row, **prediction} for row, prediction in zip(plain_rows(frame), found, strict=True)]
     return rows
-
-
-def _cell(value):
-    """A cell as it stood in the file: whole numbers without a point, nothing where it is missing."""
-    if isinstance(value, float):
-        return None if np.isnan(value) else int(value) if value.is_integer() else value
-    return value
-
-
-def _labels(frame, target):
-    return np.unique(frame[target.name].astype(str), return_inverse=True)[1]
-
-
-def _origin(rows, parts):
-    """Which named split each of the three parts came from: positions that a split of its own holds are its own."""
-    names = ("train", "validation", "test")
-    if "test" not in rows and "validation" in rows:
-        names = ("train", "train", "validation")
-    return [(name if name in rows else "train", part) for name, part in zip(names, parts, strict=True)]
-
-
-def _balanced(labels, about):
-    from apps.common.technique import class_weights
-
-    if about["kind"] == "regression":
-        raise UserError("--class-weights balanced: the target is a number, there are no classes to weigh; leave it out")
-    return class_weights(labels, len(about["classes"]))
-
-
-def _number_loss(name):
-    import keras
-
-    losses = {"auto": "mse", "mse": "mse", "mae": "mae", "huber": "huber"}
-    if name not in losses:
-        raise UserError(f"--loss {name}: the target is a number; expected auto, mse, mae or huber")
-    return keras.losses.get(losses[name])
 
 
 if __name__ == "__main__":

@@ -59,6 +59,19 @@ class Report:
     tables: dict = field(default_factory=dict)
 
 
+def balanced(examples, classes):
+    """The same examples weighed by how rare their class is.
+
+    Raises:
+        UserError: There are no classes.
+    """
+    from apps.common.technique import class_weights
+
+    if not classes:
+        raise UserError("--class-weights balanced: the target is a number, there are no classes to weigh; leave it out")
+    return Examples(examples.x, examples.y, class_weights(examples.y, len(classes)))
+
+
 def find_data(name):
     """The path behind `--data NAME`: the path itself, or the data set of that name under `$TRIPTYCH_DATA`.
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from apps.common import figures
 from layers import backend
 
 
@@ -60,3 +61,19 @@ def permutation_importance(score, inputs, columns, repeats=3, seed=0):
             falls.append(base - score(shuffled))
         rows.append({"column": name, "importance": float(np.mean(falls)), "spread": float(np.std(falls))})
     return sorted(rows, key=lambda row: -row["importance"])
+
+
+def column_importance(score, examples, about, limit=2000):
+    """Permutation importance of the columns of a table: `(rows, figure)`.
+
+    Args:
+        score: Function from inputs and targets to a number, larger is better.
+        examples: Test examples; at most `limit` of them, drawn by a fixed seed, are used.
+        about: The table's encoding.
+    """
+    chosen = examples.subset(np.random.default_rng(0).permutation(len(examples))[:limit])
+    kinds = ("numeric", "categorical")
+    columns = {column["name"]: (kind, position) for kind in kinds for position, column in enumerate(about[kind])}
+    rows = permutation_importance(lambda inputs: score(inputs, chosen.y), chosen.x, columns)
+    names, values, spread = zip(*((row["column"], row["importance"], row["spread"]) for row in rows[:25]), strict=True)
+    return rows, figures.bars(names, values, spread, "permutation importance", "fall of the score when shuffled")

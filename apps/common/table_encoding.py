@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apps.common.data import Examples
 from apps.common.errors import UserError, nearest
 from apps.common.table_rows import as_number, is_missing
 from apps.common.tables import Table, category_text, make_frame
@@ -225,6 +226,30 @@ def row_from_pairs(pairs, about):
             raise UserError(f"{pair}: expected a number. Received: {value!r}")
         values[name] = np.array([number])
     return make_frame(values)
+
+
+def stack(frames, target):
+    """All splits as one frame, and `{split: Examples}` of row numbers and class numbers by which rows are chosen."""
+    import pandas
+
+    whole = pandas.concat(frames.values(), ignore_index=True)
+    labels = np.unique(whole[target].astype(str), return_inverse=True)[1]
+    rows, start = {}, 0
+    for split, frame in frames.items():
+        positions = np.arange(start, start + len(frame))
+        rows[split], start = Examples(positions, labels[positions]), start + len(frame)
+    return whole, rows
+
+
+def plain_rows(frame):
+    """The rows as dicts of what stood in the file: whole numbers without a point, `None` where a cell is missing."""
+
+    def cell(value):
+        if isinstance(value, float):
+            return None if np.isnan(value) else int(value) if value.is_integer() else value
+        return value
+
+    return [{name: cell(value) for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _target_name(names, target, notes):

@@ -84,6 +84,19 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Splitting(Training):
+    """Options of a run whose data may be split by us: which part is the test."""
+
+    folds: int = option(0, "test on one of this many folds of the data", low=0, high=100)
+    fold: int = option(0, "which fold is the test, from 0", low=0, high=99)
+
+    def check(self):
+        super().check()
+        if self.fold >= max(1, self.folds):
+            raise UserError(f"--fold: expected a number below --folds {self.folds}. Received: {self.fold}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A published setting with its published number.
 
