@@ -50,7 +50,7 @@ def _row(name, app, recipe, backend, seeds):
         "spread": round(statistics.stdev(values), 4) if len(values) > 1 else None,
         "theirs": recipe.published if recipe.published is not None else f"control {control:.4f}",
         "tolerance": recipe.tolerance if recipe.published is not None else (recipe.floor and f"at least {recipe.floor}"),
-        "runs": f"{len(values)} {'folds' if recipe.folds else 'seeds'}",
+        "runs": f"{len(values)} {'folds' if recipe.folds else 'seed' if len(values) == 1 else 'seeds'}",
         "met": recipe.met(ours, control),
         "minutes": round(sum(result["seconds"] for result in results) / 60, 1),
         "source": recipe.source,
