@@ -17,4 +17,6 @@ class Dense(keras.layers.Dense):
     def call(self, inputs, training=None):
         bias = None if self.bias is None else keras.ops.convert_to_tensor(self.bias)
         x = backend.dense(inputs, keras.ops.convert_to_tensor(self.kernel), bias)
+        if self.activation is keras.activations.gelu:
+            return backend.gelu(x)
         return x if self.activation is None else self.activation(x)

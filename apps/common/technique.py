@@ -107,6 +107,8 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
     initialize(model, config.seed, config.initializer)
     penalise(model, config.l1, config.l2)
     optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
+    if config.weight_decay:  # as the penalties: biases and the scales of norms are left alone
+        optimizer.exclude_from_weight_decay([each for each in model.trainable_variables if len(each.shape) < 2])
     optimizer.build(model.trainable_variables)
     jit = {"auto": "auto", "on": True, "off": False}[config.compile]
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit)

@@ -36,7 +36,7 @@ class Training:
         needs={"optimizer": ("adam", "adamw")},
     )  # fmt: skip
     weight_decay: float = option(
-        0.0, "decoupled weight decay", low=0, high=1, search=(1e-6, 1e-1), log=True,
+        0.0, "decoupled weight decay of kernels", low=0, high=1, search=(1e-6, 1e-1), log=True,
         needs={"optimizer": ("sgd", "momentum", "nesterov", "rmsprop", "adamw", "adam")},
     )  # fmt: skip
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(

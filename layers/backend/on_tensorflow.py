@@ -85,3 +85,8 @@ def data_distribution():
 
 def versions():
     return {"tensorflow": tf.__version__}
+
+
+def gelu(x):
+    # TensorFlow's own is written with erfc, which ONNX does not have.
+    return 0.5 * x * (1.0 + tf.math.erf(x * tf.cast(0.5**0.5, x.dtype)))

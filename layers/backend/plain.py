@@ -31,6 +31,10 @@ def dense(x, kernel, bias):
     return x if bias is None else ops.add(x, bias)
 
 
+def gelu(x):
+    return ops.gelu(x, approximate=False)
+
+
 def batch_normalization(x, gamma, beta, epsilon):
     mean, variance = ops.moments(x, axes=list(range(len(x.shape) - 1)))
     return ops.batch_normalization(x, mean, variance, -1, beta, gamma, epsilon), mean, variance
