@@ -42,6 +42,10 @@ class Batches(keras.utils.PyDataset):
         """The whole split as `fit` takes it, or `None` where the examples are not arrays in memory."""
         return self.examples.take(slice(None)) if isinstance(self.examples, Examples) else None
 
+    def constant(self):
+        """The batch that every step of every epoch sees, or `None`: a single example, such as one whole graph, is one."""
+        return self[0] if len(self.examples) == 1 else None
+
 
 class InOrder(keras.utils.PyDataset):
     """All examples in their order, the last batch filled up with copies of the first example of weight zero.
@@ -66,6 +70,10 @@ class InOrder(keras.utils.PyDataset):
         if weight is not None:  # a number an example, or one for each of its nodes, tokens or pixels
             inside = weight * inside.reshape(-1, *[1] * (weight.ndim - 1))
         return x, y, inside * np.float32(share)
+
+    def constant(self):
+        """The only batch, or `None` where there are several."""
+        return self[0] if len(self) == 1 else None
 
 
 def predict_all(model, x, batch_size=256):

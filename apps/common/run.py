@@ -135,12 +135,15 @@ def fit(app, config, data, model, run, tracker):
         every=config.checkpoint_every,
         on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
     )
+    held = InOrder(data.validation, config.batch_size) if data.validation is not None else None
+    if held is not None and held.constant() is not None:
+        held = backend.feed(held)
     with backend.distribution(config.distribute):
         model.fit(
             backend.feed(batches),
             epochs=config.epochs,
             initial_epoch=config.epochs if stopper and stopper.stopped else done,
-            validation_data=InOrder(data.validation, config.batch_size) if data.validation is not None else None,
+            validation_data=held,
             shuffle=False,
             verbose=0,
             callbacks=[Seeds(batches, config.seed), *progress, *stateful, keeper],

@@ -49,7 +49,8 @@ def feed(batches):
     """What `fit` takes to see these batches, epoch for epoch, at the least cost on the running backend.
 
     Args:
-        batches: A `keras.utils.PyDataset` that also has `batch_size`, `arrays()` (the whole split as nested tuples and
+        batches: A `keras.utils.PyDataset` that also has `constant()` (the batch of every step where it is always the same
+            one, else `None`), `batch_size`, `arrays()` (the whole split as nested tuples and
             dicts of arrays, or `None` where it is not in memory) and `index_table()` (the examples of each step of
             the epoch that is set, `(steps, batch_size)`).
     """
