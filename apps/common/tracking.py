@@ -33,9 +33,12 @@ def client():
     # Importing MLflow sets levels of its own, so ours come after.
     for name in ("mlflow", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(store_uri())
-    mlflow.set_registry_uri(store_uri())
-    return mlflow.MlflowClient(tracking_uri=store_uri(), registry_uri=store_uri())
+    uri, given = store_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    if given is None:  # MLflow writes it into the environment, where it would outlive a change of folder
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def experiment_id(api, name):
