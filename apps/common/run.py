@@ -51,7 +51,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
         say(f"run {run.id} is finished already; nothing is left to train")
         return run.record["result"]
     mark_dead_runs(client)
-    backend.configure()
+    backend.configure(deterministic=config.compile != "on")
 
     data = app.load_data(config)
     facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
