@@ -1,12 +1,9 @@
-"""The graph convolutional network on graphs of Cora's size, as one would write it by hand, against `fit`.
-
-    KERAS_BACKEND=jax python -m bench.raw_gcn
+"""The graph convolutional network on graphs of Cora's size, as one would write it by hand, for `triptych bench graph`.
 
 Two layers, dropout on the input and between, Adam, a full batch; the adjacency is normalised once beforehand, which our
 layers do anew in each step, since the edges are an input of theirs. The features are sparse in all of them.
 """
 
-import statistics
 import time
 
 import numpy as np
@@ -44,8 +41,8 @@ def glorot(rows, columns):
     return np.random.default_rng([rows, columns]).uniform(-bound, bound, (rows, columns)).astype("float32")
 
 
-def raw_torch(steps):
-    """Seconds a step of an eager torch loop."""
+def raw_torch():
+    """An eager torch loop."""
     import torch
     from torch.nn import functional
 
@@ -66,11 +63,11 @@ def raw_torch(steps):
         functional.cross_entropy(x[nodes], labels[nodes]).backward()
         optimizer.step()
 
-    return timed(step, steps, lambda: None)
+    return timed(step, lambda: None)
 
 
-def raw_jax(steps):
-    """Seconds a step of a jitted JAX loop with donated state."""
+def raw_jax():
+    """A jitted JAX loop with donated state."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -105,56 +102,58 @@ def raw_jax(steps):
     def step():
         carried[:] = update(*carried)
 
-    return timed(step, steps, lambda: jax.block_until_ready(carried[0]))
+    return timed(step, lambda: jax.block_until_ready(carried[0]))
 
 
-def ours(steps):
-    """Seconds a step of the app's own model under `fit`, `steps` of them an epoch."""
+def our_fit():
     from apps import graph as app
-    from apps.common.batches import Batches
-    from apps.common.callbacks import Seeds
     from apps.common.data import Data
     from apps.common.graphs import GraphNodes
-    from apps.common.options import make_config
-    from apps.common.run import make_model
-    from layers import backend
+    from bench.speed import Fit
 
     graph = made_graph()
     train = GraphNodes(graph, np.arange(NODES) < 140, ENTRIES)
     about = {"class_names": graph.class_names, "num_features": FEATURES, "entries": ENTRIES}
-    config = make_config(app.Config, {"hidden_dim": HIDDEN, "dropout": DROPOUT, "learning_rate": RATE})
-    model, batches = make_model(app, config, Data(train, None, None, about)), Batches(train, 1, 0)
-    batches.steps = steps
-
-    def epoch():
-        model.fit(backend.feed(batches), shuffle=False, verbose=0, callbacks=[Seeds(batches, 0)])
-
-    return timed(epoch, 1, backend.synchronize) / steps
+    options = {"hidden_dim": HIDDEN, "dropout": DROPOUT, "learning_rate": RATE}
+    return Fit(app, options, Data(train, None, None, about))
 
 
-def timed(step, steps, synchronize):
-    """Seconds a call, after three that compile and warm up; a function to be called again for another turn."""
-    for _ in range(min(3, steps)):
-        step()
-    synchronize()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    synchronize()
-    return (time.perf_counter() - start) / steps
+def tensorflow_loop():
+    """A `tf.function` step over the app's own model."""
+    import tensorflow as tf
+
+    fit = our_fit()
+    (x, y, weight), model, optimizer = fit.batches[0], fit.model, fit.model.optimizer
+    x, y, weight = tf.nest.map_structure(tf.constant, (x, y, weight))
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True))
+            loss = tf.reduce_sum(losses * weight)
+        optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True))
+
+    return timed(step, lambda: None)
 
 
-def measure(backend, steps=100, turns=5):
-    """`{"ours_ms", "raw_ms", "ratio", "spread"}` on the running backend, in turns, medians."""
-    raw = {"torch": raw_torch, "jax": raw_jax}[backend]
-    times = [(ours(steps), raw(steps)) for _ in range(turns)]
-    own, other = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    ratios = [first / second for first, second in times]
-    spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-    return {"ours_ms": round(own, 2), "raw_ms": round(other, 2), "ratio": round(statistics.median(ratios), 2), "spread": spread}
+def timed(step, synchronize):
+    """The function from a number of steps to the seconds they take."""
+
+    def run(steps):
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        synchronize()
+        return time.perf_counter() - start
+
+    return run
 
 
-if __name__ == "__main__":
-    import keras
-
-    print(measure(keras.backend.backend()))
+def contenders(backend):
+    """`{name: function from a number of steps to the seconds they took}` on the running backend."""
+    name, raw = {
+        "torch": ("torch eager", raw_torch),
+        "jax": ("jax.jit, donated", raw_jax),
+        "tensorflow": ("tf.function", tensorflow_loop),
+    }[backend]
+    return {"ours": our_fit().run, name: raw()}

@@ -167,45 +167,29 @@ class TensorFlowLoop:
         return time.perf_counter() - start
 
 
-class Fit:
-    """Our `fit`, fed as a run feeds it."""
+def our_fit(ids):
+    import tempfile
 
-    def __init__(self, ids):
-        import tempfile
+    from apps import text_generation as app
+    from apps.common.data import Data
+    from apps.common.text import StoredIds, Windows
+    from bench.speed import Fit
 
-        from apps import text_generation as app
-        from apps.common import run
-        from apps.common.batches import Batches
-        from apps.common.callbacks import Seeds
-        from apps.common.data import Data
-        from apps.common.options import make_config
-        from apps.common.text import StoredIds, Windows
-        from layers import backend
-
-        recipe = app.RECIPES["shakespeare-char-cpu"]
-        config = make_config(app.Config, {**recipe.options, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP})
-        file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
-        file.write(ids)
-        file.flush()
-        stored = StoredIds(file, ids.dtype, 0, len(ids), "")
-        data = Data(Windows(stored, BLOCK, per_epoch=BATCH), None, None, {"characters": "".join(map(chr, range(TOKENS)))})
-        self.app, self.config, self.data = app, config, data
-        self.model = run.make_model(app, config, data)
-        self.batches_of = lambda steps: Batches(Windows(stored, BLOCK, per_epoch=steps * BATCH), BATCH, 0)
-        self.callbacks_of, self.feed = lambda made: [Seeds(made, 0)], backend.feed
-
-    def run(self, steps):
-        made = self.batches_of(steps)
-        start = time.perf_counter()
-        self.model.fit(self.feed(made), shuffle=False, verbose=0, callbacks=self.callbacks_of(made))
-        return time.perf_counter() - start
+    changed = {"schedule": "constant", "warmup": 0.0, "clip_norm": CLIP}
+    options = {name: value for name, value in app.RECIPES["shakespeare-char-cpu"].options.items() if name != "final_rate"}
+    file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
+    file.write(ids)
+    file.flush()
+    stored = StoredIds(file, ids.dtype, 0, len(ids), "")
+    data = Data(Windows(stored, BLOCK, per_epoch=256 * BATCH), None, None, {"characters": "".join(map(chr, range(TOKENS)))})
+    return Fit(app, {**options, **changed}, data)
 
 
 def contenders(backend):
     """`{name: function from a number of steps to the seconds they took}` on the running backend."""
     ids = text()
-    fit = Fit(ids)
+    fit = our_fit(ids)
     if backend == "tensorflow":
-        return {"ours": fit.run, "tf.function": TensorFlowLoop(ids, Fit(ids).model).run}
+        return {"ours": fit.run, "tf.function": TensorFlowLoop(ids, our_fit(ids).model).run}
     raw = TorchLoop(ids) if backend == "torch" else JaxLoop(ids)
     return {"ours": fit.run, "torch eager" if backend == "torch" else "jax.jit, donated": raw.run}

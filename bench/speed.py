@@ -25,7 +25,7 @@ FAMILIES = {
     "resnet20": {"model": "resnet", "depth": 20},
     "vit": {"model": "vit", "patch_size": 7, "width": 192, "depth": 6, "dropout": 0.0},
 }
-TASKS = {"image-classification": tuple(FAMILIES), "text-generation": ("gpt",)}
+TASKS = {"image-classification": tuple(FAMILIES), "text-generation": ("gpt",), "graph": ("gcn",)}
 
 
 def bench(task=None, backend=None, only=None):
@@ -113,9 +113,13 @@ def _contenders(name, family):
         from bench import raw_gpt
 
         return raw_gpt.contenders(name)
+    if family == "gcn":
+        from bench import raw_gcn
+
+        return raw_gcn.contenders(name)
     data = _data()
     raw = {name: loop.run for name, loop in _raw_loops(name, family, data).items()}
-    return {"ours": Fit(lambda: _model(family, data), data).run, "stock": StockFit(family, data).run, **raw}
+    return {"ours": Fit(*_app(family), data).run, "stock": StockFit(family, data).run, **raw}
 
 
 def _steps(runs, seconds=1.0):
@@ -135,30 +139,34 @@ def _data():
     return Data(train, None, None, about)
 
 
-def _config(family):
-    from apps.common.options import make_config
-
-    app = importlib.import_module("apps.image_classification")
-    return app, make_config(app.Config, {"batch_size": BATCH_SIZE, "learning_rate": 1e-3, **FAMILIES[family]})
-
-
-def _model(family, data):
-    from apps.common import run
-
-    app, config = _config(family)
-    return run.make_model(app, config, data)
+def _app(family):
+    return importlib.import_module("apps.image_classification"), {
+        "batch_size": BATCH_SIZE, "learning_rate": 1e-3, **FAMILIES[family]
+    }  # fmt: skip
 
 
 class Fit:
-    """Our `fit` as a run feeds it: whole epochs of batches in seeded order, the callbacks of a run."""
+    """Our `fit` as a run feeds it: whole epochs of batches in seeded order, the callbacks of a run.
 
-    def __init__(self, make, data):
+    Args:
+        app: The app's module.
+        options: Its options, by name.
+        data: The app's `Data`.
+    """
+
+    def __init__(self, app, options, data):
+        from apps.common import run
         from apps.common.batches import Batches
-        from apps.common.callbacks import Seeds
+        from apps.common.callbacks import Callbacks, Seeds
+        from apps.common.options import make_config
         from layers import backend
 
-        self.model, self.batches = make(), Batches(data.train, BATCH_SIZE, 0)
-        self.callbacks, self.feed = [Seeds(self.batches, 0)], backend.feed(self.batches)
+        self.config = make_config(app.Config, options)
+        self.model = run.make_model(app, self.config, data)
+        self.batches = Batches(data.train, self.config.batch_size, 0)
+        self.callbacks = Callbacks([Seeds(self.batches, 0)], self.model, epochs=1)
+        self.feed = backend.feed(self.batches)
+        backend.hasten(self.model)
 
     def run(self, steps):
         """Seconds of `steps` steps; the epoch is cut to that length beforehand."""
@@ -179,7 +187,7 @@ class StockFit:
     def __init__(self, family, data):
         import keras
 
-        ours = _model(family, data)
+        ours = Fit(*_app(family), data).model
         ours.compiled = False  # the clone is compiled anew
         self.data = data.train
 
@@ -211,5 +219,5 @@ def _raw_loops(name, family, data):
     if name == "torch":
         eager = raw.Loop(family, images, labels, BATCH_SIZE)
         return {"torch eager": eager, "torch.compile": raw.Loop(family, images, labels, BATCH_SIZE, compiled=True)}
-    loop = raw.Loop(_model(family, data), images, labels.astype("int32"), BATCH_SIZE)
+    loop = raw.Loop(Fit(*_app(family), data).model, images, labels.astype("int32"), BATCH_SIZE)
     return {"jax.jit, donated": loop} if name == "jax" else {"tf.function": loop}

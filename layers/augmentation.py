@@ -8,6 +8,8 @@ import math
 
 import keras
 
+from layers.drawing import uniform
+
 ops = keras.ops
 
 
@@ -27,7 +29,7 @@ class RandomFlip(keras.layers.Layer):
     def call(self, x, training=None):
         if not training:
             return x
-        chosen = keras.random.uniform((ops.shape(x)[0], 1, 1, 1), seed=self.generator) < 0.5
+        chosen = uniform((ops.shape(x)[0], 1, 1, 1), self.generator) < 0.5
         return ops.where(chosen, ops.flip(x, axis=2), x)
 
 
@@ -96,7 +98,7 @@ class RandomRotation(keras.layers.Layer):
         if not training:
             return x
         largest = math.radians(self.degrees)
-        return rotate(x, keras.random.uniform((ops.shape(x)[0],), -largest, largest, seed=self.generator))
+        return rotate(x, uniform((ops.shape(x)[0],), self.generator, -largest, largest))
 
 
 @keras.saving.register_keras_serializable(package="triptych")
@@ -124,7 +126,7 @@ class Cutout(keras.layers.Layer):
     def inside(self, x, axis, side):
         """For each example, where along `axis` its square lies."""
         size = x.shape[axis]
-        start = ops.floor(keras.random.uniform((ops.shape(x)[0], 1, 1, 1), seed=self.generator) * (size - side + 1))
+        start = ops.floor(uniform((ops.shape(x)[0], 1, 1, 1), self.generator) * (size - side + 1))
         place = ops.reshape(ops.arange(size, dtype="float32"), [size if i == axis else 1 for i in range(4)])
         return (place >= start) & (place < start + side)
 
@@ -150,8 +152,8 @@ class RandomColor(keras.layers.Layer):
         if not training:
             return x
         shape = (ops.shape(x)[0], 1, 1, 1)
-        brightness = keras.random.uniform(shape, -self.brightness, self.brightness, seed=self.generator)
-        contrast = keras.random.uniform(shape, 1.0 - self.contrast, 1.0 + self.contrast, seed=self.generator)
+        brightness = uniform(shape, self.generator, -self.brightness, self.brightness)
+        contrast = uniform(shape, self.generator, 1.0 - self.contrast, 1.0 + self.contrast)
         mean = ops.mean(x, axis=(1, 2, 3), keepdims=True)
         return mean + (x - mean) * ops.cast(contrast, x.dtype) + ops.cast(brightness, x.dtype)
 
@@ -217,7 +219,7 @@ def reversed_batch(array):
 
 def random_integers(x, largest, generator):
     """One whole number for each example of `x`, from `-largest` to `largest`: `(batch,)`."""
-    draws = keras.random.uniform((ops.shape(x)[0],), seed=generator)
+    draws = uniform((ops.shape(x)[0],), generator)
     return ops.cast(ops.floor(draws * (2 * largest + 1)), "int32") - largest
 
 

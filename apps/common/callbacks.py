@@ -12,6 +12,32 @@ from apps.common.errors import UserError
 from layers import backend
 
 
+class Callbacks(keras.callbacks.CallbackList):
+    """The callbacks of a run, which are heard between epochs and, where they look at no number, before a batch.
+
+    Keras's own list reads the metrics back from the device after every batch, or hands them to a thread that does, a tenth of a
+    millisecond a step, whether a callback wants them or not.
+    """
+
+    def __init__(self, callbacks, model, epochs):
+        super().__init__(callbacks, add_history=True, model=model, epochs=epochs)
+        unheard = keras.callbacks.Callback.on_train_batch_begin
+        self.before_batches = [each for each in callbacks if type(each).on_train_batch_begin is not unheard]
+
+    def on_train_batch_begin(self, batch, logs=None):
+        for callback in self.before_batches:
+            callback.on_train_batch_begin(batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+    def on_test_batch_begin(self, batch, logs=None):
+        pass
+
+    def on_test_batch_end(self, batch, logs=None):
+        pass
+
+
 class Seeds(keras.callbacks.Callback):
     """Before each epoch, sets the data order and every dropout seed from (seed, epoch) alone."""
 

@@ -114,7 +114,7 @@ def fit(app, config, data, model, run, tracker):
     import keras
 
     from apps.common.batches import Batches, InOrder
-    from apps.common.callbacks import GradientFlow, Keeper, Progress, Seeds
+    from apps.common.callbacks import Callbacks, GradientFlow, Keeper, Progress, Seeds
     from apps.common.checkpoint import load_checkpoint
     from layers import backend
 
@@ -138,6 +138,8 @@ def fit(app, config, data, model, run, tracker):
     held = InOrder(data.validation, config.batch_size) if data.validation is not None else None
     if held is not None and held.constant() is not None:
         held = backend.feed(held)
+    if config.compile == "auto":
+        backend.hasten(model)
     with backend.distribution(config.distribute):
         model.fit(
             backend.feed(batches),
@@ -146,7 +148,7 @@ def fit(app, config, data, model, run, tracker):
             validation_data=held,
             shuffle=False,
             verbose=0,
-            callbacks=[Seeds(batches, config.seed), *progress, *stateful, keeper],
+            callbacks=Callbacks([Seeds(batches, config.seed), *progress, *stateful, keeper], model, config.epochs),
         )
     if stopper:
         stopper.restore_best(model)

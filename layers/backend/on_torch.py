@@ -6,11 +6,11 @@ its kernels for processors are no slower in it.
 
 import os
 
-import keras
 import torch
 from torch.nn import functional
 
 from .plain import same_padding, window_counts
+from .recording import Recorded, leaves, packed
 
 
 def seed(number):
@@ -19,16 +19,12 @@ def seed(number):
 
 def loss_and_gradients(model, x, y, sample_weight, training):
     variables = [variable.value for variable in model.trainable_variables]
-    x, y, sample_weight = keras.tree.map_structure(as_tensor, (x, y, sample_weight))
+    x, y, sample_weight = tensors((x, y, sample_weight))
     predictions = model(x, training=training)
     loss = model.compute_loss(x, y, predictions, sample_weight, training=training)
     gradients = torch.autograd.grad(loss, variables, allow_unused=True) if variables else []
     gradients = [torch.zeros_like(v) if g is None else g for g, v in zip(gradients, variables, strict=True)]
     return predictions, loss.item(), [gradient.cpu().numpy() for gradient in gradients]
-
-
-def as_tensor(x):
-    return None if x is None else keras.ops.convert_to_tensor(x)
 
 
 def gradient(function, x):
@@ -39,6 +35,36 @@ def gradient(function, x):
 
 def compiled(function, model):
     return torch.inference_mode()(function)
+
+
+def hasten(model):
+    if not (model.jit_compile or model.run_eagerly):
+        model.train_function = Recorded(model, model.train_step, training=True)
+        model.test_function = Recorded(model, model.test_step, training=False)
+
+
+def feed(batches):
+    return torch.utils.data.DataLoader(Epoch(batches), batch_size=None, collate_fn=tensors)
+
+
+class Epoch(torch.utils.data.IterableDataset):
+    """The batches of the epoch that is set, as tensors."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        constant = self.batches.constant()
+        constant = constant and tensors(constant)
+        for step in range(len(self.batches)):
+            yield constant or self.batches[step]
+
+
+def tensors(batch):
+    return packed(batch, iter(leaves(batch)))
 
 
 def synchronize():
@@ -58,6 +84,7 @@ def configure(deterministic, threads):
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it; half a millisecond a step of LeNet
         torch.backends.cudnn.benchmark = False
     if threads:
         torch.set_num_threads(threads)

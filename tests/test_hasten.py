@@ -1,0 +1,84 @@
+"""The backend's fast way of taking a step gives the numbers of its plain way."""
+
+import keras
+import numpy as np
+import pytest
+
+from apps.common.batches import Batches
+from apps.common.callbacks import Callbacks, Seeds
+from apps.common.data import Examples
+from apps.common.options import make_config
+from apps.common.technique import compile_model
+from apps.common.training import Training
+from layers import backend
+from layers.augmentation import RandomShift
+
+OPTIONS = {"schedule": "cosine", "clip_norm": 0.5, "optimizer": "adamw", "weight_decay": 0.01, "l2": 0.001, "epochs": 2}
+
+
+class Noisy(keras.Sequential):
+    """Draws noise by `keras.random` in its loss, which torch seeds from Python at each step."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        noise = keras.random.normal(keras.ops.shape(y_pred), seed=self.layers[0].generator)
+        return keras.ops.mean(keras.ops.square(y_pred + noise - keras.ops.cast(y, "float32")[:, None]))
+
+
+class Deciding(keras.Sequential):
+    """Python looks at a value in its loss."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        size = keras.ops.mean(keras.ops.square(y_pred))
+        return keras.ops.cond(size > 0.5, lambda: size, lambda: keras.ops.mean(keras.ops.abs(y_pred)))
+
+
+def trained(model_class, fast):
+    keras.utils.clear_session()
+    generator = np.random.default_rng(0)
+    examples = Examples(generator.normal(size=(24, 8, 8, 1)).astype("float32"), generator.integers(0, 3, 24))
+    layers = [
+        RandomShift(0.2, seed=1),
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.3),
+        keras.layers.Dense(3),
+    ]
+    model = model_class([keras.Input((8, 8, 1)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    own = model_class is not keras.Sequential
+    config = make_config(Training, {**OPTIONS, "batch_size": 8})
+    compile_model(model, config, examples, loss=None if own else loss, metrics=None if own else ["accuracy"])
+    batches = Batches(examples, 8, 0)
+    if fast:
+        backend.hasten(model)
+    history = model.fit(
+        backend.feed(batches),
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        validation_data=examples.take(np.arange(8)),
+        callbacks=Callbacks([Seeds(batches, 0)], model, 2),
+    ).history
+    return model, history
+
+
+@pytest.mark.parametrize("model_class", [keras.Sequential, Noisy, Deciding])
+def test_weights_and_metrics_are_those_of_the_plain_way(model_class):
+    backend.configure()
+    plain, expected = trained(model_class, False)
+    fast, history = trained(model_class, True)
+    assert history.keys() == expected.keys() and "val_loss" in history
+    for name in expected:
+        np.testing.assert_array_equal(history[name], expected[name], name)
+    for ours, theirs in zip(fast.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch replays steps")
+def test_torch_replays_what_it_can_and_only_that():
+    replays = [next(iter(trained(model_class, True)[0].train_function.replays.values()))[0] for model_class in (
+        keras.Sequential, Noisy, Deciding
+    )]  # fmt: skip
+    assert replays[0] is not None
+    assert replays[1:] == [None, None]
