@@ -25,7 +25,7 @@ FAMILIES = {
     "resnet20": {"model": "resnet", "depth": 20},
     "vit": {"model": "vit", "patch_size": 7, "width": 192, "depth": 6, "dropout": 0.0},
 }
-TASKS = {"image-classification": tuple(FAMILIES), "text-generation": ("gpt",), "graph": ("gcn",)}
+TASKS = {"image-classification": tuple(FAMILIES), "text-generation": ("gpt", "lstm"), "graph": ("gcn",)}
 
 
 def bench(task=None, backend=None, only=None):
@@ -109,10 +109,10 @@ def measure(family):
 
 def _contenders(name, family):
     """What is timed, as `{name: function from a number of steps to seconds}`; `stock` where Keras has such a network."""
-    if family == "gpt":
-        from bench import raw_gpt
+    if family in TASKS["text-generation"]:
+        from bench import raw_text
 
-        return raw_gpt.contenders(name)
+        return raw_text.contenders(name, family)
     if family == "gcn":
         from bench import raw_gcn
 

@@ -63,11 +63,35 @@ def segment_max(x, segments, num_segments):
 
 
 def lstm(x, kernel, recurrent_kernel, bias):
-    return None
+    """`(batch, steps, features)` -> `(batch, steps, units)`. All steps' inputs are multiplied at once, not one in each."""
+
+    def step(state, gates):
+        hidden, memory = state
+        i, f, g, o = ops.split(gates + ops.matmul(hidden, recurrent_kernel), 4, axis=-1)
+        memory = ops.sigmoid(f) * memory + ops.sigmoid(i) * ops.tanh(g)
+        hidden = ops.sigmoid(o) * ops.tanh(memory)
+        return (hidden, memory), hidden
+
+    gates = ops.swapaxes(ops.matmul(x, kernel) + bias, 0, 1)
+    zeros = ops.zeros_like(gates[0, :, : recurrent_kernel.shape[0]])
+    return ops.swapaxes(ops.scan(step, (zeros, zeros), gates)[1], 0, 1)
 
 
 def gru(x, kernel, recurrent_kernel, bias):
-    return None
+    """As `lstm`; the reset gate is applied after the product (`reset_after`)."""
+
+    def step(hidden, gates):
+        update, reset, new = ops.split(gates, 3, axis=-1)
+        inner = ops.matmul(hidden, recurrent_kernel) + bias[1]
+        inner_update, inner_reset, inner_new = ops.split(inner, 3, axis=-1)
+        update = ops.sigmoid(update + inner_update)
+        new = ops.tanh(new + ops.sigmoid(reset + inner_reset) * inner_new)
+        hidden = update * hidden + (1 - update) * new
+        return hidden, hidden
+
+    gates = ops.swapaxes(ops.matmul(x, kernel) + bias[0], 0, 1)
+    zeros = ops.zeros_like(gates[0, :, : recurrent_kernel.shape[0]])
+    return ops.swapaxes(ops.scan(step, zeros, gates)[1], 0, 1)
 
 
 def peak_device_bytes():

@@ -40,6 +40,9 @@ class Recorded:
         if replay is None:
             with torch.set_grad_enabled(self.training):
                 return self.step(packed(batch, iter(tensors)))
+        if replay.wants_gradients:
+            with torch.enable_grad():
+                return replay([variable._value.detach() for variable in variables], tensors)
         with torch.inference_mode():
             return replay([variable._value for variable in variables], tensors)
 
@@ -137,6 +140,8 @@ def shortened(module):
     for node in reversed(graph.nodes):
         if node.op in ("call_function", "get_attr") and not node.users and not changes(node):
             graph.erase_node(node)
+    # This kernel keeps what its backward pass needs only where gradients are wanted; nothing here asks for any.
+    module.wants_gradients = any(node.target is aten.mkldnn_rnn_layer.default for node in graph.nodes)
     module.recompile()
     return module
 
