@@ -26,7 +26,8 @@ def reproduce(chosen, wanted, seeds=None):
         for backend in wanted:
             row = _row(name, app, recipe, backend, seeds)
             rows.append(row)
-            print(f"{name} on {backend}: {row['ours']} (theirs {row['theirs']}), met: {row['met']}", file=sys.stderr)
+            beside = f"theirs {row['theirs']}, control {row['control']}"
+            print(f"{name} on {backend}: {row['ours']} ({beside}), met: {row['met']}", file=sys.stderr)
     return rows
 
 
@@ -48,7 +49,8 @@ def _row(name, app, recipe, backend, seeds):
         "metric": recipe.metric,
         "ours": round(ours, 4),
         "spread": round(statistics.stdev(values), 4) if len(values) > 1 else None,
-        "theirs": recipe.published if recipe.published is not None else f"control {control:.4f}",
+        "theirs": recipe.published,
+        "control": None if control is None else round(control, 4),
         "tolerance": recipe.tolerance if recipe.published is not None else (recipe.floor and f"at least {recipe.floor}"),
         "runs": f"{len(values)} {'folds' if recipe.folds else 'seed' if len(values) == 1 else 'seeds'}",
         "met": recipe.met(ours, control),

@@ -111,7 +111,7 @@ class Recipe:
         minutes: What one run takes on two CPU cores.
         seeds: How many seeds are run.
         folds: Number of folds run as a cross-validation in the place of seeds; 0 for none.
-        control: Options of the plain baseline that must be beaten, where no number is published.
+        control: Options of another model run beside it, which must be beaten where no number is published.
         floor: A value to reach besides beating the control.
         lower_is_better: Whether the metric is an error.
     """
