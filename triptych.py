@@ -4,7 +4,9 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from apps.common import backends
@@ -55,7 +57,8 @@ def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 2 the user's input, 1 our fault."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _dispatch(arguments)
+        with terminable():
+            return _dispatch(arguments)
     except UserError as error:
         print(f"triptych: {error}", file=sys.stderr)
         return 2
@@ -72,6 +75,23 @@ def main(arguments=None):
         return 130
     except SystemExit as stopped:
         return stopped.code
+
+
+@contextlib.contextmanager
+def terminable():
+    """SIGTERM ends the program by an exception, with exit code 143, also while Keras or the data are still being read."""
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _dispatch(arguments):

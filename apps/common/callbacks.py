@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from apps.common.checkpoint import save_checkpoint
-from apps.common.errors import UserError
+from apps.common.errors import Diverged
 from layers import backend
 
 
@@ -153,7 +153,7 @@ class GradientFlow(keras.callbacks.Callback):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN.
+    """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN or a signal.
 
     Args:
         run: The open run (`apps.common.runs.Run`).
@@ -162,13 +162,14 @@ class Keeper(keras.callbacks.Callback):
         history: What earlier parts of the run recorded.
         epochs, every: Epochs in all, and between checkpoints.
         on_epoch: What the app does after each epoch with (model, epoch, tracker), or `None`.
+        signals: The `Signals` that may ask the run to stop, or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None, signals=None):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
         self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
-        self.shown = 0.0
+        self.shown, self.signals = 0.0, signals
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -177,10 +178,7 @@ class Keeper(keras.callbacks.Callback):
         values = {name: float(value) for name, value in logs.items()}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if not math.isfinite(values["loss"]):
-            raise UserError(
-                f"the loss became {values['loss']} in epoch {epoch + 1} at learning rate {rate:g}. Lower --learning-rate "
-                f"or give --clip-norm 1; the last finite checkpoint is in {self.run.checkpoints}"
-            )
+            raise Diverged(f"the loss became {values['loss']}", epoch)
         values |= {"learning_rate": rate, "seconds": time.monotonic() - self.started}
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
@@ -193,6 +191,9 @@ class Keeper(keras.callbacks.Callback):
         self.tracker.metrics(values, step=epoch + 1)
         if self.on_epoch:
             self.on_epoch(self.model, epoch + 1, self.tracker)
-        if last or (epoch + 1) % self.every == 0:
+        asked = self.signals is not None and self.signals.received is not None
+        if last or asked or (epoch + 1) % self.every == 0:
             save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
             self.run.update(epoch=epoch + 1)
+        if asked:
+            self.signals.stop_if_asked()

@@ -78,7 +78,7 @@ def make_optimizer(config, steps_per_epoch):
         "weight_decay": config.weight_decay or None,
         "use_ema": config.ema > 0,
         "ema_momentum": config.ema or 0.99,
-        "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
+        "gradient_accumulation_steps": config.accumulate * config.parts if config.accumulate * config.parts > 1 else None,
     }
     rules = keras.optimizers
     makers = {
@@ -106,7 +106,7 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
     """
     initialize(model, config.seed, config.initializer)
     penalise(model, config.l1, config.l2)
-    optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
+    optimizer = make_optimizer(config, steps_in(examples, config.batch_size) * config.parts)
     if config.weight_decay:  # as the penalties: biases and the scales of norms are left alone
         optimizer.exclude_from_weight_decay([each for each in model.trainable_variables if len(each.shape) < 2])
     optimizer.build(model.trainable_variables)

@@ -4,7 +4,7 @@ Nothing here imports a backend; `technique.py` turns these options into Keras ob
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from apps.common.errors import UserError
 from apps.common.options import option
@@ -72,6 +72,9 @@ class Training:
     class_weights: Literal["none", "balanced"] = option("none", "weigh classes by how rare they are")
     gradient_flow: bool = option(False, "record the norm of the gradient of every layer at each epoch, as a figure")
     checkpoint_every: int = option(1, "epochs between checkpoints", low=1)
+
+    # No option: into how many parts a batch is cut because it did not fit into memory.
+    parts: ClassVar[int] = 1
 
     def check(self):
         """What two options together cannot mean."""

@@ -36,6 +36,14 @@ def devices():
     return [device.name for device in tf.config.list_logical_devices()]
 
 
+def is_out_of_memory(error):
+    return isinstance(error, tf.errors.ResourceExhaustedError)
+
+
+def out_of_memory():
+    return tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
 def peak_device_bytes():
     gpus = tf.config.list_logical_devices("GPU")
     return sum(tf.config.experimental.get_memory_info(gpu.name)["peak"] for gpu in gpus) if gpus else None

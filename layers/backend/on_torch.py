@@ -76,6 +76,15 @@ def devices():
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
 
 
+def is_out_of_memory(error):
+    # On a processor the error has no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def out_of_memory():
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+
 def peak_device_bytes():
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
