@@ -18,14 +18,17 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     step: peak * rate^floor(step / decay_steps); exponential: peak * rate^(step / decay_steps);
     one-cycle: from peak / 25 up to peak over 30 % of the run and down to peak / 10,000, both along a cosine
     (Smith & Topin, 2018, arXiv 1708.07120).
+    A step that is computed in `parts` has one rate for all of them.
     """
 
-    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0):
+    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0, parts=1):
         self.kind, self.peak, self.total_steps, self.final_rate = kind, peak, total_steps, final_rate
-        self.warmup_steps, self.decay_rate, self.decay_steps = warmup_steps, decay_rate, decay_steps
+        self.warmup_steps, self.decay_rate, self.decay_steps, self.parts = warmup_steps, decay_rate, decay_steps, parts
 
     def __call__(self, step):
         step = keras.ops.cast(step, "float32")
+        if self.parts > 1:
+            step = keras.ops.floor(step / self.parts)
         after = step - self.warmup_steps
         passed = keras.ops.clip(after / max(1, self.total_steps - self.warmup_steps), 0.0, 1.0)
 
@@ -70,6 +73,7 @@ def make_optimizer(config, steps_per_epoch):
             decay_rate=config.decay_rate,
             decay_steps=steps_per_epoch * config.decay_epochs,
             final_rate=config.final_rate,
+            parts=config.parts,
         )
     shared = {
         "learning_rate": rate,
@@ -106,7 +110,7 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
     """
     initialize(model, config.seed, config.initializer)
     penalise(model, config.l1, config.l2)
-    optimizer = make_optimizer(config, steps_in(examples, config.batch_size) * config.parts)
+    optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
     if config.weight_decay:  # as the penalties: biases and the scales of norms are left alone
         optimizer.exclude_from_weight_decay([each for each in model.trainable_variables if len(each.shape) < 2])
     optimizer.build(model.trainable_variables)
