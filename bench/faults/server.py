@@ -70,7 +70,7 @@ class Server:
         self.backend, self.folder, self.ended, self.count = backend, Path(folder), {}, 0
         path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": backend, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    XX
+        environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         command = [sys.executable, "-m", "bench.faults.server", backend]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=folder)
