@@ -39,7 +39,8 @@ def check_model_file(path):
             raise ValueError(f"it holds {strange[0]!r}" if strange else "its parts are missing or given twice")
         for each in members:
             if each.file_size > 1_000_000 and each.file_size > MAX_EXPANSION * each.compress_size:
-                raise ValueError(f"{each.filename} unpacks {readable_size(each.compress_size)} to {readable_size(each.file_size)}")
+                sizes = f"{readable_size(each.compress_size)} to {readable_size(each.file_size)}"
+                raise ValueError(f"{each.filename} unpacks from {sizes}")
         if archive.getinfo("config.json").file_size > MAX_CONFIG:
             raise ValueError(f"its config.json is larger than {readable_size(MAX_CONFIG)}")
         require_memory(3 * sum(each.file_size for each in members), path, "Use a smaller model")

@@ -16,7 +16,7 @@ from apps.common.files import write_json
 from apps.common.options import make_config, options_of, to_plain
 from apps.common.runs import find_run, mark_dead_runs, open_run
 from apps.common.signals import Signals
-from apps.common.tracking import Tracker
+from apps.common.tracking import Tracker, send_rest
 
 
 def task_name(app):
@@ -55,6 +55,7 @@ def _train(app, given, *, resume, tags, parent, register, signals):
     config = _config(app, given, run)
     if run and run.record["status"] == "finished":
         say(f"run {run.id} is finished already; nothing is left to train")
+        send_rest(run)
         return run.record["result"]
     mark_dead_runs()
     backend.configure(deterministic=config.compile != "on")
@@ -84,7 +85,7 @@ def _train(app, given, *, resume, tags, parent, register, signals):
         except BaseException:
             tracker.end("FAILED")
             raise
-    with _ending(run, tracker, signals):
+    with _ending(run, tracker, signals) as outcome:
         tracker.attach(run)
         tracker.params(to_plain(config))
         tracker.send_left()
@@ -116,7 +117,7 @@ def _train(app, given, *, resume, tags, parent, register, signals):
             "metrics": metrics,
             "seconds": round(seconds, 3),
         }
-        run.update(status="finished", result=result)
+        outcome["result"] = result
     return result
 
 
@@ -306,9 +307,11 @@ def _config(app, given, run):
 @contextlib.contextmanager
 def _ending(run, tracker, signals):
     """Whatever ends the run, its record and MLflow say so: FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED."""
+    outcome = {}
     try:
-        yield
+        yield outcome
         tracker.end("FINISHED")
+        run.update(status="finished", **outcome)  # last: a run killed before this is finished by --resume
     except BaseException as error:
         signals.ignore()
         killed = isinstance(error, KeyboardInterrupt | SystemExit)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import shutil
 import sys
 import threading
 import time
@@ -45,7 +46,10 @@ class Run:
         except OSError:
             self._lock.close()
             self._lock = None
-        return self._lock is not None
+            return False
+        for path in [*self.folder.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:  # what a kill left half-written
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
 
     def release(self):
         if self._lock:

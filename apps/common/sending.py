@@ -116,6 +116,8 @@ class Sender:
                     self.away = True
                     self.changed.notify_all()
             with self.changed:
+                if self.closed:
+                    return
                 with contextlib.suppress(OSError):
                     self._rewrite()
                 pause = RETRY if self.away else GATHER

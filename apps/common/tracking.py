@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from apps.common.errors import UserError
-from apps.common.sending import Sender, send_left
+from apps.common.sending import Sender, read_calls, send_left
 
 ROOT = Path("mlruns")
 
@@ -234,6 +234,17 @@ class Tracker:
         self.sender.call("end", status, int(time.time() * 1000))
         self.sender.settle()
         self.sender.close()
+
+
+def send_rest(run):
+    """Send what a `Run` that has ended could not."""
+    if read_calls(run.folder):
+        client()
+        sender = Sender(Store(run.record.get("mlflow_run_id")), store_answers)
+        sender.when_open(lambda run_id: run.update(mlflow_run_id=run_id))
+        sender.keep_in(run.folder)
+        sender.settle()
+        sender.close()
 
 
 def serve_ui(port):
