@@ -1,5 +1,6 @@
 """What a fault needs inside of the process that suffers it: calls for `Server.start`."""
 
+import importlib
 import json
 import os
 import resource
@@ -9,11 +10,15 @@ from pathlib import Path
 import numpy as np
 
 
+def command_line(arguments):
+    """`triptych ...`; the door stands above this package, which must not import it."""
+    return importlib.import_module("triptych").main(arguments)
+
+
 def without_memory(arguments):
     """The command line on a device that takes a training step of so many examples and no more: the first argument."""
     import keras
 
-    import triptych
     from layers import backend
 
     limit, original = int(arguments[0]), keras.Model.compute_loss
@@ -24,25 +29,16 @@ def without_memory(arguments):
         return original(self, x, y, y_pred, sample_weight, training)
 
     keras.Model.compute_loss = compute_loss
-    return triptych.main(arguments[1:])
+    return command_line(arguments[1:])
 
 
 def with_small_files(arguments):
     """The command line where no file may grow beyond the bytes of the first argument."""
     import signal
 
-    import triptych
-
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(arguments[0]), resource.RLIM_INFINITY))
-    return triptych.main(arguments[1:])
-
-
-def open_model(arguments):
-    """Load the bundle of the first argument and predict a row of zeros."""
-    import triptych
-
-    return triptych.main(["predict", arguments[0], *arguments[1:]])
+    return command_line(arguments[1:])
 
 
 def stock(arguments):

@@ -147,7 +147,7 @@ def damaged_bundle(damage):
 
 
 def finish_stock(place, folder):
-    ended = place.run(*STOCK, cwd=folder, code=None, **STOCK_CALL)
+    ended = place.server.run(*STOCK, cwd=folder, **STOCK_CALL)
     expect(ended.code == 0, "cannot be resumed: " + (ended.err.strip().splitlines() or ["?"])[-1][:120])
     expect(equal(arrays(folder / "final.npz"), place.undisturbed_stock()[0]), "other weights than the undisturbed run's")
 

@@ -5,6 +5,7 @@ Nothing is computed before a fork, so no thread of a backend is running yet. The
 when it has ended.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -43,8 +44,9 @@ class Run:
         self.server, self.pid, self.output, self.started = server, pid, output, time.monotonic()
 
     def kill(self, number=signal.SIGKILL):
-        if self.pid not in self.server.ended:
-            os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself, and nobody has told us yet
+            if self.pid not in self.server.ended:
+                os.kill(self.pid, number)
 
     def over(self):
         self.server.listen(0)
