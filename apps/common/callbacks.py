@@ -15,6 +15,8 @@ from layers import backend
 class Callbacks(keras.callbacks.CallbackList):
     """The callbacks of a run, which are heard between epochs and, where they look at no number, before a batch.
 
+    After one, `after_batch(batch, logs)` of those that have it gets the metrics as they lie on the device.
+
     Keras's own list reads the metrics back from the device after every batch, or hands them to a thread that does, a tenth of a
     millisecond a step, whether a callback wants them or not.
     """
@@ -23,13 +25,15 @@ class Callbacks(keras.callbacks.CallbackList):
         super().__init__(callbacks, add_history=True, model=model, epochs=epochs)
         unheard = keras.callbacks.Callback.on_train_batch_begin
         self.before_batches = [each for each in callbacks if type(each).on_train_batch_begin is not unheard]
+        self.after_batches = [each.after_batch for each in callbacks if hasattr(each, "after_batch")]
 
     def on_train_batch_begin(self, batch, logs=None):
         for callback in self.before_batches:
             callback.on_train_batch_begin(batch)
 
     def on_train_batch_end(self, batch, logs=None):
-        pass
+        for after in self.after_batches:
+            after(batch, logs)
 
     def on_test_batch_begin(self, batch, logs=None):
         pass

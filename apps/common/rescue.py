@@ -3,14 +3,13 @@
 import contextlib
 import copy
 import math
-import threading
 import time
 
 import keras
 import numpy as np
 
 from apps.common.batches import Batches
-from apps.common.callbacks import Seeds
+from apps.common.callbacks import Callbacks, Seeds
 from apps.common.checkpoint import checkpoints, load_checkpoint
 from apps.common.errors import Diverged, UserError
 from layers import backend
@@ -22,44 +21,36 @@ REPLAY_SECONDS = 120.0
 class Watch(keras.callbacks.Callback):
     """Stops training within ten steps of a loss that is not finite, and never waits for the step that is being computed.
 
-    Keras hands over the running mean of the epoch's loss, which stays NaN once it is. It is looked at some steps late,
-    when the device has long made it; where Keras hands it over in a thread, the program may run four steps ahead.
+    It keeps the running mean of the epoch's loss as the device gives it, which stays NaN once it is, and looks at every
+    fourth one four steps late, when it has long been computed.
     """
 
-    async_safe = True
-    late, ahead = 5, 4
+    every = 4
 
     def __init__(self, steps):
         super().__init__()
-        self.steps, self.epoch, self.step, self.seen = steps, 0, 0, 0
-        self.pending, self.started, self.lasted, self.lock = [], None, None, threading.Lock()
+        self.steps, self.epoch, self.step, self.recent, self.started, self.lasted = steps, 0, 0, [], None, None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.step, self.seen, self.pending, self.started = epoch, 0, 0, [], time.monotonic()
+        self.epoch, self.step, self.recent, self.started = epoch, 0, [], time.monotonic()
 
-    def on_train_batch_begin(self, batch, logs=None):
-        self.step = batch
-        if batch - self.seen > self.ahead:
-            deadline = time.monotonic() + 10  # a step that failed is never seen
-            while batch - self.seen > self.ahead and time.monotonic() < deadline:
-                time.sleep(1e-4)
-
-    def on_train_batch_end(self, batch, logs=None):
-        with self.lock:
-            self.pending.append((batch, logs["loss"]))
-            self.seen = max(self.seen, batch + 1)
-            due = sorted(self.pending, key=lambda pair: pair[0])[: -self.late // 2] if len(self.pending) > self.late else []
-            self.pending = [pair for pair in self.pending if pair not in due] if due else self.pending
-        for step, loss in due:
-            if not math.isfinite(loss):
-                raise Diverged(f"the loss became {float(loss)}", self.epoch, step)
+    def after_batch(self, batch, logs):
+        """`logs` hold tensors, which nobody has read yet."""
+        self.step = batch + 1
+        self.recent.append((batch, logs["loss"]))
+        if len(self.recent) == 2 * self.every:
+            self._look(self.recent[: self.every])
+            del self.recent[: self.every]
 
     def on_epoch_end(self, epoch, logs=None):
         """Before the epoch's numbers are kept."""
         self.lasted, self.started = time.monotonic() - self.started, None
-        for step, loss in sorted(self.pending, key=lambda pair: pair[0]):
-            if not math.isfinite(loss):
-                raise Diverged(f"the loss became {float(loss)}", epoch, step)
+        self._look(self.recent)
+
+    def _look(self, means):
+        if means and not math.isfinite(_number(means[-1][1])):
+            step, loss = next((step, mean) for step, mean in means if not math.isfinite(_number(mean)))
+            raise Diverged(f"the loss became {_number(loss)}", self.epoch, step)
 
     def remaining(self):
         """Seconds to the end of the epoch, by the last one or by the steps so far; `None` between epochs."""
@@ -131,13 +122,15 @@ def _replay(error, make_model, config, examples, folder):
             break
         model = make_model()
         done, _ = load_checkpoint(folder, model, [], lambda line: None)
+        if config.compile == "auto":
+            backend.hasten(model)
         batches = Batches(examples, config.batch_size, config.seed, config.parts)
         whole, seeds, start = batches.steps, Seeds(batches, config.seed), time.monotonic()
         for epoch in range(done, error.epoch + 1):
             batches.steps = whole if epoch < error.epoch else step
             if batches.steps and time.monotonic() - start < REPLAY_SECONDS:
                 once = {"epochs": epoch + 1, "initial_epoch": epoch, "shuffle": False, "verbose": 0}
-                model.fit(backend.feed(batches), callbacks=[seeds], **once)
+                model.fit(backend.feed(batches), callbacks=Callbacks([seeds], model, epoch + 1), **once)
         batches.steps = whole
         batches.set_epoch(error.epoch)
         rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
@@ -176,6 +169,10 @@ def first_bad(model, batch):
     # The gradient flows backwards, so the last layer with a bad one is the first that went wrong.
     bad = [each.path for each, gradient in zip(model.trainable_variables, gradients, strict=True) if not _finite(gradient)]
     return f"the gradient of {bad[-1]}" if bad else "the update of the weights, every gradient being finite"
+
+
+def _number(mean):
+    return float(keras.ops.convert_to_numpy(mean))
 
 
 def _finite(value):
