@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 
 from apps.common.files import read_json, write_json
 
@@ -30,6 +31,7 @@ class Sender:
         self.calls, self.changed = collections.deque(), threading.Condition()
         self.file = self.folder = self.opened = None
         self.away = self.hurried = self.closed = self.said = False
+        self.waited = 0.0
         threading.Thread(target=self._work, name="tracking", daemon=True).start()
 
     def call(self, name, *arguments):
@@ -66,6 +68,7 @@ class Sender:
 
     def settle(self):
         """Wait until all is sent, as long as somebody is at the store's address: two seconds where nobody is."""
+        start = time.monotonic()
         with self.changed:
             self.hurried, self.away = True, False
             self.changed.notify_all()
@@ -77,6 +80,7 @@ class Sender:
                 self._say("no answer")
                 break
         self.hurried = False
+        self.waited += time.monotonic() - start
 
     def close(self):
         """Send no more. What is left stays in the file, for the next run of this folder or the resumed one."""
@@ -91,7 +95,8 @@ class Sender:
             self.changed.notify_all()
         if left and self.folder:
             print(
-                f"tracking: {left} records wait in {self.folder / UNSENT}; the next run in this folder sends them",
+                f"tracking: {left} records wait in {self.folder / UNSENT}, after {self.waited:.1f} s of waiting for the store; "
+                "the next run in this folder sends them",
                 file=sys.stderr,
             )
 
