@@ -13,6 +13,7 @@ from apps.common.files import read_json, write_json
 
 UNSENT = "unsent.jsonl"
 GATHER, RETRY = 1.0, 10.0  # seconds between two sendings, and after one that failed
+PATIENCE = 60.0  # for a single call, an upload perhaps, to a store that is there
 AT_ONCE = 900  # metrics in one request; MLflow takes 1000
 
 
@@ -68,15 +69,17 @@ class Sender:
 
     def settle(self):
         """Wait until all is sent, as long as somebody is at the store's address: two seconds where nobody is."""
-        start = time.monotonic()
+        start = moved = time.monotonic()
         with self.changed:
-            self.hurried, self.away = True, False
+            self.hurried, self.away, left = True, False, len(self.calls)
             self.changed.notify_all()
         while True:
             with self.changed:
                 if self.changed.wait_for(lambda: not self.calls or self.away, timeout=1.0):
                     break
-            if not self.answers():
+            if len(self.calls) != left:
+                moved, left = time.monotonic(), len(self.calls)
+            if time.monotonic() - moved > PATIENCE or not self.answers():
                 self._say("no answer")
                 break
         self.hurried = False
