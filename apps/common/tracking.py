@@ -20,7 +20,12 @@ ROOT = Path("mlruns")
 
 def store_uri():
     """The tracking store: `MLFLOW_TRACKING_URI`, or SQLite under `mlruns/`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ROOT / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(ROOT / "mlflow.db")
+
+
+def sqlite_uri(path):
+    """The address of a SQLite file, whatever its folders are called: SQLAlchemy unquotes what it is given."""
+    return "sqlite:///" + str(path.resolve()).replace("%", "%25").replace("?", "%3F")
 
 
 def client():
@@ -64,7 +69,7 @@ def _make_store(path):
 
         made = path.with_name(f".{path.name}.tmp")
         made.unlink(missing_ok=True)  # of a process that was killed: the lock is ours
-        store = SqlAlchemyStore(f"sqlite:///{made.resolve()}", (ROOT / "artifacts").resolve().as_uri())
+        store = SqlAlchemyStore(sqlite_uri(made), (ROOT / "artifacts").resolve().as_uri())
         store.engine.dispose()
         os.replace(made, path)
 
