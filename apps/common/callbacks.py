@@ -152,6 +152,22 @@ class GradientFlow(keras.callbacks.Callback):
         self.norms = plain["norms"]
 
 
+class AfterEpoch(keras.callbacks.Callback):
+    """What an app does after each epoch, before the other callbacks: the numbers it returns are metrics of the epoch.
+
+    Args:
+        act: Function of (model, epoch, tracker) that returns `{metric: value}` or `None`.
+        tracker: Where what it draws goes.
+    """
+
+    def __init__(self, act, tracker):
+        super().__init__()
+        self.act, self.tracker = act, tracker
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
+
+
 class Keeper(keras.callbacks.Callback):
     """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN.
 
@@ -161,13 +177,12 @@ class Keeper(keras.callbacks.Callback):
         stateful: The callbacks whose state belongs in a checkpoint.
         history: What earlier parts of the run recorded.
         epochs, every: Epochs in all, and between checkpoints.
-        on_epoch: What the app does after each epoch with (model, epoch, tracker), or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
-        self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
+        self.epochs, self.every, self.started = epochs, every, time.monotonic()
         self.shown = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -191,8 +206,6 @@ class Keeper(keras.callbacks.Callback):
             self.shown = time.monotonic()
             print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)
-        if self.on_epoch:
-            self.on_epoch(self.model, epoch + 1, self.tracker)
         if last or (epoch + 1) % self.every == 0:
             save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
             self.run.update(epoch=epoch + 1)

@@ -114,7 +114,7 @@ def fit(app, config, data, model, run, tracker):
     import keras
 
     from apps.common.batches import Batches, InOrder
-    from apps.common.callbacks import Callbacks, GradientFlow, Keeper, Progress, Seeds
+    from apps.common.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds
     from apps.common.checkpoint import load_checkpoint
     from layers import backend
 
@@ -126,15 +126,8 @@ def fit(app, config, data, model, run, tracker):
     batches = Batches(data.train, config.batch_size, config.seed)
     progress = [Progress(config.epochs, len(batches))] if sys.stderr.isatty() else []
     on_epoch = getattr(app, "on_epoch", None)
-    keeper = Keeper(
-        run,
-        tracker,
-        stateful,
-        history,
-        epochs=config.epochs,
-        every=config.checkpoint_every,
-        on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
-    )
+    after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
+    keeper = Keeper(run, tracker, stateful, history, epochs=config.epochs, every=config.checkpoint_every)
     held = InOrder(data.validation, config.batch_size) if data.validation is not None else None
     if held is not None and held.constant() is not None:
         held = backend.feed(held)
@@ -148,7 +141,7 @@ def fit(app, config, data, model, run, tracker):
             validation_data=held,
             shuffle=False,
             verbose=0,
-            callbacks=Callbacks([Seeds(batches, config.seed), *progress, *stateful, keeper], model, config.epochs),
+            callbacks=Callbacks([Seeds(batches, config.seed), *progress, *after, *stateful, keeper], model, config.epochs),
         )
     if stopper:
         stopper.restore_best(model)
