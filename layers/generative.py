@@ -71,12 +71,12 @@ class PixelNormal(keras.layers.Layer):
         self.image_shape = tuple(image_shape)
 
     def build(self, input_shape):
-        options = {"shape": self.image_shape, "trainable": False}
+        options = {"shape": self.image_shape, "trainable": False, "autocast": False}
         self.mean = self.add_weight(name="mean", initializer="zeros", **options)
         self.deviation = self.add_weight(name="deviation", initializer="ones", **options)
 
     def call(self, z):
-        pixels = self.mean + self.deviation * ops.reshape(z, (-1, *self.image_shape))
+        pixels = self.mean + self.deviation * ops.reshape(ops.cast(z, "float32"), (-1, *self.image_shape))
         pixels = ops.clip(pixels, 1e-4, 1.0 - 1e-4)  # less than half a step of 256 grey levels
         return ops.log(pixels) - ops.log(1.0 - pixels)
 
@@ -92,3 +92,8 @@ def gaussian_kl(mean, log_variance):
 def weighted_mean(values, weight=None):
     """The mean over a batch of `(batch,)` values, each times its weight."""
     return ops.mean(values if weight is None else values * ops.cast(weight, values.dtype))
+
+
+def latent_inputs(z, labels, num_classes):
+    """What a generator takes: the latent vectors, and the class indices where it is told them."""
+    return {"latent": z, "label": ops.reshape(ops.cast(labels, "int32"), (-1,))} if num_classes else z

@@ -2,7 +2,7 @@
 
 import keras
 
-from ..generative import weighted_mean
+from ..generative import latent_inputs, weighted_mean
 from .image_generator import image_encoder, image_generator
 
 ops = keras.ops
@@ -55,11 +55,13 @@ class DCGAN(keras.Model):
     def players_losses(self, x, y, real_logits, training):
         """The loss of the discriminator and of the generator at each image, `(batch,)` each."""
 
-        def picked(logits):
-            return ops.sum(logits * ops.one_hot(y, self.num_classes), axis=-1) if self.num_classes else logits[:, 0]
+        inputs = latent_inputs(self.noise(ops.shape(x)[0]), y, self.num_classes)
+        chosen = ops.one_hot(inputs["label"], self.num_classes) if self.num_classes else 1.0
 
-        z = self.noise(ops.shape(x)[0])
-        fake = self.generator({"latent": z, "label": y} if self.num_classes else z, training=training)
+        def picked(logits):
+            return ops.sum(logits * chosen, axis=-1)
+
+        fake = self.generator(inputs, training=training)
         fake = ops.tanh(0.5 * fake)  # twice the sigmoid of the logits less one: the range of the real images
         seen = picked(self.discriminator(ops.stop_gradient(fake), training=training))
         stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]

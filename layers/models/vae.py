@@ -2,7 +2,7 @@
 
 import keras
 
-from ..generative import Reparametrization, gaussian_kl, weighted_mean
+from ..generative import Reparametrization, gaussian_kl, latent_inputs, weighted_mean
 from .image_generator import image_encoder, image_generator
 
 ops = keras.ops
@@ -58,7 +58,7 @@ class VAE(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         mean, log_variance = y_pred
         z = self.draw([mean, log_variance, self.noise(ops.shape(x)[0])])
-        logits = self.generator({"latent": z, "label": y} if self.num_classes else z, training=training)
+        logits = self.generator(latent_inputs(z, y, self.num_classes), training=training)
         target = ops.cast(x, "float32") / 255.0
         reconstruction = ops.sum(ops.softplus(logits) - target * logits, axis=(1, 2, 3))
         kl = gaussian_kl(mean, log_variance)
