@@ -66,13 +66,13 @@ EQUAL = "control: a normal distribution for each pixel, in the same features; tr
 RECIPES = {
     "mnist-vae": Recipe(
         "convolutional VAE on MNIST",
-        data="mnist", options={"model": "vae", "epochs": 20, "batch_size": 128, "schedule": "cosine"},
+        data="mnist", options={"model": "vae", "epochs": 20, "batch_size": 128, "width": 16, "schedule": "cosine"},
         metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
         source=EQUAL.format("mnist-gan"), minutes=4,
     ),
     "mnist-gan": Recipe(
         "DCGAN on MNIST",
-        data="mnist", options={"model": "dcgan", "epochs": 12, "batch_size": 128, "schedule": "cosine"},
+        data="mnist", options={"model": "dcgan", "epochs": 12, "batch_size": 128, "width": 16, "schedule": "cosine"},
         metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
         source=EQUAL.format("mnist-vae"), minutes=4,
     ),

@@ -12,7 +12,7 @@ from apps.common.data import Examples
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
 
-CLASSIFIER_STEPS = 800
+CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
 
 
 class Judge:
@@ -30,12 +30,12 @@ class Judge:
         from layers import backend, initialize
         from layers.models import small_cnn
 
-        model = small_cnn(train.x.shape[1:], num_classes, dense_dim=32, dropout=0.0)
+        model = small_cnn(train.x.shape[1:], num_classes, filters=(16, 32), dense_dim=32, dropout=0.0)
         initialize(model, 0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(2e-3), loss)
         batches = Batches(Examples(scaled(train.x), train.y), 128, 0)
-        for epoch in range(-(-CLASSIFIER_STEPS // len(batches))):
+        for epoch in range(min(CLASSIFIER_EPOCHS, -(-CLASSIFIER_STEPS // len(batches)))):
             batches.set_epoch(epoch)
             model.fit(backend.feed(batches), shuffle=False, verbose=0)
         features = keras.tree.flatten(model.get_layer("logits").input)[0]
