@@ -104,8 +104,8 @@ def build_model(config, data):
         model = compile_model(models.PixelGaussian(shape), config, data.train)
         model.adapt(data.train.x)
         return model
-    options = {"num_classes": len(names) if config.model in ("cvae", "cdcgan") else 0, "width": config.width,
-               "depth": config.depth, "seed": config.seed}  # fmt: skip
+    told = len(names) if config.model in ("cvae", "cdcgan") else 0
+    options = {"num_classes": told, "width": config.width, "depth": config.depth}
     if config.model in VAES:
         model = models.VAE(shape, config.latent_dim or 16, kl_weight=config.kl_weight, **options)
         return compile_model(model, config, data.train)
@@ -119,7 +119,7 @@ def build_model(config, data):
 def on_epoch(model, epoch, tracker, data, config):
     """The images of fixed latent vectors, ten times in a run; how good samples are on validation; what goes wrong."""
     from apps.common import figures
-    from apps.common.generation import judge_of, sample, sheet
+    from apps.common.generation import judge_of, sample, sheet, trouble
 
     if epoch in (1, config.epochs) or epoch % math.ceil(config.epochs / 10) == 0:
         tracker.figure(figures.mosaic(**sheet(model, data.about)), f"samples/epoch-{epoch:05d}.png")
@@ -133,28 +133,17 @@ def on_epoch(model, epoch, tracker, data, config):
     return {f"val_{name}": value for name, value in found.items()}
 
 
-def trouble(model, found):
-    """`(kind, line)` of a collapse or a divergence seen after an epoch, else `None`."""
-    if found["class_coverage"] < 0.5 or found["diversity"] < 0.1:
-        seen = f"samples cover {found['class_coverage']:.0%} of the classes with {found['diversity']:.0%} of the diversity"
-        return "collapse", f"{seen} of real images. Lower --learning-rate, or change --kl-weight or --discriminator-rate"
-    losses = [float(getattr(model, name).result()) for name in ("discriminator_loss", "generator_loss") if hasattr(model, name)]
-    if losses and (losses[0] < 0.05 or losses[1] < 0.05):
-        winner = ("discriminator", "generator")[int(np.argmin(losses))]
-        return "divergence", f"the {winner} has won, its loss is {min(losses):.3f}. Change --discriminator-rate or -steps"
-    return None
-
-
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
     from apps.common import figures
     from apps.common.batches import predict_all
-    from apps.common.generation import draw_images, judge_of, latents_of, sample, sheet, spherical
+    from apps.common.generation import bound, draw_images, judge_of, latents_of, sample, sheet, spherical, spread
 
     judge, count = judge_of(data), min(10_000, max(1000, len(data.test)))
     images, asked = sample(model, data.test.y, count, [config.seed, 42])
     metrics = judge.metrics(images, asked, "test", data.test)
-    metrics["frechet_of_train"] = judge.metrics(data.train.x[:count], None, "test", data.test)["frechet_own_features"]
+    real = data.train.x[spread(data.train, min(count, len(data.train)))]
+    metrics["frechet_of_train"] = judge.metrics(real, None, "test", data.test)["frechet_own_features"]
     ends = latents_of(model, [config.seed, 43], 12)
     ways = np.concatenate([spherical(*pair, np.linspace(0, 1, 10)) for pair in zip(ends[:6], ends[6:], strict=True)])
     labels = np.repeat(np.arange(6) % max(1, model.num_classes), 10)
@@ -164,36 +153,10 @@ def evaluate(model, data, config):
     }
     if config.model in VAES:
         metrics |= bound(model, data.test, config.seed)
-        given = data.test.x[np.linspace(0, len(data.test) - 1, 10).astype(int)]
-        labels = data.test.y[np.linspace(0, len(data.test) - 1, 10).astype(int)]
+        given, labels = data.test.take(spread(data.test, 10))
         again = draw_images(model, predict_all(model, given)[0], labels)
         drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "again"])
     return Report(metrics, drawn)
-
-
-def bound(model, examples, seed, batch_size=256):
-    """The ELBO of test images in nats and its parts, in bits a pixel, and how many latent variables carry anything.
-
-    `elbo = E_q log p(x | z) - KL`, from one draw of z an image; a variable is active where the variance of its mean over the
-    images is above 0.01 (Burda et al., 2016, arXiv 1509.00519).
-    """
-    from apps.common.batches import predict_all
-    from apps.common.generation import latents_of
-
-    mean, log_variance = (part.astype("float64") for part in predict_all(model, examples.x, batch_size))
-    z = (mean + np.exp(log_variance / 2) * latents_of(model, [seed, 44], len(mean))).astype("float32")
-    errors = []
-    for first in range(0, len(z), batch_size):
-        rows = slice(first, first + batch_size)
-        inputs = {"latent": z[rows], "label": examples.y[rows].astype("int32")} if model.num_classes else z[rows]
-        logits, target = predict_all(model.generator, inputs, batch_size).astype("float64"), examples.x[rows] / 255
-        errors.append((np.logaddexp(0, logits) - target * logits).sum((1, 2, 3)))
-    reconstruction = np.concatenate(errors).mean()
-    kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()
-    nats = reconstruction + kl
-    bits = nats / (math.log(2) * math.prod(examples.x.shape[1:]))
-    active = (mean.var(0) > 0.01).sum()
-    return {"elbo": -nats, "reconstruction": reconstruction, "kl": kl, "bits_per_pixel": bits, "active_units": active}
 
 
 def predict(model, inputs, about, options=PredictOptions()):

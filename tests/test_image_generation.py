@@ -269,7 +269,7 @@ def test_our_own_features_tell_digits_apart(digits):
     assert real["class_coverage"] == 1 and real["class_accuracy"] > 0.85 and 0.8 < real["diversity"] < 1.2
     assert narrow["class_coverage"] == pytest.approx(0.1) and narrow["diversity"] < 0.5
     assert narrow["frechet_own_features"] > 10 * real["frechet_own_features"]
-    assert app.trouble(None, narrow)[0] == "collapse" and app.trouble(None, real) is None
+    assert generation.trouble(None, narrow)[0] == "collapse" and generation.trouble(None, real) is None
 
 
 def test_divergence_is_noticed_once_and_said(digits, capsys):
@@ -277,7 +277,7 @@ def test_divergence_is_noticed_once_and_said(digits, capsys):
     fine = {"class_coverage": 1.0, "diversity": 1.0}
     model.discriminator_loss.update_state(0.01)
     model.generator_loss.update_state(9.0)
-    kind, line = wrong = app.trouble(model, fine)
+    kind, line = wrong = generation.trouble(model, fine)
     assert kind == "divergence" and "discriminator has won, its loss is 0.010" in line
     tracker = type("Tags", (), {"tags": lambda self, values: said.append(values)})()
     for epoch in (4, 5):
@@ -303,7 +303,7 @@ def test_the_control_has_the_mean_and_spread_of_each_pixel():
 def test_the_reported_elbo_is_the_loss_at_the_same_draw(monkeypatch):
     model = made(models.VAE)
     monkeypatch.setattr(generation, "latents_of", lambda model, seed, count: array(model.noise(count)))
-    found = app.bound(model, Examples(IMAGES, LABELS), 0)
+    found = generation.bound(model, Examples(IMAGES, LABELS), 0)
     loss = backend.loss_and_gradients(model, IMAGES, LABELS, training=False)[1]
     assert -found["elbo"] == pytest.approx(loss, rel=1e-5) == found["reconstruction"] + found["kl"]
     assert found["bits_per_pixel"] == pytest.approx(loss / np.log(2) / 64, rel=1e-5)

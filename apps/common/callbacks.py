@@ -165,7 +165,8 @@ class AfterEpoch(keras.callbacks.Callback):
         self.act, self.tracker = act, tracker
 
     def on_epoch_end(self, epoch, logs=None):
-        logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
+        if math.isfinite(logs["loss"]):  # or else the run is about to be ended
+            logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
 
 
 class Keeper(keras.callbacks.Callback):

@@ -1,6 +1,7 @@
 """Generated images judged by a classifier of our own, and written to files."""
 
 import io
+import math
 import sys
 from pathlib import Path
 
@@ -122,8 +123,13 @@ def latents_of(model, seed, count):
 
 def sample(model, labels, count, seed):
     """`(images, classes asked for or None)`: so many samples, of each class as many as there are among `labels`."""
-    asked = labels[np.linspace(0, len(labels) - 1, count).astype(int)] if model.num_classes else None
+    asked = labels[spread(labels, count)] if model.num_classes else None
     return draw_images(model, latents_of(model, seed, count), asked), asked
+
+
+def spread(examples, count):
+    """`count` positions from the first example to the last, each class as often as it occurs even where they are sorted."""
+    return np.linspace(0, len(examples) - 1, count).astype(int)
 
 
 def sheet(model, about, columns=10):
@@ -133,6 +139,40 @@ def sheet(model, about, columns=10):
     latents = np.resize(latents, (rows * columns, model.latent_dim))
     images = draw_images(model, latents, np.repeat(np.arange(rows), columns))
     return {"images": images, "columns": columns, "names": about["class_names"][:rows] if model.num_classes else None}
+
+
+def trouble(model, found):
+    """`(kind, line)` of a collapse or a divergence seen after an epoch, else `None`."""
+    if found["class_coverage"] < 0.5 or found["diversity"] < 0.1:
+        seen = f"samples cover {found['class_coverage']:.0%} of the classes with {found['diversity']:.0%} of the diversity"
+        return "collapse", f"{seen} of real images. Lower --learning-rate, or change --kl-weight or --discriminator-rate"
+    losses = [float(getattr(model, name).result()) for name in ("discriminator_loss", "generator_loss") if hasattr(model, name)]
+    if losses and (losses[0] < 0.05 or losses[1] < 0.05):
+        winner = ("discriminator", "generator")[int(np.argmin(losses))]
+        return "divergence", f"the {winner} has won, its loss is {min(losses):.3f}. Change --discriminator-rate or -steps"
+    return None
+
+
+def bound(model, examples, seed, batch_size=256):
+    """The ELBO of test images in nats and its parts, in bits a pixel, and how many latent variables carry anything.
+
+    `elbo = E_q log p(x | z) - KL`, from one draw of z an image; a variable is active where the variance of its mean over the
+    images is above 0.01 (Burda et al., 2016, arXiv 1509.00519).
+    """
+    mean, log_variance = (part.astype("float64") for part in predict_all(model, examples.x, batch_size))
+    z = (mean + np.exp(log_variance / 2) * latents_of(model, [seed, 44], len(mean))).astype("float32")
+    errors = []
+    for first in range(0, len(z), batch_size):
+        rows = slice(first, first + batch_size)
+        inputs = {"latent": z[rows], "label": examples.y[rows].astype("int32")} if model.num_classes else z[rows]
+        logits, target = predict_all(model.generator, inputs, batch_size).astype("float64"), examples.x[rows] / 255
+        errors.append((np.logaddexp(0, logits) - target * logits).sum((1, 2, 3)))
+    reconstruction = np.concatenate(errors).mean()
+    kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()
+    nats = reconstruction + kl
+    bits = nats / (math.log(2) * math.prod(examples.x.shape[1:]))
+    active = (mean.var(0) > 0.01).sum()
+    return {"elbo": -nats, "reconstruction": reconstruction, "kl": kl, "bits_per_pixel": bits, "active_units": active}
 
 
 def spherical(start, end, shares):

@@ -23,21 +23,20 @@ class DCGAN(keras.Model):
         num_classes: Number of classes both players are told; 0 for none.
         width: Channels of the largest hidden picture.
         depth: Times a picture is halved and doubled; by default to 4 pixels or more.
-        seed: Of the draws; `None` draws one.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255; the target is the label, where there are classes.
     Output shape: `(batch, max(1, num_classes))`, logits of being real.
     Reference: Goodfellow et al., 2014, arXiv 1406.2661; Radford et al., 2016, arXiv 1511.06434.
     """
 
-    def __init__(self, image_shape, latent_dim=64, *, num_classes=0, width=32, depth=None, seed=None, **kwargs):
+    def __init__(self, image_shape, latent_dim=64, *, num_classes=0, width=32, depth=None, **kwargs):
         super().__init__(**kwargs)
         sizes = {"width": width, "depth": depth}
-        self._arguments = {"image_shape": list(image_shape), "latent_dim": latent_dim, "num_classes": num_classes,
-                           "seed": seed, **sizes}  # fmt: skip
+        plain = {"latent_dim": latent_dim, "num_classes": num_classes, **sizes}
+        self._arguments = {"image_shape": list(image_shape), **plain}
         self.latent_dim, self.num_classes = latent_dim, num_classes
         self.discriminator = image_encoder(image_shape, max(1, num_classes), name="discriminator", **sizes)
         self.generator = image_generator(image_shape, latent_dim, num_classes=num_classes, **sizes)
-        self.seeds = keras.random.SeedGenerator(seed)
+        self.seeds = keras.random.SeedGenerator()
         self.discriminator_loss = keras.metrics.Mean(name="discriminator_loss")
         self.generator_loss = keras.metrics.Mean(name="generator_loss")
         self.built = True

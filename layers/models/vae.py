@@ -23,24 +23,21 @@ class VAE(keras.Model):
         width: Channels of the largest hidden picture.
         depth: Times a picture is halved and doubled; by default to 4 pixels or more.
         kl_weight: Factor of the KL divergence (beta of the beta-VAE: Higgins et al., 2017).
-        seed: Of the draws; `None` draws one.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255; the target is the label, where there are classes.
     Output shape: mean and log variance of q, `(batch, latent_dim)` each. `generator` is the decoder.
     Reference: Kingma and Welling, 2014, arXiv 1312.6114; with classes: Sohn et al., 2015.
     """
 
-    def __init__(
-        self, image_shape, latent_dim=16, *, num_classes=0, width=32, depth=None, kl_weight=1.0, seed=None, **kwargs
-    ):
+    def __init__(self, image_shape, latent_dim=16, *, num_classes=0, width=32, depth=None, kl_weight=1.0, **kwargs):
         super().__init__(**kwargs)
         sizes = {"width": width, "depth": depth}
-        self._arguments = {"image_shape": list(image_shape), "latent_dim": latent_dim, "num_classes": num_classes,
-                           "kl_weight": kl_weight, "seed": seed, **sizes}  # fmt: skip
+        plain = {"latent_dim": latent_dim, "num_classes": num_classes, "kl_weight": kl_weight, **sizes}
+        self._arguments = {"image_shape": list(image_shape), **plain}
         self.latent_dim, self.num_classes, self.kl_weight = latent_dim, num_classes, kl_weight
         self.encoder = image_encoder(image_shape, 2 * latent_dim, **sizes)
         self.generator = image_generator(image_shape, latent_dim, num_classes=num_classes, **sizes)
         self.draw = Reparametrization()
-        self.seeds = keras.random.SeedGenerator(seed)
+        self.seeds = keras.random.SeedGenerator()
         self.reconstruction, self.kl = keras.metrics.Mean(name="reconstruction"), keras.metrics.Mean(name="kl")
         self.built = True
 
