@@ -72,7 +72,7 @@ RECIPES = {
     ),
     "mnist-gan": Recipe(
         "DCGAN on MNIST",
-        data="mnist", options={"model": "dcgan", "epochs": 12, "batch_size": 128, "width": 16, "schedule": "cosine"},
+        data="mnist", options={"model": "dcgan", "epochs": 12, "width": 16, "discriminator_rate": 2e-3, "schedule": "cosine"},
         metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
         source=EQUAL.format("mnist-vae"), minutes=4,
     ),
