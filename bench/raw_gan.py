@@ -11,13 +11,19 @@ WIDTH, RATE = 16, 1e-3
 LATENT, BETA1 = {"vae": 16, "dcgan": 64}, {"vae": 0.9, "dcgan": 0.5}
 
 
-def model(family, data, batch_size):
-    """Our own model as the app builds it."""
+def app_options(family):
+    """The app and the options under which it builds these networks."""
     from apps import image_generation as app
+
+    return app, {"model": family, "width": WIDTH, "learning_rate": RATE, "batch_size": 64}
+
+
+def model(family, data):
+    """Our own model as the app builds it."""
     from apps.common import run
     from apps.common.options import make_config
 
-    options = {"model": family, "width": WIDTH, "learning_rate": RATE, "batch_size": batch_size}
+    app, options = app_options(family)
     return run.make_model(app, make_config(app.Config, options), data)
 
 
@@ -216,7 +222,7 @@ def loops(backend, family, data, batch_size):
     """The native loops of a backend, by what they are called in the table."""
     images = data.train.x
     if backend == "tensorflow":
-        return {"tf.function": TensorFlowLoop(family, images, batch_size, model(family, data, batch_size)).run}
+        return {"tf.function": TensorFlowLoop(family, images, batch_size, model(family, data)).run}
     if backend == "torch":
         return {"torch eager": TorchLoop(family, images, batch_size).run}
     return {"jax.jit, donated": JaxLoop(family, images, batch_size).run}

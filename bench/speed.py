@@ -127,7 +127,7 @@ def _contenders(name, family):
         from bench import raw_gan
 
         raw = raw_gan.loops(name, family, data, BATCH_SIZE)
-        return {"ours": Fit(lambda: raw_gan.model(family, data, BATCH_SIZE), data).run, **raw}
+        return {"ours": Fit(*raw_gan.app_options(family), data).run, **raw}
     raw = {name: loop.run for name, loop in _raw_loops(name, family, data).items()}
     return {"ours": Fit(*_app(family), data).run, "stock": StockFit(family, data).run, **raw}
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from .. import drawing
 from ..generative import latent_inputs, weighted_mean
 from .image_generator import image_encoder, image_generator
 
@@ -49,7 +50,7 @@ class DCGAN(keras.Model):
 
     def noise(self, count):
         """Standard normal numbers, `(count, latent_dim)`."""
-        return keras.random.normal((count, self.latent_dim), seed=self.seeds)
+        return drawing.normal((count, self.latent_dim), self.seeds)
 
     def players_losses(self, x, y, real_logits, training):
         """The loss of the discriminator and of the generator at each image, `(batch,)` each."""

@@ -2,6 +2,7 @@
 
 import keras
 
+from .. import drawing
 from ..generative import Reparametrization, gaussian_kl, latent_inputs, weighted_mean
 from .image_generator import image_encoder, image_generator
 
@@ -50,7 +51,7 @@ class VAE(keras.Model):
 
     def noise(self, count):
         """Standard normal numbers, `(count, latent_dim)`."""
-        return keras.random.normal((count, self.latent_dim), seed=self.seeds)
+        return drawing.normal((count, self.latent_dim), self.seeds)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         mean, log_variance = y_pred
