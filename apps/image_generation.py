@@ -66,7 +66,8 @@ EQUAL = "control: a normal distribution for each pixel, in the same features; tr
 RECIPES = {
     "mnist-vae": Recipe(
         "convolutional VAE on MNIST",
-        data="mnist", options={"model": "vae", "epochs": 15, "batch_size": 128, "width": 16, "learning_rate": 2e-3, "schedule": "cosine"},
+        data="mnist",
+        options={"model": "vae", "epochs": 15, "batch_size": 128, "width": 16, "learning_rate": 2e-3, "schedule": "cosine"},
         metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
         source=EQUAL.format("mnist-gan"), minutes=4,
     ),
