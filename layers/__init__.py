@@ -28,12 +28,15 @@ _MODULE_OF = {
     "PatchEmbedding": "transformer",
     "Perceptron": "perceptron",
     "PerceptronLoss": "perceptron",
+    "PixelNormal": "generative",
+    "PixelShuffle": "generative",
     "PositionEmbedding": "transformer",
     "RandomColor": "augmentation",
     "RandomCrop": "augmentation",
     "RandomFlip": "augmentation",
     "RandomRotation": "augmentation",
     "RandomShift": "augmentation",
+    "Reparametrization": "generative",
     "RotaryEmbedding": "transformer",
     "SelfAttention": "transformer",
     "TokenEmbedding": "transformer",
@@ -46,9 +49,10 @@ __all__ = [*_MODULE_OF, "register"]
 
 
 def register():
-    """Import every family, so that Keras can load a saved model that holds any of their layers."""
+    """Import every family and architecture, so that Keras can load a saved model that holds any of their classes."""
     for module in sorted(set(_MODULE_OF.values())):
         importlib.import_module(f".{module}", __name__)
+    importlib.import_module(".models", __name__).register()
 
 
 def __getattr__(name):

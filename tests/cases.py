@@ -99,6 +99,17 @@ def language_model(build, block_size=6):
     return Case(build, integers(7, block_size), integers(7, block_size), loss)
 
 
+def with_noise(build, targets=None):
+    """A model that draws latent vectors of its own, the draws replaced by the same numbers on every backend."""
+
+    def model():
+        made = build()
+        made.noise = lambda count: keras.ops.convert_to_tensor(floats(made.latent_dim))
+        return made
+
+    return Case(model, integers(256, 9, 10, 1), targets, loss=None)
+
+
 def mixup_model():
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Flatten()(layers.Mixup()(inputs))
@@ -129,17 +140,25 @@ CASES = {
     "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3)),
     "Perceptron": layer(lambda: layers.Perceptron(2), floats(5)),
     "PerceptronLoss": layer(lambda: layers.Dense(3), floats(5), targets=integers(3), loss=layers.PerceptronLoss()),
+    "PixelNormal": layer(lambda: layers.PixelNormal((4, 4, 1)), floats(16)),
+    "PixelShuffle": layer(lambda: layers.PixelShuffle(2), floats(3, 4, 8)),
     "PositionEmbedding": layer(lambda: layers.PositionEmbedding(), floats(5, 4)),
     "RandomColor": layer(lambda: layers.RandomColor(), floats(4, 4, 3), random=True),
     "RandomCrop": layer(lambda: layers.RandomCrop(2), floats(6, 5, 3), random=True),
     "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3), random=True),
     "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3), random=True),
     "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3), random=True),
+    "Reparametrization": layer(lambda: layers.Reparametrization(), floats(3), 0.1 * floats(3), floats(3)),
     "RotaryEmbedding": layer(lambda: layers.RotaryEmbedding(), floats(5, 2, 4)),
     "SelfAttention": layer(lambda: layers.SelfAttention(2, causal=True), floats(5, 8)),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8)),
     # architectures
+    "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2)),
+    "DCGAN-class": with_noise(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
+    "PixelGaussian": Case(lambda: models.PixelGaussian((4, 4, 1)), integers(256, 4, 4, 1), loss=None),
+    "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
+    "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
     "alexnet": classifier(lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1)),
     # At 24 pixels the last maps are 2 x 2; batch norm of four single pixels would magnify every rounding.
     "efficientnet": classifier(
@@ -154,6 +173,10 @@ CASES = {
     "gcn-sparse": sparse_graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0, entries=2)),
     "gin": graph_model(lambda: models.gin(5, 3, hidden_dim=8, dropout=0.0)),
     "graphsage": graph_model(lambda: models.graphsage(5, 3, hidden_dim=8, dropout=0.0)),
+    "image_encoder": Case(lambda: models.image_encoder((9, 10, 2), 3, width=4, depth=2), floats(9, 10, 2)),
+    "image_generator": Case(
+        lambda: models.image_generator((9, 10, 2), 5, num_classes=3, width=4), {"latent": floats(5), "label": integers(3)}
+    ),
     "lenet5": classifier(lambda: models.lenet5((8, 8, 1), 3), floats(8, 8, 1)),
     "lstm_language_model": language_model(lambda: models.lstm_language_model(7, 6, width=8, depth=1)),
     "mlp": classifier(lambda: models.mlp((8, 8, 1), 3), floats(8, 8, 1)),

@@ -156,6 +156,23 @@ class GradientFlow(keras.callbacks.Callback):
         self.norms = plain["norms"]
 
 
+class AfterEpoch(keras.callbacks.Callback):
+    """What an app does after each epoch, before the other callbacks: the numbers it returns are metrics of the epoch.
+
+    Args:
+        act: Function of (model, epoch, tracker) that returns `{metric: value}` or `None`.
+        tracker: Where what it draws goes.
+    """
+
+    def __init__(self, act, tracker):
+        super().__init__()
+        self.act, self.tracker = act, tracker
+
+    def on_epoch_end(self, epoch, logs=None):
+        if math.isfinite(logs["loss"]):  # or else the run is about to be ended
+            logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
+
+
 class Keeper(keras.callbacks.Callback):
     """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN or a signal.
 
@@ -165,14 +182,13 @@ class Keeper(keras.callbacks.Callback):
         stateful: The callbacks whose state belongs in a checkpoint.
         history: What earlier parts of the run recorded.
         epochs, every: Epochs in all, and between checkpoints.
-        on_epoch: What the app does after each epoch with (model, epoch, tracker), or `None`.
         signals: The `Signals` that may ask the run to stop, or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None, signals=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, signals=None):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
-        self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
+        self.epochs, self.every, self.started = epochs, every, time.monotonic()
         self.shown, self.signals = 0.0, signals
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -193,8 +209,6 @@ class Keeper(keras.callbacks.Callback):
             self.shown = time.monotonic()
             print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)
-        if self.on_epoch:
-            self.on_epoch(self.model, epoch + 1, self.tracker)
         asked = self.signals is not None and self.signals.received is not None
         if last or asked or (epoch + 1) % self.every == 0:
             save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)

@@ -153,7 +153,7 @@ def fit(app, config, data, model, run, tracker, signals=None):
     import keras
 
     from apps.common.batches import Batches, InOrder
-    from apps.common.callbacks import Callbacks, GradientFlow, Keeper, Progress, Seeds
+    from apps.common.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds
     from apps.common.checkpoint import load_checkpoint
     from apps.common.rescue import Watch
     from layers import backend
@@ -169,21 +169,15 @@ def fit(app, config, data, model, run, tracker, signals=None):
         signals.epochs(watch.remaining)
     progress = [Progress(config.epochs, len(batches))] if sys.stderr.isatty() else []
     on_epoch = getattr(app, "on_epoch", None)
-    keeper = Keeper(
-        run,
-        tracker,
-        stateful,
-        history,
-        epochs=config.epochs,
-        every=config.checkpoint_every,
-        on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
-        signals=signals,
-    )
+    after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
+    every = config.checkpoint_every
+    keeper = Keeper(run, tracker, stateful, history, epochs=config.epochs, every=every, signals=signals)
     held = InOrder(data.validation, max(1, config.batch_size // config.parts)) if data.validation is not None else None
     if held is not None and held.constant() is not None:
         held = backend.feed(held)
     if config.compile == "auto":
         backend.hasten(model)
+    callbacks = [Seeds(batches, config.seed), watch, *progress, *after, *stateful, keeper]
     with backend.distribution(config.distribute):
         model.fit(
             backend.feed(batches),
@@ -192,7 +186,7 @@ def fit(app, config, data, model, run, tracker, signals=None):
             validation_data=held,
             shuffle=False,
             verbose=0,
-            callbacks=Callbacks([Seeds(batches, config.seed), watch, *progress, *stateful, keeper], model, config.epochs),
+            callbacks=Callbacks(callbacks, model, config.epochs),
         )
     if signals:
         signals.epochs(None)

@@ -31,6 +31,9 @@ class Training:
     momentum: float = option(
         0.9, "share of the last step kept", low=0, high=0.9999, needs={"optimizer": ("momentum", "nesterov")}
     )
+    beta1: float = option(
+        0.9, "share of the mean gradient kept", low=0, high=0.9999, needs={"optimizer": ("adam", "adamw")}
+    )
     beta2: float = option(
         0.999, "share of the mean squared gradient kept; short runs want less", low=0, high=0.99999,
         needs={"optimizer": ("adam", "adamw")},
