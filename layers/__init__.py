@@ -14,6 +14,7 @@ _MODULE_OF = {
     "Decoder": "decoding",
     "Dense": "dense",
     "DepthwiseConv2D": "convolution",
+    "Dropout": "regularization",
     "FeatureTokenizer": "tabular",
     "GRU": "recurrent",
     "GraphAttention": "graph",

@@ -11,6 +11,7 @@ not zero and their columns, both `(batch, nodes, entries)`, filled up with zeros
 import keras
 
 from . import backend
+from .regularization import Dropout
 from .transformer import positive
 
 ops = keras.ops
@@ -181,7 +182,7 @@ class GraphAttention(keras.layers.Layer):
             raise ValueError(f"`merge` must be concatenate or mean. Received: merge={merge!r}")
         self.units, self.num_heads = positive("units", units), positive("num_heads", num_heads)
         self.merge, self.activation, self.num_features = merge, keras.activations.get(activation), num_features
-        self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.kernel_initializer = keras.initializers.GlorotUniform()
         self.source_attention_initializer = keras.initializers.GlorotUniform()
         self.target_attention_initializer = keras.initializers.GlorotUniform()

@@ -12,6 +12,7 @@ import numpy as np
 from . import backend
 from .dense import Dense
 from .normalization import LayerNormalization
+from .regularization import Dropout
 
 ops = keras.ops
 
@@ -281,7 +282,7 @@ class TransformerBlock(keras.layers.Layer):
         )
         self.hidden_norm = LayerNormalization(epsilon=1e-6, name="hidden_norm", dtype=policy)
         self.hidden = Dense(hidden_dim, activation=activation, name="hidden", kernel_initializer=inner, dtype=policy)
-        self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=policy) if dropout else None
+        self.dropout = Dropout(dropout, name="dropout", dtype=policy) if dropout else None
 
     def build(self, input_shape):
         self.attention_norm.build(input_shape)

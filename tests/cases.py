@@ -115,6 +115,7 @@ CASES = {
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
     "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3), random=True),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3)),
+    "Dropout": layer(lambda: layers.Dropout(0.5, seed=1), floats(40)),
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3)),
     "GraphAttention": graph_layer(lambda: layers.GraphAttention(3, 2)),

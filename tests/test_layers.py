@@ -187,3 +187,33 @@ def test_every_public_name_has_a_case():
     from cases import CASES
 
     assert set(layers.__all__) - set(CASES) == {"initialize", "register"}
+
+
+def dropout_mask(first, second, size, rate):
+    """`backend.kept` in NumPy's unsigned integers, as the paper has it."""
+    golden, spread, again = (np.array([number], "uint32") for number in (0x9E3779B1, 0x7FEB352D, 0x846CA68B))
+    x = np.arange(size, dtype="uint32") * golden ^ (np.uint32(first) + np.uint32(second) * again)
+    x = (x ^ x >> np.uint32(16)) * spread
+    x = (x ^ x >> np.uint32(15)) * again
+    return x.view("int32") >= round(rate * 2**32) - 2**31
+
+
+def test_dropout_masks_are_the_same_on_every_backend():
+    layer = layers.Dropout(0.3, seed=1)
+    layer.seed_generator.state.assign([12345, 2**31 - 2])
+    x = np.ones((20, 500), "float32")
+    steps = [as_array(layer(x, training=True)) for _ in range(2)]
+    for step, dropped in enumerate(steps):
+        expected = dropout_mask(12345, 2**31 - 2 + step, x.size, 0.3).reshape(x.shape)
+        np.testing.assert_allclose(dropped, expected / 0.7, rtol=1e-6)
+        assert abs(np.mean(dropped == 0) - 0.3) < 0.02  # four standard deviations
+    zeros = [(step == 0).ravel() for step in steps]
+    pairs = [(zeros[0], zeros[1]), (zeros[0][1:], zeros[0][:-1]), (zeros[0][500:], zeros[0][:-500])]
+    assert all(abs(np.corrcoef(left, right)[0, 1]) < 0.04 for left, right in pairs), "steps, neighbours and rows are independent"
+    np.testing.assert_array_equal(as_array(layer(x)), x)
+
+
+def test_dropout_of_whole_paths_drops_examples():
+    dropped = as_array(layers.Dropout(0.5, noise_shape=(None, 1, 1), seed=1)(np.ones((64, 2, 3), "float32"), training=True))
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+    np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:, :1, :1], dropped.shape))

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Dense
+from .. import BatchNormalization, Dense, Dropout
 from ._inputs import tabular_inputs
 
 
@@ -47,6 +47,6 @@ def tabular_mlp(
         if batch_norm:
             x = BatchNormalization()(x)
         x = keras.layers.Activation(activation)(x)
-        x = keras.layers.Dropout(dropout)(x)
+        x = Dropout(dropout)(x)
     logits = Dense(num_outputs, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="tabular_mlp")
