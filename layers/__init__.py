@@ -15,6 +15,7 @@ _MODULE_OF = {
     "Dense": "dense",
     "DepthwiseConv2D": "convolution",
     "Dropout": "regularization",
+    "Embedding": "embedding",
     "FeatureTokenizer": "tabular",
     "GRU": "recurrent",
     "GraphAttention": "graph",

@@ -162,14 +162,15 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
     def __init__(self, vocabulary_size, width, **kwargs):
         initializer = keras.initializers.RandomNormal(stddev=0.02)
-        options = {"embeddings_initializer": initializer, "reverse_dtype": "float32", **kwargs}
+        options = {"embeddings_initializer": initializer, "reverse_dtype": keras.config.floatx(), **kwargs}
         super().__init__(positive("vocabulary_size", vocabulary_size), positive("width", width), **options)
 
     def call(self, inputs, reverse=False):
         if not reverse:
-            return super().call(inputs)
-        kernel = ops.cast(ops.transpose(ops.convert_to_tensor(self.embeddings)), "float32")
-        return backend.dense(ops.cast(inputs, "float32"), kernel, None)
+            rows = backend.take_rows(ops.convert_to_tensor(self.embeddings), ops.cast(inputs, "int32"))
+            return ops.cast(rows, self.compute_dtype)
+        kernel = ops.cast(ops.transpose(ops.convert_to_tensor(self.embeddings)), keras.config.floatx())
+        return backend.dense(ops.cast(inputs, keras.config.floatx()), kernel, None)
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)

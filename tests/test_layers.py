@@ -217,3 +217,20 @@ def test_dropout_of_whole_paths_drops_examples():
     dropped = as_array(layers.Dropout(0.5, noise_shape=(None, 1, 1), seed=1)(np.ones((64, 2, 3), "float32"), training=True))
     assert set(np.unique(dropped)) == {0.0, 2.0}
     np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:, :1, :1], dropped.shape))
+
+
+def test_an_id_that_occurs_twice_is_one_gradient_to_adam():
+    """Against Adam written out in NumPy; stock Keras on TensorFlow squares the two parts and not their sum."""
+    ids, table = np.array([[0, 0, 2]], "int32"), numbers(4, 3)
+    inputs = keras.Input((3,), dtype="int32")
+    model = keras.Model(inputs, layers.Embedding(4, 3)(inputs))
+    model.compile(keras.optimizers.Adam(0.1), "mean_squared_error")
+    model.set_weights([table])
+    expected, mean, square = table.astype("float64"), 0.0, 0.0
+    for step in (1, 2, 3):
+        model.train_on_batch(ids, np.ones((1, 3, 3), "float32"))
+        gradient = np.zeros_like(expected)
+        np.add.at(gradient, ids[0], 2 * (expected[ids[0]] - 1) / 9)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        expected = expected - 0.1 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-7)
+    np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-4)

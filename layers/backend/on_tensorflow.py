@@ -109,3 +109,13 @@ def versions():
 def gelu(x):
     # TensorFlow's own is written with erfc, which ONNX does not have.
     return 0.5 * x * (1.0 + tf.math.erf(x * tf.cast(0.5**0.5, x.dtype)))
+
+
+@tf.custom_gradient
+def take_rows(x, indices):
+    # TensorFlow's own gradient lists a row as often as it was taken, and Keras's Adam, RMSprop and Adagrad square each
+    # of them alone: other weights than with the sum, whenever a batch holds an id twice.
+    def gradient(upstream):
+        return tf.math.unsorted_segment_sum(upstream, indices, tf.shape(x)[0]), None
+
+    return tf.gather(x, indices), gradient

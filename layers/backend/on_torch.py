@@ -181,7 +181,7 @@ def attention(query, key, value, causal, mask):
 
 
 def take_rows(x, indices):
-    return x.index_select(0, indices)
+    return x.index_select(0, indices.reshape(-1)).reshape(*indices.shape, *x.shape[1:])
 
 
 def segment_sum(x, segments, num_segments):

@@ -70,6 +70,7 @@ def drop(x, kept, rate):
 
 
 def take_rows(x, indices):
+    """The rows of `x` at `indices`, of any shape; a row taken twice has the sum of both gradients."""
     return ops.take(x, indices, axis=0)
 
 

@@ -43,5 +43,5 @@ def alexnet(image_shape, num_outputs, *, width=96, dense_dim=4096, dropout=0.5):
     for _ in range(2):
         x = Dropout(dropout)(x)
         x = Dense(dense_dim, activation="relu")(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="alexnet")

@@ -69,7 +69,7 @@ def efficientnet(image_shape, num_outputs, *, variant="b0", width=1.0, depth=1.0
         x = _features(inputs, variant_width * width, variant_depth * depth, stem_strides=2 if large else 1)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = Dropout(variant_dropout if dropout is None else dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name=f"efficientnet_{variant}")
 
 

@@ -31,6 +31,6 @@ def gat(num_features, num_classes, *, hidden_dim=8, num_heads=8, depth=2, dropou
         layer = GraphAttention(hidden_dim, num_heads, activation="elu", dropout=dropout, num_features=num_features)
         x, num_features = [layer([*x, edges])], hidden_dim * num_heads
     x[0] = Dropout(dropout)(x[0])
-    last = {"merge": "mean", "num_features": num_features, "dtype": "float32", "name": "logits"}
+    last = {"merge": "mean", "num_features": num_features, "dtype": keras.config.floatx(), "name": "logits"}
     logits = GraphAttention(num_classes, 1, dropout=dropout, **last)([*x, edges])
     return keras.Model(inputs, logits, name="gat")

@@ -29,5 +29,5 @@ def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entri
         x[0] = Dropout(dropout)(x[0])
         x, num_features = [GraphConvolution(hidden_dim, "relu", num_features)([*x, edges])], hidden_dim
     x[0] = Dropout(dropout)(x[0])
-    logits = GraphConvolution(num_classes, None, num_features, dtype="float32", name="logits")([*x, edges])
+    logits = GraphConvolution(num_classes, None, num_features, dtype=keras.config.floatx(), name="logits")([*x, edges])
     return keras.Model(inputs, logits, name="gcn")

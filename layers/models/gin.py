@@ -32,5 +32,5 @@ def gin(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entri
         hidden = keras.layers.Activation("relu")(BatchNormalization(momentum=0.9)(hidden))
         x, num_features = [Dense(hidden_dim, activation="relu")(hidden)], hidden_dim
     x = Dropout(dropout)(x[0])
-    logits = Dense(num_classes, dtype="float32", name="logits")(x)
+    logits = Dense(num_classes, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="gin")

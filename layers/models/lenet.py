@@ -34,5 +34,5 @@ def lenet5(image_shape, num_outputs, *, activation="tanh", dropout=0.0):
     for hidden_dim in (120, 84):  # C5, a convolution over the whole map, and F6
         x = Dense(hidden_dim, activation=activation)(x)
         x = Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="lenet5")

@@ -25,4 +25,4 @@ def lstm_language_model(vocabulary_size, block_size, *, width=128, depth=2, drop
         x = Dropout(dropout, name=f"dropout_{index}")(x)
         x = LSTM(width, return_sequences=True, name=f"lstm_{index}")(x)
     x = Dropout(dropout, name="dropout")(x)
-    return keras.Model(tokens, Dense(vocabulary_size, dtype="float32", name="logits")(x), name="lstm_language_model")
+    return keras.Model(tokens, Dense(vocabulary_size, dtype=keras.config.floatx(), name="logits")(x), name="lstm_language_model")

@@ -43,5 +43,5 @@ def mlp(
         x = Dropout(dropout)(x)
         if skip and shortcut.shape == x.shape:
             x = keras.layers.Add()([shortcut, x])
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="mlp")

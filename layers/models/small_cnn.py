@@ -30,5 +30,5 @@ def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropo
     x = Dropout(dropout)(x)
     x = Dense(dense_dim, activation="relu")(x)
     x = Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="small_cnn")

@@ -43,5 +43,5 @@ def vgg(image_shape, num_outputs, *, depth=16, width=64, batch_norm=False, dropo
     for hidden_dim in hidden_dims:
         x = Dense(hidden_dim, activation="relu")(x)
         x = Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name=f"vgg{depth}")

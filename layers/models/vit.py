@@ -48,7 +48,7 @@ def vit(image_shape, num_outputs, *, patch_size=None, width=192, depth=12, num_h
     for _ in range(depth):
         x = TransformerBlock(num_heads, 4 * width, dropout)(x)
     x = LayerNormalization(epsilon=1e-6)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x[:, 0])
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x[:, 0])
     return keras.Model(inputs, logits, name="vit")
 
 
