@@ -16,9 +16,11 @@ every_case = pytest.mark.parametrize("name", CASES)
 
 @functools.cache
 def measured(name):
-    model, measurement = parity.measure(CASES[name])
+    backend = keras.backend.backend()
+    exchanged = PARITY and name in parity.EXCHANGED
+    model, measurement = parity.measure(CASES[name], os.path.join(PARITY, backend, name) if exchanged else None)
     if PARITY:
-        parity.save(PARITY, keras.backend.backend(), name, measurement)
+        parity.save(PARITY, backend, name, measurement)
     return model, measurement
 
 

@@ -70,7 +70,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     )
     if not run:
         try:
-            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, **facts)
+            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, tags=tags or {}, **facts)
         except BaseException:
             tracker.end("FAILED")
             raise
