@@ -16,6 +16,16 @@ COLUMNS = {
 }  # fmt: skip
 
 
+FAULTS = [
+    "- Keras 3.15.1, TensorFlow: Adam and its kin train other weights when a batch holds an id twice, since each row of a "
+    "`tf.IndexedSlices` is squared alone (embeddings here were 5 to 40 % off after ten steps; plain gradient descent hides it). "
+    "Minimal script: `bench/upstream/adam_repeated_ids.py`; no upstream issue was found. Mended in `backend.take_rows`.",
+    "- Keras 3.15.1, JAX and torch: `keras.backend.result_type` brings float64 back to float32 whatever `floatx` says, and "
+    "Python numbers such as Adam's 0.999 become float32 before a cast. The double-precision column undoes both "
+    "(`bench.parity.in_double_precision`, `exact`).",
+]
+
+
 class Report:
     """The rows of a matrix and how they are written down.
 
@@ -77,6 +87,8 @@ class Report:
             heads = ("family", "outputs, loss, bundles", "gradients, weights, checkpoints", "why")
             lines += ["", "## Tolerances", "", _line(*heads), _line(*["---"] * 4)]
             lines += [_line(name, number(t.forward), number(t.backward), t.reason) for name, t in TOLERANCES.items()]
+        if self.laid and self.rows:
+            lines += ["", "## Faults it found", "", *FAULTS]
         if self.laid:
             lines += ["", "## Training curves", "",
                       "The default run of each app, step by step, from the same seed: largest relative difference of the loss "
