@@ -62,7 +62,7 @@ def test_the_first_layer_that_differs_is_named():
     x = np.random.default_rng(5).normal(size=(4, 3)).astype("float32")
     right, wrong = (parity.layer_outputs(two_layers(scale), x, training=False) for scale in (1.0, 1.001))
     path, far = parity.first_difference(right, wrong, 1e-5)
-    assert path.endswith("/second") and far == pytest.approx(1e-3, rel=0.2)
+    assert path.endswith("/second") and 1e-4 < far < 2e-3
     assert parity.first_difference(right, right, 1e-5) is None
 
 
