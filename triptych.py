@@ -35,13 +35,29 @@ COMMANDS = {
         "predictions for files or values",
         {**BACKEND, "output": "file to write: .csv, .json or .jsonl"},
     ),
-    "compare": ("[TASK]", "runs, best first, the backend as a column", {"limit": "rows at most (20)"}),
+    "compare": (
+        "[TASK]",
+        "runs, best first, the backend as a column",
+        {
+            "limit": "rows at most (20)",
+            "tag": "only runs with this NAME=VALUE among their tags; several with commas between them",
+            "recipe": "only runs of this recipe",
+            "backend": "only runs on this backend",
+            "since": "only runs begun on this date or later: 2026-11-20 or 2026-11-20T16:30",
+            "until": "only runs begun on this date or before it",
+            "html": "file to write: curves, options side by side and parallel coordinates on one page",
+        },
+    ),
     "export": (
         "MODEL",
         "a bundle in another format, checked against the original",
         {**BACKEND, "format": "onnx, saved_model, litert or torch", "output": "where it goes"},
     ),
-    "matrix": ("", "parity and step time of every architecture on every backend", {"only": "cases whose name holds this"}),
+    "matrix": (
+        "",
+        "parity and step time of every architecture on every backend",
+        {"only": "cases and tasks whose name holds this", "out": "Markdown file to write", "html": "HTML file to write"},
+    ),
     "bench": ("[TASK]", "fit against raw native loops", {**BACKEND, "only": "families, comma-separated"}),
     "reproduce": (
         "[RECIPE]",
@@ -306,14 +322,29 @@ def command_predict(positionals, given, as_json):
 
 
 def command_compare(positionals, given, as_json):
-    from apps.common.compare import compare
+    from apps.common.compare import compare, make_filter, write_page
     from apps.common.output import table
 
     check_flags("compare", given)
     if positionals:
         find_app(positionals, "compare")
-    rows = compare(positionals[0] if positionals else None, whole_number(given, "limit", 20))
+    if given.get("backend"):
+        check_name("--backend", given["backend"], backends.BACKENDS)
+    if given.get("recipe"):
+        check_name("--recipe", given["recipe"], recipes())
+    wanted, limit = make_filter(given), whole_number(given, "limit", 20)
+    runs = compare(positionals[0] if positionals else None, limit, wanted)
+    if "html" in given:
+        if not runs:
+            raise UserError(f"--html {given['html']}: there is no such run to show; train one, or leave a filter out")
+        write_page(given["html"], runs)
+    rows = [run.row() for run in runs]
     return {"rows": rows}, table(rows)
+
+
+def check_name(flag, name, known):
+    if name not in known:
+        raise UserError(f"{flag} {name}: there is none of this name. {nearest(name, known)}")
 
 
 def command_export(positionals, given, as_json):
@@ -329,10 +360,10 @@ def command_export(positionals, given, as_json):
 
 def command_matrix(positionals, given, as_json):
     from apps.common.output import table
-    from bench.matrix import matrix
+    from bench.matrix import matrix, shown
 
     check_flags("matrix", given)
-    rows = matrix(only=given.get("only") or "")
+    rows = shown(*matrix(only=given.get("only") or "", out=given.get("out"), html=given.get("html")))
     return {"rows": rows}, table(rows)
 
 

@@ -14,6 +14,8 @@ _MODULE_OF = {
     "Decoder": "decoding",
     "Dense": "dense",
     "DepthwiseConv2D": "convolution",
+    "Dropout": "regularization",
+    "Embedding": "embedding",
     "FeatureTokenizer": "tabular",
     "GRU": "recurrent",
     "GraphAttention": "graph",

@@ -51,11 +51,16 @@ class Seeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
-        backend.seed(int(np.random.default_rng([self.seed, 3, epoch]).integers(2**31)))
-        states = [variable for variable in self.model.variables if variable.path.endswith("seed_generator_state")]
-        for index, state in enumerate(states):
-            drawn = np.random.default_rng([self.seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
-            state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
+        set_seeds(self.model, self.seed, epoch)
+
+
+def set_seeds(model, seed, epoch):
+    """Every seed a model draws from in an epoch, the same on every backend."""
+    backend.seed(int(np.random.default_rng([seed, 3, epoch]).integers(2**31)))
+    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    for index, state in enumerate(states):
+        drawn = np.random.default_rng([seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
+        state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
 
 
 class Progress(keras.callbacks.Callback):

@@ -81,7 +81,7 @@ def _train(app, given, *, resume, tags, parent, register, signals):
     )
     if not run:
         try:
-            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, **facts)
+            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, tags=tags or {}, **facts)
         except BaseException:
             tracker.end("FAILED")
             raise

@@ -125,3 +125,13 @@ def lstm(x, kernel, recurrent_kernel, bias):
 
 def gru(x, kernel, recurrent_kernel, bias):
     return None
+
+
+@tf.custom_gradient
+def take_rows(x, indices):
+    # TensorFlow's own gradient lists a row as often as it was taken, and Keras's Adam, RMSprop and Adagrad square each
+    # of them alone: other weights than with the sum, whenever a batch holds an id twice.
+    def gradient(upstream):
+        return tf.math.unsorted_segment_sum(upstream, indices, tf.shape(x)[0]), None
+
+    return tf.gather(x, indices), gradient
