@@ -1,22 +1,24 @@
 """Whole training curves of every app, the same seed on each backend, laid over one another: where they part, and why.
 
-    python -m bench.curves FOLDER PRECISION [TASK]
+    python -m bench.curves FOLDER plain|nudged [TASK]
+
+Where curves part, one backend alone trains once more from weights moved by a ten-millionth, which is the size of a rounding:
+if its own two curves part as far, the difference between the backends is rounding, magnified by training.
 """
 
 import importlib
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from apps.common.backends import choose, prepare
 from apps.common.files import write_json
-from bench.parity import exact, in_double_precision
 
 STEPS = 100
-CLOSE = 1e-4  # of the loss: curves as near as this are rounding, and are not run again in double precision
+CLOSE = 1e-4  # of the loss: curves as near as this are rounding
+NUDGE = 1e-7
 PARTED = 1e-2  # of the loss: what a person would see in the figure
 
 
@@ -27,9 +29,13 @@ def tasks(only=""):
     return {task: module for task, module in names.items() if any(part in task for part in only.split(","))}
 
 
-def curve(app, double=False, steps=STEPS):
+def curve(app, nudged=False, steps=STEPS):
     """The loss of each step of the app's training with its default options, as `fit` would take them.
 
+    Args:
+        app: The app's module.
+        nudged: Whether each initial weight is moved by `NUDGE` of itself, up or down.
+        steps: Steps at most.
     Returns: `(losses, draws)`: whether the model draws random numbers other than our dropout's in training.
     """
     from apps.common import run
@@ -40,11 +46,11 @@ def curve(app, double=False, steps=STEPS):
 
     config = make_config(app.Config, {})
     data = app.load_data(config)
-    if double:
-        in_double_precision()
-        config = replace(config, precision="float64")
     model = run.make_model(app, config, data)
-    exact(model.optimizer)
+    if nudged:
+        for index, weight in enumerate(model.trainable_variables):
+            signs = np.random.default_rng([4, index]).choice([-NUDGE, NUDGE], weight.shape)
+            weight.assign(weight * (1 + signs).astype("float32"))
     batches = Batches(data.train, config.batch_size, config.seed)
     losses = []
     for step in range(min(steps, len(batches) * config.epochs)):
@@ -65,17 +71,17 @@ def apart(left, right):
     return np.abs(left - right) / np.maximum(np.abs(left), 1e-6)
 
 
-def lay_over(found, double):
+def lay_over(found, nudged):
     """One row an app: how far the curves of any two backends lie apart, at which step they part, and why.
 
     Args:
-        found: `{task: {backend: {"losses", "draws"}}}` in single precision.
-        double: The same in double precision; a backend that has none is left out.
+        found: `{task: {backend: {"losses", "draws"}}}`.
+        nudged: The same from nudged weights, of one backend, for the tasks that part.
     """
     rows = []
     for task, curves in found.items():
         far = _farthest(curves)
-        exact = _farthest(double.get(task, {}))
+        own = [apart(curves[backend]["losses"], each["losses"]) for backend, each in nudged.get(task, {}).items()]
         parted = np.flatnonzero(far > PARTED)
         row = {
             "task": task,
@@ -83,14 +89,17 @@ def lay_over(found, double):
             "at_first": float(far[0]),
             "at_last": float(far[-1]),
             "largest": float(far.max()),
-            "largest_double": float(exact.max()) if len(exact) else None,
+            "largest_nudged": float(np.max(own)) if own else None,
             "part_at": int(parted[0]) + 1 if len(parted) else None,
             "why": "",
         }
         if any(each["draws"] for each in curves.values()):
             row["why"] = "the model draws noise, which each backend does with its own generator"
-        elif row["largest_double"] is not None and row["largest_double"] < far.max() / 1e3:
-            row["why"] = "rounding, which training magnifies: in double precision it is less by the same factor"
+        elif own and np.max(own) > far.max() / 10:
+            row["why"] = (
+                f"rounding, which training magnifies: {next(iter(nudged[task]))} alone parts from itself by "
+                f"{np.max(own):.0%} when its first weights are moved by {NUDGE:.0e}"
+            )
         elif len(parted):
             row["why"] = "not known"
         rows.append(row)
@@ -103,8 +112,8 @@ def _farthest(curves):
     return np.max([apart(a, b) for a, b in pairs], axis=0) if pairs else np.array([])
 
 
-def figure(found, double):
-    """The curves of each app over one another, and under them how far they lie apart in both precisions."""
+def figure(found, nudged):
+    """The curves of each app over one another, and under them how far they lie apart; and one backend from itself, nudged."""
     from apps.common import figures
 
     drawn, panels = figures.new(4.2 * len(found), 6.4, 2, len(found))
@@ -115,17 +124,18 @@ def figure(found, double):
         for backend, each in curves.items():
             color, line = styles[backend]
             top.plot(range(1, len(each["losses"]) + 1), each["losses"], line, color=color, label=backend, linewidth=1.6)
-        for label, each in (("float32", curves), ("float64", double.get(task, {}))):
-            far = _farthest(each)
-            if len(far):
-                bottom.semilogy(range(1, len(far) + 1), np.maximum(far, 1e-17), label=label)
+        far = {"between backends": _farthest(curves)}
+        for backend, each in nudged.get(task, {}).items():
+            far[f"{backend} nudged by {NUDGE:.0e}"] = apart(curves[backend]["losses"], each["losses"])
+        for label, values in far.items():
+            bottom.semilogy(range(1, len(values) + 1), np.maximum(values, 1e-9), label=label)
+        bottom.legend(frameon=False)
         bottom.axhline(PARTED, color="0.6", linewidth=0.8, linestyle="--")
         top.set(title=task, ylabel="loss of a step" if not column else "")
-        bottom.set(xlabel="step", ylabel="largest relative difference" if not column else "", ylim=(1e-17, 10))
+        bottom.set(xlabel="step", ylabel="largest relative difference" if not column else "", ylim=(1e-9, 10))
         for axis in (top, bottom):
             axis.grid(alpha=0.3)
     panels[0, 0].legend(frameon=False)
-    panels[1, 0].legend(frameon=False)
     return drawn
 
 
@@ -139,7 +149,7 @@ def load(folder, backends, kind):
     return found
 
 
-def main(folder, precision, only=""):
+def main(folder, kind, only=""):
     backend = choose()
     prepare(backend)
     from layers import backend as running
@@ -147,16 +157,11 @@ def main(folder, precision, only=""):
     running.configure()
     made = {}
     for task, module in tasks(only).items():
-        try:
-            losses, draws = curve(importlib.import_module(module), double=precision == "double")
-            made[task] = {"losses": losses, "draws": draws}
-        except Exception as error:
-            if precision != "double":
-                raise
-            print(f"{task} in double precision on {backend}: {str(error).strip()[:300]}", file=sys.stderr)
+        losses, draws = curve(importlib.import_module(module), nudged=kind == "nudged")
+        made[task] = {"losses": losses, "draws": draws}
     path = Path(folder, backend)
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / f"curves-{precision}.json", made)
+    write_json(path / f"curves-{kind}.json", made)
 
 
 if __name__ == "__main__":

@@ -168,13 +168,13 @@ def measured(folder, backends, only):
 def laid_over(folder, backends, only):
     """The rows of the apps' training curves, and their figure."""
     for backend in backends:
-        _process("bench.curves", backend, folder, "single", only)
-    found = curves.load(folder, backends, "single")
+        _process("bench.curves", backend, folder, "plain", only)
+    found = curves.load(folder, backends, "plain")
     unclear = [row["task"] for row in curves.lay_over(found, {}) if row["largest"] > curves.CLOSE]
-    for backend in backends if unclear else ():
-        _process("bench.curves", backend, folder, "double", ",".join(unclear))
-    double = curves.load(folder, backends, "double")
-    return curves.lay_over(found, double), curves.figure(found, double)
+    if unclear:
+        _process("bench.curves", backends[-1], folder, "nudged", ",".join(unclear))
+    nudged = curves.load(folder, backends, "nudged")
+    return curves.lay_over(found, nudged), curves.figure(found, nudged)
 
 
 def _process(module, backend, *arguments):
@@ -198,7 +198,7 @@ def shown(rows, laid):
         part = f"part at step {row['part_at']}: " if row["part_at"] else ""
         plain.append(
             {"case": f"training {row['task']}", "family": f"{row['steps']} steps", "loss": row["largest"],
-             "double": row["largest_double"], "ok": ok, "where": part + row["why"]}
+             "ok": ok, "where": part + row["why"]}
         )  # fmt: skip
     return [{key: _rounded(value) for key, value in row.items()} for row in plain]
 

@@ -292,7 +292,7 @@ def layer_outputs(model, inputs, training):
 
         def watched(*arguments, **options):
             outputs = call(*arguments, **options)
-            found.extend((layer.path, array) for array in as_arrays(outputs))
+            found.extend((layer.path or layer.name, array) for array in as_arrays(outputs))
             return outputs
 
         layer.call = watched

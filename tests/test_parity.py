@@ -93,7 +93,8 @@ def test_curves_that_part_say_where_and_why():
     drift = {"tensorflow": {"losses": first, "draws": False}, "torch": {"losses": [1.0, 0.9, 0.7], "draws": False}}
     near = {"tensorflow": {"losses": first, "draws": False}, "torch": {"losses": [1.0, 0.9, 0.8 + 1e-9], "draws": False}}
     drawn = {backend: {**each, "draws": True} for backend, each in drift.items()}
-    found = curves.lay_over({"a": drift, "b": drift, "c": drawn, "d": near}, {"a": near})
+    nudged = {"torch": {"losses": [1.0, 0.9, 0.75], "draws": False}}
+    found = curves.lay_over({"a": drift, "b": drift, "c": drawn, "d": near}, {"a": nudged})
     assert [row["part_at"] for row in found] == [3, 3, 3, None]
     whys = [row["why"].partition(",")[0] for row in found]
     assert whys == ["rounding", "not known", "the model draws noise", ""]
