@@ -161,14 +161,15 @@ class Keeper(keras.callbacks.Callback):
         stateful: The callbacks whose state belongs in a checkpoint.
         history: What earlier parts of the run recorded.
         epochs, every: Epochs in all, and between checkpoints.
+        quiet: Whether nothing is printed.
         on_epoch: What the app does after each epoch with (model, epoch, tracker), or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None, quiet=False):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
         self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
-        self.shown = 0.0
+        self.shown = math.inf if quiet else 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -187,7 +188,7 @@ class Keeper(keras.callbacks.Callback):
         last = epoch + 1 == self.epochs or self.model.stop_training
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
         start = "\r" if sys.stderr.isatty() else ""
-        if last or time.monotonic() - self.shown >= 0.5:  # epochs of a few milliseconds would scroll by
+        if (last and self.shown < math.inf) or time.monotonic() - self.shown >= 0.5:  # epochs of a few milliseconds would scroll by
             self.shown = time.monotonic()
             print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)

@@ -28,7 +28,7 @@ def say(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def train(app, given, *, resume=None, tags=None, parent=None, register=True):
+def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",)):
     """Train the app on its data, evaluate it once on test, bundle and track it.
 
     Args:
@@ -37,7 +37,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
         resume: Run to go on with: an id, its start, or `last`.
         tags: Tags of the MLflow run besides the usual ones.
         parent: The MLflow run this one is nested under.
-        register: Whether the bundle becomes a version of the registered model.
+        aliases: Of the version of the registered model that the bundle becomes.
     Returns: `{"task", "backend", "run_id", "model", "metrics", "seconds"}`.
     Raises:
         UserError: Options, data or files are not as they must be.
@@ -70,7 +70,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     )
     if not run:
         try:
-            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, **facts)
+            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, tags=tags or {}, **facts)
         except BaseException:
             tracker.end("FAILED")
             raise
@@ -95,8 +95,7 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
         versions = {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]}
         save_bundle(run.bundle, model, {**record, "versions": versions}, figures)
         tracker.files(run.bundle, "bundle")
-        if register:
-            tracker.register(task, "bundle", aliases=["newest"], tags={"backend": facts["backend"]})
+        tracker.register(task, "bundle", aliases=aliases, tags={"backend": facts["backend"]})
         result = {
             "task": task,
             "backend": facts["backend"],
@@ -109,8 +108,11 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
     return result
 
 
-def fit(app, config, data, model, run, tracker):
-    """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`."""
+def fit(app, config, data, model, run, tracker, *, until=None):
+    """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`.
+
+    With `until`, stop after that many epochs of a longer run, without a word, as a trial of a search does.
+    """
     import keras
 
     from apps.common.batches import Batches, InOrder
@@ -120,19 +122,21 @@ def fit(app, config, data, model, run, tracker):
 
     stopper, stateful = stateful_callbacks(app, config, data)
     done, history = load_checkpoint(run.checkpoints, model, stateful, say)
-    if done:
+    epochs, quiet = until or config.epochs, until is not None
+    if done and not quiet:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
     run.update(backend=keras.backend.backend())
     batches = Batches(data.train, config.batch_size, config.seed)
-    progress = [Progress(config.epochs, len(batches))] if sys.stderr.isatty() else []
-    on_epoch = getattr(app, "on_epoch", None)
+    progress = [Progress(epochs, len(batches))] if sys.stderr.isatty() and not quiet else []
+    on_epoch = None if quiet else getattr(app, "on_epoch", None)
     keeper = Keeper(
         run,
         tracker,
         stateful,
         history,
-        epochs=config.epochs,
+        epochs=epochs,
         every=config.checkpoint_every,
+        quiet=quiet,
         on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
     )
     held = InOrder(data.validation, config.batch_size) if data.validation is not None else None
@@ -143,8 +147,8 @@ def fit(app, config, data, model, run, tracker):
     with backend.distribution(config.distribute):
         model.fit(
             backend.feed(batches),
-            epochs=config.epochs,
-            initial_epoch=config.epochs if stopper and stopper.stopped else done,
+            epochs=epochs,
+            initial_epoch=epochs if stopper and stopper.stopped else done,
             validation_data=held,
             shuffle=False,
             verbose=0,
