@@ -1,5 +1,7 @@
 """`triptych tune`: its flags, checked before a backend is imported, and what it prints at the end."""
 
+import socket
+import time
 from dataclasses import dataclass
 
 from apps.common.errors import UserError, nearest
@@ -10,6 +12,7 @@ from tuning.space import GRID_LIMIT, Space, read_fixed, read_only
 
 SEARCHES = ("random", "hyperband", "bayesian", "grid", "evolution")
 TRIALS = 20
+ANSWER = 10.0  # seconds in which a chief must answer
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def read(app, flags, given):
     plan = {
         "search": search, "space": space, "trials": trials, "epochs": epochs, "final": "no_final" not in flags,
         "workers": whole_number(flags, "workers", 0),
-        "chief": address(flags["chief"], "chief") if "chief" in flags else None,
+        "chief": _free(address(flags["chief"], "chief")) if "chief" in flags else None,
     }  # fmt: skip
     return Request(space.fixed.get("data"), plan, control="control" in flags)
 
@@ -68,8 +71,9 @@ def read(app, flags, given):
 def _read_join(flags, given):
     more = sorted({*flags, *given} - {"join", "backend", "data"})
     if more:
-        raise UserError(f"--join: the chief's options count; leave out --{more[0].replace('_', '-')} (--data says where they lie here)")
-    return Request(given.get("data"), None, join=address(flags["join"], "join"))
+        flag = "--" + more[0].replace("_", "-")
+        raise UserError(f"--join: the chief's options count; leave out {flag} (--data says where the data lie here)")
+    return Request(given.get("data"), None, join=_await(address(flags["join"], "join")))
 
 
 def address(text, flag):
@@ -78,6 +82,35 @@ def address(text, flag):
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(f"--{flag} {text}: expected HOST:PORT with a port from 1 to 65535, such as 127.0.0.1:5300")
     return host or "127.0.0.1", int(port)
+
+
+def no_chief(where):
+    return f"--join {where}: no chief answers there within {ANSWER:.0f} s; start it first, with --chief {where}"
+
+
+def _await(place):
+    """Refuse a chief's address at which nothing listens."""
+    deadline = time.monotonic() + ANSWER
+    while True:
+        try:
+            socket.create_connection(place, timeout=ANSWER).close()
+            return place
+        except OSError:
+            if time.monotonic() > deadline:
+                raise UserError(no_chief(f"{place[0]}:{place[1]}")) from None
+            time.sleep(0.2)
+
+
+def _free(place):
+    """Refuse an address of our own at which something listens already, or which is not ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+        except OSError as error:
+            where = f"{place[0]}:{place[1]}"
+            raise UserError(f"--chief {where}: cannot be bound ({error.strerror or error}); choose another port") from None
+    return place
 
 
 def run(app, request):
@@ -102,7 +135,7 @@ def summary(result, table):
         return f"{result['trials']} trials done for the chief"
     best, objective = result["best"], result["objective"]
     options = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in best["options"].items())
-    tried = f"{result['configurations']} configurations were tried in {result['trials']} trials, {result['failed']} of them failed"
+    tried = f"{result['configurations']} configurations were tried in {result['trials']} trials; {result['failed']} failed"
     lines = [table(result["rows"]), "", tried, f"best on validation: trial {best['trial']}, {objective} {shown(best[objective])}"]
     final = result["final"]
     if final:

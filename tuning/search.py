@@ -134,8 +134,8 @@ class Search:
         if not record.get("mlflow_run_id"):
             fixed = {f"fixed.{key}": value for key, value in self.definition["fixed"].items()}
             searched = ", ".join(dict.fromkeys(each.option for each in self.plan.space.dimensions))
-            kept = {"search": self.plan.search, "objective": self.objective, "trial_epochs": self.plan.epochs, "searched": searched}
-            self.tracker.params({**kept, **fixed})
+            kept = {"search": self.plan.search, "objective": self.objective, "trial_epochs": self.plan.epochs}
+            self.tracker.params({**kept, "searched": searched, **fixed})
         self.folder.update(status="running", mlflow_run_id=self.tracker.run_id)
         self.trainer.folder, self.trainer.parent = folder, self.tracker.run_id
         self.trainer.tags = {**tags, "mlflow.source.name": f"triptych tune {self.task}"}

@@ -216,13 +216,13 @@ class Space:
 
     def check(self):
         """Refuse a search none of whose configurations can be: the defaults and fifty drawn ones are tried."""
-        generator = np.random.default_rng(0)
+        generator, refusals = np.random.default_rng(0), []
         for values in itertools.chain([{}], (self.draw(generator) for _ in range(50))):
             try:
                 return self.config(values)
             except UserError as error:
-                first = error if not values else first
-        raise first
+                refusals.append(error)
+        raise refusals[0]
 
     def grid_size(self, limit=10_000_000):
         """Number of points of the grid, counted up to `limit`."""

@@ -188,7 +188,8 @@ class Keeper(keras.callbacks.Callback):
         last = epoch + 1 == self.epochs or self.model.stop_training
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
         start = "\r" if sys.stderr.isatty() else ""
-        if (last and self.shown < math.inf) or time.monotonic() - self.shown >= 0.5:  # epochs of a few milliseconds would scroll by
+        due = time.monotonic() - self.shown >= 0.5  # epochs of a few milliseconds would scroll by
+        if due or (last and self.shown < math.inf):
             self.shown = time.monotonic()
             print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)

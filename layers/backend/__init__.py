@@ -142,7 +142,7 @@ def synchronize():
 
 
 def release_memory():
-    """Give back what models that are gone have left behind: compiled functions, cached device memory."""
+    """Give back the device memory that models which are gone have left in the backend's own cache."""
     getattr(_running, "release_memory", int)()
 
 

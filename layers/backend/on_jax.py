@@ -50,10 +50,6 @@ def synchronize():
     jax.effects_barrier()
 
 
-def release_memory():
-    jax.clear_caches()
-
-
 def devices():
     return [str(device) for device in jax.devices()]
 
