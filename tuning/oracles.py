@@ -69,6 +69,7 @@ class Transactional:
     def open(self, folder):
         """Keep the state in `oracle.json` of this folder, and take up what is there already."""
         self.file = Path(folder) / "oracle.json"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         if self.file.exists():
             state = read_json(self.file)
             self.reports = state["reports"]
@@ -169,12 +170,17 @@ class RandomSearch(Transactional, oracles.RandomSearchOracle):
 class Bayesian(Transactional, oracles.BayesianOptimizationOracle):
     """A Gaussian process over the trials so far; the next trial has the best confidence bound, mean - beta * deviation.
 
-    KerasTuner's process, with the bound looked for among drawn points rather than by 50 descents of one point at a time:
-    a tenth of the time, and no configuration is tried twice, which its descents over choices do.
+    KerasTuner's oracle, with a length for each dimension and a noise of their own in the kernel (its single length stays
+    with the first category that did well), and with the bound looked for among drawn points rather than by 50 descents of
+    one point at a time: a fortieth of the time, and no configuration is tried twice.
     """
 
     def _make_gpr(self):
-        return super()._make_gpr().set_params(n_restarts_optimizer=2)
+        from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+
+        lengths = kernels.Matern(np.ones(len(self._nonfixed_space())), (0.05, 20.0), nu=2.5)
+        kernel = lengths + kernels.WhiteKernel(1e-2, (1e-4, 1.0))
+        return GaussianProcessRegressor(kernel, n_restarts_optimizer=1, normalize_y=True, random_state=self.seed)
 
     def populate_space(self, trial_id):
         done = sum(trial.status == "COMPLETED" for trial in self.trials.values())
@@ -317,7 +323,7 @@ def make_oracle(search, space, objective, direction, *, seed, trials=None, epoch
     if search == "bayesian":
         # KerasTuner begins with three random points a dimension, which short searches would never get past.
         first = max(4, min(2 * len(space.dimensions), trials // 3))
-        return Bayesian(max_trials=trials, num_initial_points=first, **shared)
+        return Bayesian(max_trials=trials, num_initial_points=first, beta=2.0, **shared)
     if search == "evolution":
         population = max(4, min(20, trials // 4))
         return Evolution(max_trials=trials, population=population, sample=max(2, population // 4), **shared)
