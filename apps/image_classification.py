@@ -12,11 +12,17 @@ from apps.common.images import named_images, read_image, read_labelled_images
 from apps.common.options import option
 from apps.common.training import Activation, Recipe, Splitting
 
-MODELS = ("small-cnn", "perceptron", "mlp", "lenet", "alexnet", "vgg", "resnet", "mobilenet", "efficientnet", "vit")
+MODELS = (
+    "small-cnn", "perceptron", "mlp", "lenet", "alexnet", "vgg", "resnet", "mobilenet", "efficientnet", "vit", "cell-network",
+)  # fmt: skip
 AUGMENTATIONS = {
     "flip": "RandomFlip", "shift": "RandomShift", "crop": "RandomCrop", "rotation": "RandomRotation", "cutout": "Cutout",
     "color": "RandomColor", "mixup": "Mixup",
 }  # fmt: skip
+OPERATIONS = ("conv3", "separable3", "conv1", "max3", "average3", "identity")
+# Operation and source of each of the two edges of a cell's nodes; a source is an earlier node, 0 the cell's input.
+CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERATIONS, tuple(map(str, range(node))))]
+CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Config(Splitting):
     )
     dropout: float = option(
         0.2, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
-        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit")},
+        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit", "cell-network")},
     )  # fmt: skip
     activation: Activation = option("relu", "of the hidden units", needs={"model": ("mlp", "lenet")})
     hidden_dims: tuple[int, ...] = option((256, 128, 100), "widths of the hidden layers", low=1, needs={"model": "mlp"})
@@ -37,14 +43,18 @@ class Config(Splitting):
     )
     skip: bool = option(False, "skip connections between hidden layers of one width", needs={"model": "mlp"})
     depth: int | None = option(
-        None, "layers: ResNet 18, 34, 50, 20, 32, 56 (default 20); VGG 11, 13, 16, 19 (11); ViT any (6)", low=1,
-        needs={"model": ("resnet", "vgg", "vit")},
+        None, "layers: ResNet 18, 34, 50, 20, 32, 56 (default 20); VGG 11, 13, 16, 19 (11); ViT any (6); cells a stage (1)",
+        low=1, needs={"model": ("resnet", "vgg", "vit", "cell-network")},
     )  # fmt: skip
     width: int | None = option(
-        None, "channels of the first stage: ResNet (its own), VGG (64), AlexNet (96), ViT (96)", low=4,
-        needs={"model": ("resnet", "vgg", "alexnet", "vit")},
+        None, "channels of the first stage: ResNet (its own), VGG (64), AlexNet (96), ViT (96), cells (16)", low=4,
+        needs={"model": ("resnet", "vgg", "alexnet", "vit", "cell-network")},
     )  # fmt: skip
     patch_size: int = option(4, "side of a patch in pixels", low=1, needs={"model": "vit"})
+    cell: str = option(
+        CELL, "operation,source,operation,source of each node of the repeated cell", search=CELLS,
+        needs={"model": "cell-network"},
+    )  # fmt: skip
     augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
     image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=2048)
 
@@ -154,6 +164,9 @@ def network(config, shape, num_classes):
             batch_norm=config.batch_norm, skip=config.skip,
         ),
         "small-cnn": lambda: models.small_cnn(shape, num_classes, dropout=dropout, batch_norm=config.batch_norm),
+        "cell-network": lambda: models.cell_network(
+            shape, num_classes, cell=config.cell, dropout=dropout, **given(width=config.width, repeats=config.depth)
+        ),
         "lenet": lambda: models.lenet5(shape, num_classes, activation=config.activation, dropout=dropout),
         "alexnet": lambda: models.alexnet(shape, num_classes, dropout=dropout, **given(width=config.width)),
         "vgg": lambda: models.vgg(

@@ -10,10 +10,10 @@ from apps.common.backends import installed
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if "jax" in installed() else installed()[0])
 
-from apps import tabular  # noqa: E402
-from apps.common import files  # noqa: E402
-from tuning.oracles import SEARCHES, make_oracle  # noqa: E402
-from tuning.space import Space  # noqa: E402
+from apps import tabular
+from apps.common import files
+from tuning.oracles import SEARCHES, make_oracle
+from tuning.space import Space
 
 SPACE = Space(tabular.Config, {}, ("learning_rate", "model", "depth", "dropout", "optimizer"))
 TRIALS = 12
