@@ -180,7 +180,8 @@ def test_killed_while_a_file_is_written_the_same_command_goes_on(search, tune, m
         budget[0] = int(generator.integers(8, 20))
         with pytest.raises(Killed):
             tune(*command)
-        finished.append(json.loads(next(files.Path.cwd().glob(f"mlruns/searches/tabular-{search}-*/oracle.json")).read_text()))
+        states = files.Path.cwd().glob(f"mlruns/searches/tabular-{search}-*/oracle.json")
+        finished.append(json.loads(max(states, key=lambda path: path.stat().st_mtime).read_text()))
     budget[0] = 0
     result, _ = tune(*command)
     assert [row["status"] for row in result["rows"]] == ["completed"] * 4

@@ -1,5 +1,6 @@
 """Trials side by side: workers of this machine, one that joins, one that dies."""
 
+import contextlib
 import json
 import os
 import signal
@@ -49,29 +50,40 @@ def kill_a_worker_at_work(folder, killed):
                     return
 
 
+def join_when_there_is_a_chief(port, folder, joined):
+    words = command("tune", "tabular", "--join", f"127.0.0.1:{port}", "--json")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not joined:
+        time.sleep(0.1)
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            joined.append(subprocess.Popen(words, cwd=folder, env=environment(BACKEND), **pipes))
+
+
 def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     port, killed = free_port(), []
     watcher = threading.Thread(target=kill_a_worker_at_work, args=(tmp_path, killed))
+    helper = threading.Thread(target=join_when_there_is_a_chief, args=(port, tmp_path, joined := []))
     watcher.start()
-    joined = subprocess.Popen(
-        command("tune", "tabular", "--join", f"127.0.0.1:{port}", "--json"), cwd=tmp_path, env=environment(BACKEND),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    helper.start()
     small = ("--hidden-dims", "8", "--epochs", "60", "--only", "learning_rate,dropout", "--model", "mlp", "--no-final")
     try:
-        done = triptych.main(["tune", "tabular", *small, "--trials", "6", "--workers", "1", "--chief", str(port), "--json"])
-        said, errors = joined.communicate(timeout=60)
+        done = triptych.main(["tune", "tabular", *small, "--trials", "8", "--workers", "1", "--chief", str(port), "--json"])
+        helper.join()
+        said, errors = joined[0].communicate(timeout=60)
     finally:
-        joined.kill()
         watcher.join()
+        for process in joined:
+            process.kill()
     out, err = capsys.readouterr()
     assert done == 0, err
-    assert joined.returncode == 0 and json.loads(said)["trials"] > 0, errors
+    assert joined[0].returncode == 0 and json.loads(said)["trials"] > 0, errors
     result = json.loads(out)
     failed = [row for row in result["rows"] if row["status"] == "failed"]
     assert [row["trial"] for row in failed] == killed and "its worker died (SIGKILL)" in failed[0]["reason"]
-    assert [row["status"] for row in result["rows"]].count("completed") == 5
+    assert [row["status"] for row in result["rows"]].count("completed") == 7
     api = client()
     experiment = api.get_experiment_by_name("tabular").experiment_id
     runs = api.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{result['run_id']}'")

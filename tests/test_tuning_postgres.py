@@ -1,5 +1,6 @@
 """An MLflow server on PostgreSQL, its artifacts elsewhere, as the store of parallel workers."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -51,7 +52,7 @@ def server(tmp_path):
         subprocess.run([PROGRAMS / program, *arguments], check=True, cwd=place, stdout=subprocess.DEVNULL, **as_user)
 
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    store = f"postgresql://triptych@127.0.0.1:{port}/postgres"
+    store = f"postgresql+psycopg2://triptych@127.0.0.1:{port}/postgres"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(web)]
     command += ["--artifacts-destination", artifacts.as_uri(), "--workers", "1"]
     mlflow = None
@@ -72,7 +73,8 @@ def server(tmp_path):
         yield f"http://127.0.0.1:{web}", artifacts
     finally:
         if mlflow:
-            os.killpg(mlflow.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(mlflow.pid, signal.SIGTERM)
             mlflow.wait(30)
         if (place / "data" / "postmaster.pid").exists():
             run("pg_ctl", "-D", place / "data", "-m", "immediate", "stop")

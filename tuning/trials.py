@@ -187,7 +187,7 @@ class Trainer:
 
 def reason_of(error):
     """One line that says why a trial failed."""
-    text = " ".join(str(error).split())[:400]
+    text = " ".join(str(error).split()).partition("; the last finite checkpoint")[0][:400]
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
