@@ -25,10 +25,10 @@ from keras_tuner.src.engine.trial import Trial
 from apps.common import run as runs
 from apps.common.errors import UserError
 from apps.common.facts import describe_machine, fingerprint
-from apps.common.tracking import ROOT
+from apps.common.tracking import ROOT, Tracker
 from layers import backend
 from tuning.command import ANSWER, no_chief
-from tuning.search import end_open_trials, work
+from tuning.search import end_open_trials, nested_runs, work
 from tuning.space import Space
 from tuning.trials import Trainer
 
@@ -96,7 +96,8 @@ def lead(search):
     finally:
         crew.stop()
         server.stop(grace=1).wait()
-        close_open_trials(search, "KILLED")
+        with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
+            end_open_trials(search.task, search.tracker.run_id, "KILLED")
 
 
 def _watch(search, servicer, crew):
@@ -125,12 +126,25 @@ def lose(search, name, reason):
         gone = Trial(HyperParameters(), trial.trial_id, "FAILED", reason)
         gone.hyperparameters.values["tuner/report"] = json.dumps({"reason": reason})
         search.oracle.end_trial(gone)
-        close_open_trials(search, "FAILED", {each.trial_id for each in search.oracle.ongoing_trials.values()})
+        with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
+            _record_lost(search, trial, reason)
 
 
-def close_open_trials(search, status, running=()):
-    with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
-        end_open_trials(search.task, search.tracker.run_id, status, running)
+def _record_lost(search, trial, reason):
+    """Close the MLflow run of a trial whose worker is gone; one that died at once had opened none."""
+    found = [run for run in nested_runs(search.task, search.tracker.run_id) if run.data.tags.get("trial") == trial.trial_id]
+    folder = search.folder.folder / "trials" / trial.trial_id
+    folder.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(
+        search.task,
+        folder,
+        run_id=found[0].info.run_id if found else None,
+        name=f"trial {trial.trial_id}",
+        tags={**search.trainer.tags, "trial": trial.trial_id},
+        parent=search.tracker.run_id,
+    )
+    tracker.tags({"reason": reason})
+    tracker.end("FAILED")
 
 
 class Crew:

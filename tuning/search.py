@@ -292,14 +292,18 @@ def mark_dead_searches():
             client().set_terminated(record["mlflow_run_id"], "KILLED")
 
 
-def end_open_trials(task, parent, status, running=()):
-    """Close the MLflow runs of trials of `parent` that nobody runs any more, those named in `running` excepted."""
+def nested_runs(task, parent):
+    """The MLflow runs under a search's own."""
     api = client()
     experiment = api.get_experiment_by_name(task)
-    wanted = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
-    for found in api.search_runs([experiment.experiment_id], wanted):
-        if found.data.tags.get("trial") not in running:
-            api.set_terminated(found.info.run_id, status)
+    return api.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=10_000)
+
+
+def end_open_trials(task, parent, status):
+    """Close the MLflow runs under a search that nobody runs any more."""
+    for found in nested_runs(task, parent):
+        if found.info.status == "RUNNING":
+            client().set_terminated(found.info.run_id, status)
 
 
 def to_plain_values(values):

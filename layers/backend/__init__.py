@@ -142,7 +142,7 @@ def synchronize():
 
 
 def release_memory():
-    """Give back the device memory that models which are gone have left in the backend's own cache."""
+    """Give back what models that are gone have left in the backend's own caches; call it only when none is in use."""
     getattr(_running, "release_memory", int)()
 
 
