@@ -223,7 +223,7 @@ class Search:
     def _final(self, given, configurations):
         """The best configuration trained at full length by `train`, as any run: evaluated once on test, registered."""
         runs.say(f"training the best of {configurations} configurations at full length")
-        tags = {"search": self.id, "configurations": str(configurations), "trial": "final"}
+        tags = {"search": self.id, "configurations": str(configurations)}
         earlier = [path.name for path in all_runs() if self._is_final(Folder(path).record, given)]
         resume = {"resume": earlier[0]} if earlier else {}
         told = {name: value for name, value in given.items() if value is not None}
