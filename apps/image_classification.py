@@ -24,6 +24,8 @@ OPERATIONS = ("conv3", "separable3", "conv1", "max3", "average3", "identity")
 CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERATIONS, tuple(map(str, range(node))))]
 CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
 
+OBJECTIVE = ("val_accuracy", False)  # of a search, and not small: losses with other label smoothing cannot be compared
+
 
 @dataclass(frozen=True)
 class Config(Splitting):
