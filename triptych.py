@@ -4,7 +4,9 @@ import contextlib
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from apps.common import backends
@@ -50,13 +52,29 @@ COMMANDS = {
         "predictions for files or values",
         {**BACKEND, "output": "file to write: .csv, .json or .jsonl"},
     ),
-    "compare": ("[TASK]", "runs, best first, the backend as a column", {"limit": "rows at most (20)"}),
+    "compare": (
+        "[TASK]",
+        "runs, best first, the backend as a column",
+        {
+            "limit": "rows at most (20)",
+            "tag": "only runs with this NAME=VALUE among their tags; several with commas between them",
+            "recipe": "only runs of this recipe",
+            "backend": "only runs on this backend",
+            "since": "only runs begun on this date or later: 2026-11-20 or 2026-11-20T16:30",
+            "until": "only runs begun on this date or before it",
+            "html": "file to write: curves, options side by side and parallel coordinates on one page",
+        },
+    ),
     "export": (
         "MODEL",
         "a bundle in another format, checked against the original",
         {**BACKEND, "format": "onnx, saved_model, litert or torch", "output": "where it goes"},
     ),
-    "matrix": ("", "parity and step time of every architecture on every backend", {"only": "cases whose name holds this"}),
+    "matrix": (
+        "",
+        "parity and step time of every architecture on every backend",
+        {"only": "cases and tasks whose name holds this", "out": "Markdown file to write", "html": "HTML file to write"},
+    ),
     "bench": ("[TASK]", "fit against raw native loops", {**BACKEND, "only": "families, comma-separated"}),
     "reproduce": (
         "[RECIPE]",
@@ -72,7 +90,8 @@ def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 2 the user's input, 1 our fault."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return _dispatch(arguments)
+        with terminable():
+            return _dispatch(arguments)
     except UserError as error:
         print(f"triptych: {error}", file=sys.stderr)
         return 2
@@ -89,6 +108,23 @@ def main(arguments=None):
         return 130
     except SystemExit as stopped:
         return stopped.code
+
+
+@contextlib.contextmanager
+def terminable():
+    """SIGTERM ends the program by an exception, with exit code 143, also while Keras or the data are still being read."""
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _dispatch(arguments):
@@ -325,14 +361,29 @@ def command_predict(positionals, given, as_json):
 
 
 def command_compare(positionals, given, as_json):
-    from apps.common.compare import compare
+    from apps.common.compare import compare, make_filter, write_page
     from apps.common.output import table
 
     check_flags("compare", given)
     if positionals:
         find_app(positionals, "compare")
-    rows = compare(positionals[0] if positionals else None, whole_number(given, "limit", 20))
+    if given.get("backend"):
+        check_name("--backend", given["backend"], backends.BACKENDS)
+    if given.get("recipe"):
+        check_name("--recipe", given["recipe"], recipes())
+    wanted, limit = make_filter(given), whole_number(given, "limit", 20)
+    runs = compare(positionals[0] if positionals else None, limit, wanted)
+    if "html" in given:
+        if not runs:
+            raise UserError(f"--html {given['html']}: there is no such run to show; train one, or leave a filter out")
+        write_page(given["html"], runs)
+    rows = [run.row() for run in runs]
     return {"rows": rows}, table(rows)
+
+
+def check_name(flag, name, known):
+    if name not in known:
+        raise UserError(f"{flag} {name}: there is none of this name. {nearest(name, known)}")
 
 
 def command_export(positionals, given, as_json):
@@ -348,10 +399,10 @@ def command_export(positionals, given, as_json):
 
 def command_matrix(positionals, given, as_json):
     from apps.common.output import table
-    from bench.matrix import matrix
+    from bench.matrix import matrix, shown
 
     check_flags("matrix", given)
-    rows = matrix(only=given.get("only") or "")
+    rows = shown(*matrix(only=given.get("only") or "", out=given.get("out"), html=given.get("html")))
     return {"rows": rows}, table(rows)
 
 

@@ -1,219 +1,207 @@
 """The matrix: every entry of `tests/cases.py` on every backend, from the same weights, and how far they differ.
 
-    triptych matrix
+    triptych matrix [--only NAME] [--out docs/matrix.md] [--html matrix.html]
 
-Each backend runs in a process of its own and writes what it measured; the files are then compared.
+Each backend runs in processes of its own, one after the other, and writes what it measured; the files are then compared.
 """
 
-import importlib.util
+import itertools
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
-from apps.common.backends import choose, prepare
-from apps.common.errors import UserError, nearest
-from apps.common.files import write_json
+from apps.common.backends import choose, installed, prepare
+from apps.common.errors import UserError
+from apps.common.files import write_json, write_text
 from apps.common.tracking import Tracker
+from bench import curves, parity
+from bench.parity import BACKENDS, QUANTITIES, TOLERANCES
 
-BACKENDS = ("tensorflow", "jax", "torch")
-QUANTITIES = ("outputs", "loss", "gradients", "weights")
-STEPS = 5
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def installed_backends():
-    return [backend for backend in BACKENDS if importlib.util.find_spec(backend)]
-
-
-def load_cases():
-    """`CASES` of `tests/cases.py`, the very module the tests import."""
-    if "cases" not in sys.modules:
-        specification = importlib.util.spec_from_file_location("cases", ROOT / "tests" / "cases.py")
-        sys.modules["cases"] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules["cases"])
-    return sys.modules["cases"].CASES
-
-
-def measure(case):
-    """Build, predict and train a few steps from weights that are the same on every backend.
-
-    Plain gradient descent with momentum: Adam divides a gradient by its own size, so that a weight whose gradient is
-    zero but for rounding would move by the whole learning rate, in another direction on each backend.
-
-    Returns:
-        The trained model, and a dict: `outputs` (before training), `loss` (one a step), `gradients` (of the
-        first step), `weights` (after the last), each a list of arrays; and `milliseconds`, the median of a later step.
-    """
-    import keras
-
-    import layers
-    from layers.initialization import undrawn
-
-    with undrawn():
-        model = case.build()
-    layers.initialize(model, seed=0)
-    model.compile(recording_sgd(), case.loss)
-    model.optimizer.build(model.trainable_variables)
-    outputs = [np.asarray(output) for output in keras.tree.flatten(model.predict_on_batch(case.inputs))]
-    targets = case.targets
-    if targets is None and case.loss is not None:
-        shapes = [output.shape for output in outputs]
-        targets = [np.random.default_rng([3, *shape]).normal(size=shape).astype("float32") for shape in shapes]
-        targets = targets[0] if len(targets) == 1 else targets
-    losses, gradients, seconds = [], [], []
-    for step in range(STEPS):
-        begin = time.perf_counter()
-        model.reset_metrics()
-        losses.append(float(model.train_on_batch(case.inputs, targets, return_dict=True)["loss"]))
-        seconds.append(time.perf_counter() - begin)
-        if step == 0:
-            gradients = [keras.ops.convert_to_numpy(slot) for slot in model.optimizer.gradients]
-    weights = [
-        keras.ops.convert_to_numpy(v) for v in model.weights if "float" in keras.backend.standardize_dtype(v.dtype)
-    ]
-    return model, {
-        "outputs": outputs,
-        "loss": [np.array(losses)],
-        "gradients": gradients,
-        "weights": weights,
-        "milliseconds": float(np.median(seconds[1:]) * 1e3),
-    }
-
-
-def recording_sgd():
-    """Gradient descent that keeps the last gradients, so that the training step itself yields them."""
-    import keras
-
-    class RecordingSGD(keras.optimizers.SGD):
-        gradients = ()
-
-        def build(self, variables):
-            super().build(variables)
-            self.gradients = [self.add_variable_from_reference(v, name="gradient") for v in variables]
-
-        def apply(self, grads, trainable_variables=None):
-            for slot, gradient in zip(self.gradients, grads, strict=True):
-                slot.assign(keras.ops.convert_to_tensor(gradient))
-            return super().apply(grads, trainable_variables)
-
-    return RecordingSGD(0.01, momentum=0.9)
-
-
-def save(folder, backend, name, measurement):
-    """Write one measurement to `folder/backend/name.npz`."""
-    path = Path(folder, backend, f"{name}.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"milliseconds": np.array(measurement["milliseconds"])}
-    for quantity in QUANTITIES:
-        arrays |= {f"{quantity}.{index:04d}": array for index, array in enumerate(measurement[quantity])}
-    np.savez(path, **arrays)
-
-
-def chosen_cases(only):
-    """The cases whose name holds `only`.
-
-    Raises:
-        UserError: There is none.
-    """
-    cases = load_cases()
-    chosen = {name: case for name, case in cases.items() if only in name}
-    if not chosen:
-        raise UserError(f"--only {only}: no case is called so. {nearest(only, cases)}")
-    return chosen
-
-
-def record(folder, only=""):
-    """Measure every case whose name holds `only` on the running backend and write the files `compare` reads."""
-    import keras
-
-    for name, case in chosen_cases(only).items():
-        save(folder, keras.backend.backend(), name, measure(case)[1])
-
-
-def load(folder, backend, name):
-    """One measurement as `measure` returned it, or `None` if there is none."""
-    path = Path(folder, backend, f"{name}.npz")
-    if not path.exists():
-        return None
-    with np.load(path) as arrays:
-        measurement = {
-            quantity: [arrays[key] for key in sorted(arrays) if key.startswith(f"{quantity}.")]
-            for quantity in QUANTITIES
-        }
-        return measurement | {"milliseconds": float(arrays["milliseconds"])}
-
-
-def difference(left, right):
-    """The largest difference of two lists of arrays, relative to their largest value (or 1e-3 where that is less)."""
-    if [array.shape for array in left] != [array.shape for array in right]:
-        return np.inf
-    scale = max([1e-3, *(float(np.abs(array).max()) for array in left if array.size)])
-    differences = [float(np.abs(a.astype("float64") - b).max()) for a, b in zip(left, right, strict=True) if a.size]
-    return max(differences, default=0.0) / scale
+SUSPICIOUS = 1e-6  # in single precision; what lies further apart is measured in double precision as well
 
 
 def compare(folder, backends=BACKENDS, only=""):
-    """The rows of the matrix: for each case the largest difference between any two backends, and the step times.
+    """The rows of the matrix, one a case; those with a backend that wrote nothing are not `ok`.
 
-    A case that was not recorded on every backend is a row that is not `ok`. For a case whose training is random only
-    the outputs are compared.
+    `outputs`, `loss`, `gradients` and `weights` are the largest difference of any two backends; `pairs` has each pair's.
+    For a case whose training is random only the outputs are compared. `predicts` is the worst of the bundles written by
+    one backend and read by another, `continues` of the checkpoints; `where` names the layer at fault.
     """
     rows = []
-    for name, case in chosen_cases(only).items():
-        measurements = {backend: load(folder, backend, name) for backend in backends}
-        row = {"case": name}
-        missing = [backend for backend, measurement in measurements.items() if measurement is None]
-        pairs = [(measurements[a], measurements[b]) for i, a in enumerate(backends) for b in backends[i + 1 :]]
+    for name, case in parity.chosen_cases(only).items():
+        family = parity.family_of(name, case)
+        found = {backend: parity.load(folder, backend, name) for backend in backends}
+        there = {backend: each for backend, each in found.items() if each}
+        compared = QUANTITIES if not case.random else ("outputs",)
+        pairs = {
+            f"{a}-{b}": {q: parity.difference(there[a][q], there[b][q]) for q in compared}
+            for a, b in itertools.combinations(there, 2)
+        }
+        row = {"case": name, "family": family}
         for quantity in QUANTITIES:
-            compared = not missing and (quantity == "outputs" or not case.random)
-            row[quantity] = (
-                max((difference(a[quantity], b[quantity]) for a, b in pairs), default=0.0) if compared else None
-            )
+            row[quantity] = max((each[quantity] for each in pairs.values()), default=None) if quantity in compared else None
+        exchanged = [_exchanged(folder, backend, name) for backend in backends]
+        row |= {kind: _worst(exchanged, kind) for kind in ("predicts", "continues")}
+        row["double"] = _in_double(folder, backends, name)
         for backend in backends:
-            row[f"{backend}_ms"] = (
-                None if measurements[backend] is None else round(measurements[backend]["milliseconds"], 2)
-            )
-        allowed = {"outputs": 1, "loss": 1, "gradients": 10, "weights": 10}
-        within = [row[q] <= factor * case.tolerance for q, factor in allowed.items() if row[q] is not None]
-        row["ok"] = not missing and all(within)
-        rows.append(row)
+            row[f"{backend}_ms"] = round(there[backend]["milliseconds"], 2) if backend in there else None
+        row["ok"] = len(there) == len(backends) and not beyond(row)
+        row["where"] = "" if row["ok"] else _where(folder, there, row)
+        rows.append(row | {"pairs": pairs})
     return rows
 
 
-def matrix(backends=None, only=""):
-    """Measure every case on each installed backend, one process a backend, compare, and keep the table in MLflow.
+def allowed(family, quantity):
+    """The tolerance of a quantity of a row."""
+    tolerance = TOLERANCES[family]
+    return tolerance.forward if quantity in ("outputs", "loss", "predicts") else tolerance.backward
+
+
+def beyond(row):
+    """The quantities of a row that differ by more than its family's tolerance."""
+    quantities = (*QUANTITIES, "predicts", "continues")
+    return [q for q in quantities if row[q] is not None and not row[q] <= allowed(row["family"], q)]
+
+
+def _exchanged(folder, backend, name):
+    path = Path(folder, backend, "exchange.json")
+    return json.loads(path.read_text()).get(name, {}) if path.exists() else {}
+
+
+def _worst(exchanged, kind):
+    return max((value for each in exchanged for value in each.get(kind, {}).values()), default=None)
+
+
+def _in_double(folder, backends, name):
+    """The largest difference of outputs, gradients and weights in double precision, or `None`."""
+    found = [each for backend in backends if (each := parity.load(folder, f"{backend}-double", name))]
+    pairs = itertools.combinations(found, 2)
+    return max((parity.difference(a[q], b[q]) for a, b in pairs for q in ("outputs", "gradients", "weights")), default=None)
+
+
+def _where(folder, there, row):
+    """The first layer whose outputs differ on some pair of backends; else the last whose gradient does."""
+    if len(there) < 2:
+        return "a backend wrote nothing"
+    for a, b in itertools.combinations(there, 2):
+        paths = [Path(folder, backend, f"{row['case']}.trace.npz") for backend in (a, b)]
+        if all(path.exists() for path in paths):
+            left, right = map(parity.load_trace, paths)
+            if found := parity.first_difference(left, right, allowed(row["family"], "outputs")):
+                return f"outputs of {found[0]}, {a} and {b}: {found[1]:.0e}"
+    for a, b in itertools.combinations(there, 2):
+        if row["gradients"] is None:
+            break
+        if found := parity.where_gradients_part(there[a], there[b], allowed(row["family"], "gradients")):
+            return f"gradient of {found[0]}, {a} and {b}: {found[1]:.0e}"
+    return f"{', '.join(beyond(row))}: every layer and gradient of the first step agrees"
+
+
+def matrix(backends=None, only="", out=None, html=None):
+    """Measure every case on each installed backend, compare, draw the apps' curves, and keep all of it in MLflow.
 
     Args:
         backends: Names of the backends; the installed ones when `None`.
-        only: Part of the names of the cases.
+        only: Part of the names of the cases; the apps' curves are left out then, unless it names an app.
+        out: Markdown file to write.
+        html: HTML file to write.
     Returns:
-        The rows of `compare`.
+        The rows of `compare` and those of `curves.lay_over`.
     Raises:
+        UserError: No case or app is called so, or a file cannot be written there.
         RuntimeError: A backend's process failed; the message holds the end of what it said.
     """
-    backends = list(backends or installed_backends())
+    from bench import report
+
+    for flag, path in (("--out", out), ("--html", html)):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise UserError(f"{flag} {path}: the folder {Path(path).parent} is not there; make it first")
+    tasks = curves.tasks(only)
+    if not tasks:
+        parity.chosen_cases(only)
+    backends = list(backends or installed())
     prepare(choose(backends[0]))
     with tempfile.TemporaryDirectory() as folder:
-        for backend in backends:
-            print(f"measuring on {backend} ...", file=sys.stderr)
-            environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": backend}
-            command = [sys.executable, "-m", "bench.matrix", folder, only]
-            result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-            if result.returncode:
-                raise RuntimeError(f"measuring on {backend} failed:\n{result.stderr[-2000:]}")
-        rows = compare(folder, backends, only)
+        rows = measured(folder, backends, only) if _has_cases(only) else []
+        laid, drawn = laid_over(folder, backends, only) if tasks else ([], None)
         tracker = Tracker("matrix", folder, name="matrix", tags={"backends": ", ".join(backends)})
         tracker.metrics({"cases": len(rows), "agreeing": sum(row["ok"] for row in rows)})
-        write_json(Path(folder, "matrix.json"), rows)
+        made = report.Report(rows, laid, backends, drawn)
+        for name, content in (("matrix.md", made.markdown()), ("matrix.html", made.html())):
+            write_text(Path(folder, name), content)
+            tracker.files(Path(folder, name))
+        write_json(Path(folder, "matrix.json"), {"cases": rows, "curves": laid})
         tracker.files(Path(folder, "matrix.json"))
+        if drawn is not None:
+            tracker.figure(drawn, "curves.png")
         tracker.end("FINISHED")
-    return rows
+        for path, content in ((out, made.markdown), (html, made.html)):
+            if path:
+                write_text(path, content())
+    return rows, laid
 
 
-if __name__ == "__main__":
-    record(*sys.argv[1:])
+def _has_cases(only):
+    return any(only in name for name in parity.load_cases())
+
+
+def measured(folder, backends, only):
+    """The rows of the cases, after every process they take."""
+    for backend in backends:
+        _process("bench.parity", backend, "measure", folder, only)
+    for backend in backends:
+        _process("bench.parity", backend, "exchange", folder, only, *backends)
+    rows = compare(folder, backends, only)
+    unclear = [row["case"] for row in rows if max(row[q] or 0.0 for q in QUANTITIES) > SUSPICIOUS]
+    for stage, names in (("double", unclear), ("trace", [row["case"] for row in rows if not row["ok"]])):
+        for backend in backends if names else ():
+            _process("bench.parity", backend, stage, folder, ",".join(names))
+    return compare(folder, backends, only)
+
+
+def laid_over(folder, backends, only):
+    """The rows of the apps' training curves, and their figure."""
+    for backend in backends:
+        _process("bench.curves", backend, folder, "single", only)
+    found = curves.load(folder, backends, "single")
+    unclear = [row["task"] for row in curves.lay_over(found, {}) if row["largest"] > curves.CLOSE]
+    for backend in backends if unclear else ():
+        _process("bench.curves", backend, folder, "double", ",".join(unclear))
+    double = curves.load(folder, backends, "double")
+    return curves.lay_over(found, double), curves.figure(found, double)
+
+
+def _process(module, backend, *arguments):
+    print(f"{module.partition('.')[2]} on {backend}: {arguments[0] if module == 'bench.parity' else arguments[1]} ...",
+          file=sys.stderr)  # fmt: skip
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": backend}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # the later processes compile the same again
+    if "double" in arguments:
+        environment["JAX_ENABLE_X64"] = "1"
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"measuring on {backend} failed:\n{result.stderr[-2000:]}")
+
+
+def shown(rows, laid):
+    """The rows as the command prints them: every pair folded into the worst, the curves after the cases."""
+    plain = [{key: value for key, value in row.items() if key != "pairs"} for row in rows]
+    for row in laid:
+        ok = row["why"] != "not known"
+        part = f"part at step {row['part_at']}: " if row["part_at"] else ""
+        plain.append(
+            {"case": f"training {row['task']}", "family": f"{row['steps']} steps", "loss": row["largest"],
+             "double": row["largest_double"], "ok": ok, "where": part + row["why"]}
+        )  # fmt: skip
+    return [{key: _rounded(value) for key, value in row.items()} for row in plain]
+
+
+def _rounded(value):
+    return float(f"{value:.1e}") if isinstance(value, float) and np.isfinite(value) and abs(value) < 1e-2 else value

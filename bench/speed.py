@@ -25,7 +25,12 @@ FAMILIES = {
     "resnet20": {"model": "resnet", "depth": 20},
     "vit": {"model": "vit", "patch_size": 7, "width": 192, "depth": 6, "dropout": 0.0},
 }
-TASKS = {"image-classification": tuple(FAMILIES), "text-generation": ("gpt", "lstm"), "graph": ("gcn",)}
+TASKS = {
+    "image-classification": tuple(FAMILIES),
+    "text-generation": ("gpt", "lstm"),
+    "graph": ("gcn",),
+    "image-generation": ("vae", "dcgan"),
+}
 
 
 def bench(task=None, backend=None, only=None):
@@ -118,6 +123,11 @@ def _contenders(name, family):
 
         return raw_gcn.contenders(name)
     data = _data()
+    if family in TASKS["image-generation"]:
+        from bench import raw_gan
+
+        raw = raw_gan.loops(name, family, data, BATCH_SIZE)
+        return {"ours": Fit(*raw_gan.app_options(family), data).run, **raw}
     raw = {name: loop.run for name, loop in _raw_loops(name, family, data).items()}
     return {"ours": Fit(*_app(family), data).run, "stock": StockFit(family, data).run, **raw}
 

@@ -14,6 +14,8 @@ _MODULE_OF = {
     "Decoder": "decoding",
     "Dense": "dense",
     "DepthwiseConv2D": "convolution",
+    "Dropout": "regularization",
+    "Embedding": "embedding",
     "FeatureTokenizer": "tabular",
     "GRU": "recurrent",
     "GraphAttention": "graph",
@@ -28,12 +30,15 @@ _MODULE_OF = {
     "PatchEmbedding": "transformer",
     "Perceptron": "perceptron",
     "PerceptronLoss": "perceptron",
+    "PixelNormal": "generative",
+    "PixelShuffle": "generative",
     "PositionEmbedding": "transformer",
     "RandomColor": "augmentation",
     "RandomCrop": "augmentation",
     "RandomFlip": "augmentation",
     "RandomRotation": "augmentation",
     "RandomShift": "augmentation",
+    "Reparametrization": "generative",
     "RotaryEmbedding": "transformer",
     "SelfAttention": "transformer",
     "TokenEmbedding": "transformer",
@@ -46,9 +51,10 @@ __all__ = [*_MODULE_OF, "register"]
 
 
 def register():
-    """Import every family, so that Keras can load a saved model that holds any of their layers."""
+    """Import every family and architecture, so that Keras can load a saved model that holds any of their classes."""
     for module in sorted(set(_MODULE_OF.values())):
         importlib.import_module(f".{module}", __name__)
+    importlib.import_module(".models", __name__).register()
 
 
 def __getattr__(name):

@@ -11,6 +11,7 @@ not zero and their columns, both `(batch, nodes, entries)`, filled up with zeros
 import keras
 
 from . import backend
+from .regularization import Dropout
 from .transformer import positive
 
 ops = keras.ops
@@ -54,13 +55,13 @@ def with_self_loops(source, target, num_nodes):
 def neighbour_sum(x, source, target):
     """`y_i = sum_j x_j` over the edges from j to i; zeros for a node without neighbours."""
     # A half-precision sum over a node with thousands of neighbours would stop growing.
-    sent = ops.cast(backend.take_rows(x, source), "float32")
+    sent = ops.cast(backend.take_rows(x, source), keras.config.floatx())
     return ops.cast(backend.segment_sum(sent, target, ops.shape(x)[0]), x.dtype)
 
 
 def neighbour_count(x, target):
     """`(nodes, 1)`: how many edges end at each node of `x`, in single precision."""
-    return backend.segment_sum(ops.ones((ops.shape(target)[0], 1), "float32"), target, ops.shape(x)[0])
+    return backend.segment_sum(ops.ones((ops.shape(target)[0], 1), keras.config.floatx()), target, ops.shape(x)[0])
 
 
 def segment_softmax(scores, target, num_nodes):
@@ -181,7 +182,7 @@ class GraphAttention(keras.layers.Layer):
             raise ValueError(f"`merge` must be concatenate or mean. Received: merge={merge!r}")
         self.units, self.num_heads = positive("units", units), positive("num_heads", num_heads)
         self.merge, self.activation, self.num_features = merge, keras.activations.get(activation), num_features
-        self.dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.kernel_initializer = keras.initializers.GlorotUniform()
         self.source_attention_initializer = keras.initializers.GlorotUniform()
         self.target_attention_initializer = keras.initializers.GlorotUniform()
@@ -207,7 +208,7 @@ class GraphAttention(keras.layers.Layer):
         h = ops.reshape(h, (-1, self.num_heads, self.units))
         attention = self.dropout(self.attention(h, source, target))
         sent = backend.take_rows(h, source) * ops.expand_dims(attention, -1)
-        x = backend.segment_sum(ops.cast(sent, "float32"), target, ops.shape(h)[0])
+        x = backend.segment_sum(ops.cast(sent, keras.config.floatx()), target, ops.shape(h)[0])
         x = ops.mean(x, axis=1) if self.merge == "mean" else ops.reshape(x, (-1, self.num_heads * self.units))
         return self.activation(like(features, ops.cast(x, h.dtype)) + ops.convert_to_tensor(self.bias))
 
@@ -216,7 +217,7 @@ class GraphAttention(keras.layers.Layer):
         of_source = ops.sum(h * ops.convert_to_tensor(self.source_attention), axis=-1)
         of_target = ops.sum(h * ops.convert_to_tensor(self.target_attention), axis=-1)
         scores = backend.take_rows(of_source, source) + backend.take_rows(of_target, target)
-        scores = ops.cast(ops.leaky_relu(scores, 0.2), "float32")  # the paper's slope
+        scores = ops.cast(ops.leaky_relu(scores, 0.2), keras.config.floatx())  # the paper's slope
         return ops.cast(segment_softmax(scores, target, ops.shape(h)[0]), h.dtype)
 
     def compute_output_shape(self, input_shape):

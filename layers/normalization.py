@@ -19,7 +19,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if not (training and self.trainable) or not last or mask is not None or self.renorm or self.synchronized:
             return super().call(inputs, training=training, mask=mask)
         # The variance of half-precision values overflows, so the statistics are always single precision.
-        x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        x = keras.ops.cast(inputs, keras.config.floatx())
         gamma = keras.ops.convert_to_tensor(self.gamma) if self.scale else None
         beta = keras.ops.convert_to_tensor(self.beta) if self.center else None
         x, mean, variance = backend.batch_normalization(x, gamma, beta, self.epsilon)
@@ -41,6 +41,6 @@ class LayerNormalization(keras.layers.LayerNormalization):
     def call(self, inputs):
         if list(self.axis) not in ([-1], [len(inputs.shape) - 1]) or not (self.center and self.scale):
             return super().call(inputs)
-        x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        x = keras.ops.cast(inputs, keras.config.floatx())
         gamma, beta = keras.ops.convert_to_tensor(self.gamma), keras.ops.convert_to_tensor(self.beta)
         return keras.ops.cast(backend.layer_normalization(x, gamma, beta, self.epsilon), self.compute_dtype)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from . import backend
 from .transformer import positive
 
 ops = keras.ops
@@ -67,7 +68,7 @@ class FeatureTokenizer(keras.layers.Layer):
             tokens.append(ops.expand_dims(numeric, -1) * ops.convert_to_tensor(self.kernel))
         if categorical is not None:
             ids = ops.cast(categorical, "int32") + ops.convert_to_tensor(self.offsets)
-            tokens.append(ops.take(ops.convert_to_tensor(self.embeddings), ids, axis=0))
+            tokens.append(backend.take_rows(ops.convert_to_tensor(self.embeddings), ids))
         x = tokens[0] if len(tokens) == 1 else ops.concatenate(tokens, axis=1)
         x = x + ops.convert_to_tensor(self.bias)
         token = ops.broadcast_to(ops.convert_to_tensor(self.token), (batch, 1, self.width))

@@ -12,6 +12,7 @@ import numpy as np
 from . import backend
 from .dense import Dense
 from .normalization import LayerNormalization
+from .regularization import Dropout
 
 ops = keras.ops
 
@@ -161,14 +162,15 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
     def __init__(self, vocabulary_size, width, **kwargs):
         initializer = keras.initializers.RandomNormal(stddev=0.02)
-        options = {"embeddings_initializer": initializer, "reverse_dtype": "float32", **kwargs}
+        options = {"embeddings_initializer": initializer, "reverse_dtype": keras.config.floatx(), **kwargs}
         super().__init__(positive("vocabulary_size", vocabulary_size), positive("width", width), **options)
 
     def call(self, inputs, reverse=False):
         if not reverse:
-            return super().call(inputs)
-        kernel = ops.cast(ops.transpose(ops.convert_to_tensor(self.embeddings)), "float32")
-        return backend.dense(ops.cast(inputs, "float32"), kernel, None)
+            rows = backend.take_rows(ops.convert_to_tensor(self.embeddings), ops.cast(inputs, "int32"))
+            return ops.cast(rows, self.compute_dtype)
+        kernel = ops.cast(ops.transpose(ops.convert_to_tensor(self.embeddings)), keras.config.floatx())
+        return backend.dense(ops.cast(inputs, keras.config.floatx()), kernel, None)
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)
@@ -281,7 +283,7 @@ class TransformerBlock(keras.layers.Layer):
         )
         self.hidden_norm = LayerNormalization(epsilon=1e-6, name="hidden_norm", dtype=policy)
         self.hidden = Dense(hidden_dim, activation=activation, name="hidden", kernel_initializer=inner, dtype=policy)
-        self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=policy) if dropout else None
+        self.dropout = Dropout(dropout, name="dropout", dtype=policy) if dropout else None
 
     def build(self, input_shape):
         self.attention_norm.build(input_shape)

@@ -26,8 +26,7 @@ class Case:
         inputs: One batch of arrays, as the model takes them.
         targets: One batch of targets; `None` draws an array of the shape of each output.
         loss: What `compile` takes; `None` for a model that owns its objective.
-        tolerance: Largest difference between backends, relative to the largest value, of the outputs and the loss; ten
-            times as much for gradients and for weights after a few steps.
+        weights: What each example, token or pixel counts in the loss; zeros are padding.
         random: Whether training draws random numbers, which differ between backends; only inference is compared.
     """
 
@@ -35,7 +34,7 @@ class Case:
     inputs: Any
     targets: Any = None
     loss: Any = "mean_squared_error"
-    tolerance: float = 1e-5
+    weights: Any = None
     random: bool = False
 
 
@@ -93,10 +92,36 @@ def classifier(build, inputs, num_classes=3, **options):
     return Case(build, inputs, integers(num_classes), loss, **options)
 
 
-def language_model(build, block_size=6):
+def language_model(build, block_size=6, **options):
     """A model whose output are the logits of one of seven tokens at every position."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return Case(build, integers(7, block_size), integers(7, block_size), loss)
+    return Case(build, integers(7, block_size), integers(7, block_size), loss, **options)
+
+
+def padding(length):
+    """A batch of masks, true where a token counts: sequences of all lengths from `length` down, `(BATCH, length)`."""
+    return np.arange(length) < length - np.arange(BATCH)[:, None]
+
+
+def masked(build, *shape):
+    """A layer that takes a mask, in a model of its own whose second input it is."""
+
+    def model():
+        x, mask = keras.Input(shape), keras.Input(shape[:1], dtype="bool")
+        return keras.Model([x, mask], build()(x, mask=mask))
+
+    return Case(model, [floats(*shape), padding(shape[0])])
+
+
+def with_noise(build, targets=None):
+    """A model that draws latent vectors of its own, the draws replaced by the same numbers on every backend."""
+
+    def model():
+        made = build()
+        made.noise = lambda count: keras.ops.convert_to_tensor(floats(made.latent_dim))
+        return made
+
+    return Case(model, integers(256, 9, 10, 1), targets, loss=None)
 
 
 def mixup_model():
@@ -113,14 +138,18 @@ CASES = {
     "Conv2D": layer(lambda: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"), floats(8, 7, 3)),
     "Decoder": language_model(lambda: models.gpt(7, 6, width=8, depth=1, num_heads=2, positions="rotary")),
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
-    "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3), random=True),
+    "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3)),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3)),
+    "Dropout": layer(lambda: layers.Dropout(0.5, seed=1), floats(40)),
+    "Embedding": layer(lambda: layers.Embedding(3, 4), integers(3, 5)),
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
+    "GRU-masked": masked(lambda: layers.GRU(4), 6, 3),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3)),
     "GraphAttention": graph_layer(lambda: layers.GraphAttention(3, 2)),
     "GraphConvolution": graph_layer(lambda: layers.GraphConvolution(4, "tanh")),
     "GraphIsomorphism": graph_layer(lambda: layers.GraphIsomorphism(4)),
     "GraphSAGE": graph_layer(lambda: layers.GraphSAGE(4, "tanh")),
+    "LSTM-masked": masked(lambda: layers.LSTM(4, return_sequences=True), 6, 3),
     "LSTM": layer(lambda: layers.LSTM(4, return_sequences=True), floats(6, 3)),
     "LayerNormalization": layer(lambda: layers.LayerNormalization(), floats(5, 8)),
     "MaxPooling2D": layer(lambda: layers.MaxPooling2D(3, 2, "same"), floats(7, 8, 3)),
@@ -129,17 +158,27 @@ CASES = {
     "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3)),
     "Perceptron": layer(lambda: layers.Perceptron(2), floats(5)),
     "PerceptronLoss": layer(lambda: layers.Dense(3), floats(5), targets=integers(3), loss=layers.PerceptronLoss()),
+    "PixelNormal": layer(lambda: layers.PixelNormal((4, 4, 1)), floats(16)),
+    "PixelShuffle": layer(lambda: layers.PixelShuffle(2), floats(3, 4, 8)),
     "PositionEmbedding": layer(lambda: layers.PositionEmbedding(), floats(5, 4)),
-    "RandomColor": layer(lambda: layers.RandomColor(), floats(4, 4, 3), random=True),
-    "RandomCrop": layer(lambda: layers.RandomCrop(2), floats(6, 5, 3), random=True),
-    "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3), random=True),
-    "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3), random=True),
-    "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3), random=True),
+    "RandomColor": layer(lambda: layers.RandomColor(), floats(4, 4, 3)),
+    "RandomCrop": layer(lambda: layers.RandomCrop(2), floats(6, 5, 3)),
+    "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3)),
+    "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3)),
+    "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3)),
+    "Reparametrization": layer(lambda: layers.Reparametrization(), floats(3), 0.1 * floats(3), floats(3)),
     "RotaryEmbedding": layer(lambda: layers.RotaryEmbedding(), floats(5, 2, 4)),
+    "SelfAttention-masked": masked(lambda: layers.SelfAttention(2), 5, 8),
     "SelfAttention": layer(lambda: layers.SelfAttention(2, causal=True), floats(5, 8)),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
+    "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8)),
     # architectures
+    "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2)),
+    "DCGAN-class": with_noise(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
+    "PixelGaussian": Case(lambda: models.PixelGaussian((4, 4, 1)), integers(256, 4, 4, 1), loss=None),
+    "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
+    "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
     "alexnet": classifier(lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1)),
     # At 24 pixels the last maps are 2 x 2; batch norm of four single pixels would magnify every rounding.
     "efficientnet": classifier(
@@ -148,12 +187,19 @@ CASES = {
     "ft_transformer": classifier(
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3))
     ),
-    "gpt": language_model(lambda: models.gpt(7, 6, width=8, depth=2, num_heads=2)),
-    "gat": graph_model(lambda: models.gat(5, 3, hidden_dim=4, num_heads=2, dropout=0.0)),
+    "gpt-padded": language_model(
+        lambda: models.gpt(7, 6, width=8, depth=1, num_heads=2), weights=padding(6).astype("float32")
+    ),
+    "gpt": language_model(lambda: models.gpt(7, 6, width=8, depth=2, num_heads=2, dropout=0.2)),
+    "gat": graph_model(lambda: models.gat(5, 3, hidden_dim=4, num_heads=2, dropout=0.2)),
     "gcn": graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0)),
     "gcn-sparse": sparse_graph_model(lambda: models.gcn(5, 3, hidden_dim=8, dropout=0.0, entries=2)),
     "gin": graph_model(lambda: models.gin(5, 3, hidden_dim=8, dropout=0.0)),
     "graphsage": graph_model(lambda: models.graphsage(5, 3, hidden_dim=8, dropout=0.0)),
+    "image_encoder": Case(lambda: models.image_encoder((9, 10, 2), 3, width=4, depth=2), floats(9, 10, 2)),
+    "image_generator": Case(
+        lambda: models.image_generator((9, 10, 2), 5, num_classes=3, width=4), {"latent": floats(5), "label": integers(3)}
+    ),
     "lenet5": classifier(lambda: models.lenet5((8, 8, 1), 3), floats(8, 8, 1)),
     "lstm_language_model": language_model(lambda: models.lstm_language_model(7, 6, width=8, depth=1)),
     "mlp": classifier(lambda: models.mlp((8, 8, 1), 3), floats(8, 8, 1)),
@@ -172,7 +218,7 @@ CASES = {
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1)
     ),
     "tabular_mlp": classifier(
-        lambda: models.tabular_mlp(4, (3, 3), 3, hidden_dims=(8,), dropout=0.0), table(4, (3, 3))
+        lambda: models.tabular_mlp(4, (3, 3), 3, hidden_dims=(8,), dropout=0.2), table(4, (3, 3))
     ),
     "tabular_perceptron": classifier(lambda: models.tabular_perceptron(4, (3, 3), 3), table(4, (3, 3))),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1)),

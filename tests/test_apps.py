@@ -233,7 +233,7 @@ def test_a_store_that_is_away_does_not_stop_training(place, run, tmp_path, monke
     assert said.count("the MLflow store is away") == 1
     assert (Path(result["model"]) / "model.keras").is_file()
     unsent = (tmp_path / "mlruns" / "runs" / result["run_id"] / "unsent.jsonl").read_text().splitlines()
-    assert {"send_params", "send_metrics", "send_end"} <= {json.loads(line)[0] for line in unsent}
+    assert {"params", "metrics", "end"} <= {json.loads(line)[0] for line in unsent}
 
 
 def test_terminating_a_run_ends_it_as_killed_and_says_how_to_go_on(place, run, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from bench import matrix
+from bench import parity
 
 PARITY = os.environ.get("TRIPTYCH_PARITY")
 every_case = pytest.mark.parametrize("name", CASES)
@@ -16,9 +16,11 @@ every_case = pytest.mark.parametrize("name", CASES)
 
 @functools.cache
 def measured(name):
-    model, measurement = matrix.measure(CASES[name])
+    backend = keras.backend.backend()
+    exchanged = PARITY and name in parity.EXCHANGED
+    model, measurement = parity.measure(CASES[name], os.path.join(PARITY, backend, name) if exchanged else None)
     if PARITY:
-        matrix.save(PARITY, keras.backend.backend(), name, measurement)
+        parity.save(PARITY, backend, name, measurement)
     return model, measurement
 
 

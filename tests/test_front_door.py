@@ -37,6 +37,7 @@ def refused(*arguments, cwd, **environment):
         (("evaluate", "."), "no bundle.json"),
         (("reproduce", "fashion-mpl"), "Did you mean 'fashion-mlp'?"),
         (("compare", "--limit", "x"), "--limit: expected a whole number"),
+        (("matrix", "--out", "nowhere/m.md"), "the folder nowhere is not there"),
         (("export", "x"), "expected MODEL --format"),
         (("ui", "--prot", "5"), "Did you mean '--port'?"),
     ],

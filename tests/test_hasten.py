@@ -12,6 +12,7 @@ from apps.common.technique import compile_model
 from apps.common.training import Training
 from layers import backend
 from layers.augmentation import RandomShift
+from layers.regularization import Dropout
 
 OPTIONS = {"schedule": "cosine", "clip_norm": 0.5, "optimizer": "adamw", "weight_decay": 0.01, "l2": 0.001, "epochs": 2}
 
@@ -41,7 +42,7 @@ def trained(model_class, fast):
         keras.layers.Conv2D(4, 3, activation="relu"),
         keras.layers.BatchNormalization(),
         keras.layers.Flatten(),
-        keras.layers.Dropout(0.3),
+        Dropout(0.3),
         keras.layers.Dense(3),
     ]
     model = model_class([keras.Input((8, 8, 1)), *layers])

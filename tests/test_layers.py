@@ -187,3 +187,50 @@ def test_every_public_name_has_a_case():
     from cases import CASES
 
     assert set(layers.__all__) - set(CASES) == {"initialize", "register"}
+
+
+def dropout_mask(first, second, size, rate):
+    """`backend.kept` in NumPy's unsigned integers, as the paper has it."""
+    golden, spread, again = (np.array([number], "uint32") for number in (0x9E3779B1, 0x7FEB352D, 0x846CA68B))
+    x = np.arange(size, dtype="uint32") * golden ^ (np.uint32(first) + np.uint32(second) * again)
+    x = (x ^ x >> np.uint32(16)) * spread
+    x = (x ^ x >> np.uint32(15)) * again
+    return x.view("int32") >= round(rate * 2**32) - 2**31
+
+
+def test_dropout_masks_are_the_same_on_every_backend():
+    layer = layers.Dropout(0.3, seed=1)
+    layer.seed_generator.state.assign([12345, 2**31 - 2])
+    x = np.ones((20, 500), "float32")
+    steps = [as_array(layer(x, training=True)) for _ in range(2)]
+    for step, dropped in enumerate(steps):
+        expected = dropout_mask(12345, 2**31 - 2 + step, x.size, 0.3).reshape(x.shape)
+        np.testing.assert_allclose(dropped, expected / 0.7, rtol=1e-6)
+        assert abs(np.mean(dropped == 0) - 0.3) < 0.02  # four standard deviations
+    zeros = [(step == 0).ravel() for step in steps]
+    pairs = [(zeros[0], zeros[1]), (zeros[0][1:], zeros[0][:-1]), (zeros[0][500:], zeros[0][:-500])]
+    assert all(abs(np.corrcoef(left, right)[0, 1]) < 0.04 for left, right in pairs), "steps, neighbours and rows are independent"
+    np.testing.assert_array_equal(as_array(layer(x)), x)
+
+
+def test_dropout_of_whole_paths_drops_examples():
+    dropped = as_array(layers.Dropout(0.5, noise_shape=(None, 1, 1), seed=1)(np.ones((64, 2, 3), "float32"), training=True))
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+    np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:, :1, :1], dropped.shape))
+
+
+def test_an_id_that_occurs_twice_is_one_gradient_to_adam():
+    """Against Adam written out in NumPy; stock Keras on TensorFlow squares the two parts and not their sum."""
+    ids, table = np.array([[0, 0, 2]], "int32"), numbers(4, 3)
+    inputs = keras.Input((3,), dtype="int32")
+    model = keras.Model(inputs, layers.Embedding(4, 3)(inputs))
+    model.compile(keras.optimizers.Adam(0.1), "mean_squared_error")
+    model.set_weights([table])
+    expected, mean, square = table.astype("float64"), 0.0, 0.0
+    for step in (1, 2, 3):
+        model.train_on_batch(ids, np.ones((1, 3, 3), "float32"))
+        gradient = np.zeros_like(expected)
+        np.add.at(gradient, ids[0], 2 * (expected[ids[0]] - 1) / 9)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        expected = expected - 0.1 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-7)
+    np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-4)

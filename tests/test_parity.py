@@ -1,26 +1,99 @@
-"""The backends agree: the measurements `test_cases.py` wrote on each of them are compared here."""
+"""The backends agree: the measurements `test_cases.py` wrote on each of them are compared here, and what it finds is true."""
 
 import os
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from cases import CASES
 
-from bench import matrix
+import layers
+from bench import curves, matrix, parity, report
 
 FOLDER = os.environ.get("TRIPTYCH_PARITY")
+# One of each family whose bundle and checkpoint every backend's process wrote.
+EXCHANGED = [name for name in parity.EXCHANGED if name in CASES]
 
 
 @pytest.fixture(scope="module")
-def rows():
+def folder():
     if not FOLDER:
         pytest.skip("TRIPTYCH_PARITY names no folder of measurements; `make test` sets it")
     missing = [backend for backend in matrix.BACKENDS if not Path(FOLDER, backend).is_dir()]
     if missing:
         pytest.skip(f"tests/test_cases.py has not yet written measurements on {', '.join(missing)}")
-    return {row["case"]: row for row in matrix.compare(FOLDER)}
+    return FOLDER
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    return {row["case"]: row for row in matrix.compare(folder)}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_backends_agree(rows, name):
     assert rows[name]["ok"], rows[name]
+
+
+@pytest.mark.parametrize("name", EXCHANGED)
+def test_what_another_backend_wrote_predicts_and_goes_on_the_same(folder, name):
+    found = parity.exchange(folder, name, CASES[name], matrix.BACKENDS, keras.backend.backend())
+    tolerance = parity.TOLERANCES[parity.family_of(name, CASES[name])]
+    assert len(found["predicts"]) == 3 and max(found["predicts"].values()) <= tolerance.forward, found
+    assert len(found["continues"]) == 2 and max(found["continues"].values()) <= tolerance.backward, found
+
+
+def test_every_family_names_cases_there_are():
+    bases = {name.partition("-")[0] for name in CASES}
+    named = [name for tolerance in parity.TOLERANCES.values() for name in tolerance.cases]
+    assert set(named) <= bases and len(named) == len(set(named))
+
+
+def two_layers(scale=1.0):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="first"), layers.Dense(2, name="second")])
+    for index, weight in enumerate(model.weights):
+        weight.assign(np.random.default_rng(index).normal(size=weight.shape))
+    model.layers[1].kernel.assign(np.array(model.layers[1].kernel) * scale)
+    return model
+
+
+def test_the_first_layer_that_differs_is_named():
+    x = np.random.default_rng(5).normal(size=(4, 3)).astype("float32")
+    right, wrong = (parity.layer_outputs(two_layers(scale), x, training=False) for scale in (1.0, 1.001))
+    path, far = parity.first_difference(right, wrong, 1e-5)
+    assert path.endswith("/second") and 1e-4 < far < 2e-3
+    assert parity.first_difference(right, right, 1e-5) is None
+
+
+def test_a_difference_in_a_small_array_is_not_hidden_by_a_large_one():
+    large, small = np.array([100.0, -3.0]), np.array([2.0])
+    assert parity.difference([large, small], [large, small * 1.01]) == pytest.approx(0.02 / 2.02)
+    assert parity.difference([large, small * 1e-9], [large, -small * 1e-9]) < 1e-8
+    assert parity.difference([small], [np.array([np.nan])]) == np.inf
+
+
+def test_a_row_beyond_its_tolerance_names_the_weight_nearest_the_loss(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {quantity: [generator.normal(size=3), generator.normal(size=2)] for quantity in parity.QUANTITIES}
+    paths = {"gradients": ["dense/kernel", "dense/bias"], "weights": ["dense/kernel", "dense/bias"]}
+    common = {"predictions": [], "paths": paths, "milliseconds": 1.0}
+    for backend, factor in (("tensorflow", 1.0), ("jax", 1.0), ("torch", 1.01)):
+        changed = {**arrays, "gradients": [arrays["gradients"][0] * factor, arrays["gradients"][1]]}
+        parity.save(tmp_path, backend, "Dense", {**changed, **common})
+    (row,) = [row for row in matrix.compare(tmp_path, only="Dense") if row["case"] == "Dense"]
+    assert not row["ok"] and row["where"].startswith("gradient of dense/kernel, tensorflow and torch")
+    assert row["pairs"]["tensorflow-jax"]["gradients"] == 0 < row["pairs"]["jax-torch"]["gradients"]
+    page = report.Report([row], [], list(matrix.BACKENDS))
+    assert "**no**: gradient of dense/kernel" in page.markdown() and "#d32f2f" in page.html()
+
+
+def test_curves_that_part_say_where_and_why():
+    first = [1.0, 0.9, 0.8]
+    drift = {"tensorflow": {"losses": first, "draws": False}, "torch": {"losses": [1.0, 0.9, 0.7], "draws": False}}
+    near = {"tensorflow": {"losses": first, "draws": False}, "torch": {"losses": [1.0, 0.9, 0.8 + 1e-9], "draws": False}}
+    drawn = {backend: {**each, "draws": True} for backend, each in drift.items()}
+    found = curves.lay_over({"a": drift, "b": drift, "c": drawn, "d": near}, {"a": near})
+    assert [row["part_at"] for row in found] == [3, 3, 3, None]
+    whys = [row["why"].partition(",")[0] for row in found]
+    assert whys == ["rounding", "not known", "the model draws noise", ""]

@@ -321,10 +321,10 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_ones(tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(tmp_path):
+def test_an_epoch_whose_loss_is_not_finite_leaves_no_checkpoint(tmp_path):
     model = small_model()
     keeper = Keeper(SimpleNamespace(checkpoints=tmp_path), None, [], {}, epochs=3, every=1)
     keeper.set_model(model)
-    with pytest.raises(UserError, match=r"loss became nan in epoch 2.*--clip-norm"):
+    with pytest.raises(UserError, match="loss became nan in epoch 2"):
         keeper.on_epoch_end(1, {"loss": math.nan})
     assert not checkpoints(tmp_path)

@@ -28,9 +28,9 @@ from apps.common.facts import describe_machine, fingerprint
 from apps.common.tracking import ROOT, Tracker
 from layers import backend
 from tuning.command import ANSWER, no_chief
-from tuning.search import end_open_trials, nested_runs, work
+from tuning.search import end_open_trials, work
 from tuning.space import Space
-from tuning.trials import Trainer
+from tuning.trials import Trainer, nested_runs
 
 BEAT = 1.0  # seconds between two signs of life of a worker
 SILENCE = 90.0  # seconds without one after which a trial is given up; a machine may be paused for a while

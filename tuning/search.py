@@ -20,7 +20,7 @@ from apps.common.tracking import ROOT, Tracker, client
 from layers import backend
 from tuning import report
 from tuning.oracles import make_oracle
-from tuning.trials import Folder, Trainer, objective_of
+from tuning.trials import Folder, Trainer, nested_runs, objective_of
 
 ALIAS = "tuned"
 
@@ -123,7 +123,7 @@ class Search:
             runs.say("this search is finished already; another --seed or more --trials searches on")
             self.folder.release()
             return record["result"]
-        mark_dead_runs(client)
+        mark_dead_runs()
         tags = {
             "task": self.task, "data": self.source, "search": self.id, "search.kind": self.plan.search,
             "search.seed": self.seed, "mlflow.source.name": f"triptych tune {self.task}", **self.facts,
@@ -136,7 +136,8 @@ class Search:
             searched = ", ".join(dict.fromkeys(each.option for each in self.plan.space.dimensions))
             kept = {"search": self.plan.search, "objective": self.objective, "trial_epochs": self.plan.epochs}
             self.tracker.params({**kept, "searched": searched, **fixed})
-        self.folder.update(status="running", mlflow_run_id=self.tracker.run_id)
+        self.tracker.attach(self.folder)
+        self.folder.update(status="running")
         self.trainer.folder, self.trainer.parent = folder, self.tracker.run_id
         self.trainer.tags = {**tags, "mlflow.source.name": f"triptych tune {self.task}"}
         with self._ending():
@@ -290,13 +291,6 @@ def mark_dead_searches():
             folder.release()
             end_open_trials(record["definition"]["task"], record["mlflow_run_id"], "KILLED")
             client().set_terminated(record["mlflow_run_id"], "KILLED")
-
-
-def nested_runs(task, parent):
-    """The MLflow runs under a search's own."""
-    api = client()
-    experiment = api.get_experiment_by_name(task)
-    return api.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=10_000)
 
 
 def end_open_trials(task, parent, status):

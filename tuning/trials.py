@@ -1,5 +1,6 @@
 """One trial: a configuration of the search, trained by the same `fit` as any run and judged on validation alone."""
 
+import contextlib
 import dataclasses
 import gc
 import math
@@ -12,7 +13,7 @@ from apps.common.checkpoint import checkpoints
 from apps.common.errors import UserError
 from apps.common.options import to_plain
 from apps.common.runs import Run
-from apps.common.tracking import Tracker
+from apps.common.tracking import Tracker, client
 from layers import backend
 
 KEPT_DATA = 3  # versions of the data in memory, where an option that is searched changes them
@@ -21,6 +22,13 @@ KEPT_DATA = 3  # versions of the data in memory, where an option that is searche
 def objective_of(app):
     """The metric a search goes by, and whether small is good: the app's `OBJECTIVE`, else what it monitors."""
     return getattr(app, "OBJECTIVE", getattr(app, "MONITOR", ("val_loss", True)))
+
+
+def nested_runs(task, parent):
+    """The MLflow runs under a search's own."""
+    api = client()
+    experiment = api.get_experiment_by_name(task)
+    return api.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=10_000)
 
 
 class Folder(Run):
@@ -97,19 +105,18 @@ class Trainer:
         report = {"seconds": 0.0, "training": 0.0, "epochs": 0, "run_id": None, "reason": None}
         values = dict(trial.hyperparameters.values)
         run = Folder(self.folder / "trials" / trial.trial_id)
+        again = run.folder.exists()
         run.folder.mkdir(parents=True, exist_ok=True)
-        kept = run.record if (run.folder / "run.json").exists() else {}
         tags = {**self.tags, "trial": trial.trial_id, **_tuner_tags(values)}
         tracker = Tracker(
             runs.task_name(self.app),
             run.folder,
-            run_id=kept.get("mlflow_run_id"),
+            run_id=self._earlier(run, trial) if again else None,
             name=f"trial {trial.trial_id}",
             tags=tags,
             parent=self.parent,
         )
-        if tracker.run_id != kept.get("mlflow_run_id"):
-            run.update(mlflow_run_id=tracker.run_id)
+        tracker.attach(run)
         report["run_id"], status = tracker.run_id, "KILLED"
         try:
             score, history = self._train(values, run, tracker)
@@ -129,6 +136,17 @@ class Trainer:
             backend.release_memory()
         report["seconds"] = round(time.monotonic() - started, 3)
         return score, report
+
+    def _earlier(self, run, trial):
+        """The MLflow run of an interrupted attempt at this trial; one killed before it could note it is found by its tag."""
+        noted = run.record.get("mlflow_run_id") if (run.folder / "run.json").exists() else None
+        if noted or self.parent is None:
+            return noted
+        with contextlib.suppress(Exception):  # a store that is away is no reason not to train
+            for found in nested_runs(runs.task_name(self.app), self.parent):
+                if found.data.tags.get("trial") == trial.trial_id:
+                    return found.info.run_id
+        return None
 
     def _train(self, values, run, tracker):
         given = self.space.given(values)

@@ -97,6 +97,8 @@ def _zip_members(path, wanted):
             _check(path, member.filename, total, count)
             if (member.external_attr >> 16) & 0o170000 == 0o120000:
                 raise UserError(f"{path}: {member.filename!r} is a link. {ADVICE} of plain files")
+            if member.file_size > MAX_READ and wanted(member.filename):
+                raise UserError(f"{path}: {member.filename!r} is larger than {readable_size(MAX_READ)}. {ADVICE}")
         for member in archive.infolist():
             if not member.is_dir():
                 yield member.filename, archive.read(member) if wanted(member.filename) else None

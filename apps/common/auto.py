@@ -82,9 +82,9 @@ def _training_step(task, given):
 
 def _prediction_step(folder):
     from apps.common.bundle import load_model, open_bundle
-    from apps.common.export import sample_inputs
+    from apps.common.export import deployed, sample_inputs
 
-    model = load_model(open_bundle(folder))
+    model = deployed(load_model(open_bundle(folder)))
     inputs = sample_inputs(model, rows=64)
     inputs = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     model.predict(inputs, verbose=0)

@@ -12,13 +12,15 @@ class Batches(keras.utils.PyDataset):
 
     So a run that goes on after a kill sees the batches an undisturbed run would have seen, on any backend. The last
     batch is filled up with the first examples of the epoch: a shorter one would compile a second time.
+
+    With `parts` each batch comes as that many smaller ones, one after the other.
     """
 
-    def __init__(self, examples, batch_size, seed):
+    def __init__(self, examples, batch_size, seed, parts=1):
         super().__init__()
         self.examples, self.seed = examples, seed
-        self.batch_size = min(batch_size, len(examples))
-        self.steps = steps_in(examples, batch_size)
+        self.batch_size = min(batch_size, len(examples)) // parts
+        self.steps = steps_in(examples, batch_size) * parts
         self.set_epoch(0)
 
     def set_epoch(self, epoch):

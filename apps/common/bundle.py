@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,17 +88,21 @@ def load_model(bundle):
     """The Keras model of a bundle, never compiled, never with code of the file's own.
 
     Raises:
-        UserError: The file holds code (a Lambda layer, an unknown class) or is damaged.
+        UserError: The file holds code (a Lambda layer, an unknown class), more than it says, or is damaged.
     """
     import keras
 
     import layers
+    from apps.common.model_file import check_model_file, weights_bounded
 
     layers.register()
     path = bundle.folder / "model.keras"
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, zipfile.BadZipFile) as error:
+        with weights_bounded(check_model_file(path)):
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except UserError:
+        raise
+    except Exception as error:  # a file that means harm fails in as many ways as there are readers
         first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: refused: {first} Only models saved by `triptych train` are loaded") from None
 

@@ -8,12 +8,14 @@ import keras
 import numpy as np
 
 from apps.common.checkpoint import save_checkpoint
-from apps.common.errors import UserError
+from apps.common.errors import Diverged
 from layers import backend
 
 
 class Callbacks(keras.callbacks.CallbackList):
     """The callbacks of a run, which are heard between epochs and, where they look at no number, before a batch.
+
+    After one, `after_batch(batch, logs)` of those that have it gets the metrics as they lie on the device.
 
     Keras's own list reads the metrics back from the device after every batch, or hands them to a thread that does, a tenth of a
     millisecond a step, whether a callback wants them or not.
@@ -23,13 +25,15 @@ class Callbacks(keras.callbacks.CallbackList):
         super().__init__(callbacks, add_history=True, model=model, epochs=epochs)
         unheard = keras.callbacks.Callback.on_train_batch_begin
         self.before_batches = [each for each in callbacks if type(each).on_train_batch_begin is not unheard]
+        self.after_batches = [each.after_batch for each in callbacks if hasattr(each, "after_batch")]
 
     def on_train_batch_begin(self, batch, logs=None):
         for callback in self.before_batches:
             callback.on_train_batch_begin(batch)
 
     def on_train_batch_end(self, batch, logs=None):
-        pass
+        for after in self.after_batches:
+            after(batch, logs)
 
     def on_test_batch_begin(self, batch, logs=None):
         pass
@@ -47,11 +51,16 @@ class Seeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
-        backend.seed(int(np.random.default_rng([self.seed, 3, epoch]).integers(2**31)))
-        states = [variable for variable in self.model.variables if variable.path.endswith("seed_generator_state")]
-        for index, state in enumerate(states):
-            drawn = np.random.default_rng([self.seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
-            state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
+        set_seeds(self.model, self.seed, epoch)
+
+
+def set_seeds(model, seed, epoch):
+    """Every seed a model draws from in an epoch, the same on every backend."""
+    backend.seed(int(np.random.default_rng([seed, 3, epoch]).integers(2**31)))
+    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    for index, state in enumerate(states):
+        drawn = np.random.default_rng([seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
+        state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
 
 
 class Progress(keras.callbacks.Callback):
@@ -152,8 +161,25 @@ class GradientFlow(keras.callbacks.Callback):
         self.norms = plain["norms"]
 
 
+class AfterEpoch(keras.callbacks.Callback):
+    """What an app does after each epoch, before the other callbacks: the numbers it returns are metrics of the epoch.
+
+    Args:
+        act: Function of (model, epoch, tracker) that returns `{metric: value}` or `None`.
+        tracker: Where what it draws goes.
+    """
+
+    def __init__(self, act, tracker):
+        super().__init__()
+        self.act, self.tracker = act, tracker
+
+    def on_epoch_end(self, epoch, logs=None):
+        if math.isfinite(logs["loss"]):  # or else the run is about to be ended
+            logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
+
+
 class Keeper(keras.callbacks.Callback):
-    """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN.
+    """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN or a signal.
 
     Args:
         run: The open run (`apps.common.runs.Run`).
@@ -162,14 +188,14 @@ class Keeper(keras.callbacks.Callback):
         history: What earlier parts of the run recorded.
         epochs, every: Epochs in all, and between checkpoints.
         quiet: Whether nothing is printed.
-        on_epoch: What the app does after each epoch with (model, epoch, tracker), or `None`.
+        signals: The `Signals` that may ask the run to stop, or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, on_epoch=None, quiet=False):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, quiet=False, signals=None):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
-        self.epochs, self.every, self.on_epoch, self.started = epochs, every, on_epoch, time.monotonic()
-        self.shown = math.inf if quiet else 0.0
+        self.epochs, self.every, self.started = epochs, every, time.monotonic()
+        self.shown, self.signals = math.inf if quiet else 0.0, signals
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -178,10 +204,7 @@ class Keeper(keras.callbacks.Callback):
         values = {name: float(value) for name, value in logs.items()}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if not math.isfinite(values["loss"]):
-            raise UserError(
-                f"the loss became {values['loss']} in epoch {epoch + 1} at learning rate {rate:g}. Lower --learning-rate "
-                f"or give --clip-norm 1; the last finite checkpoint is in {self.run.checkpoints}"
-            )
+            raise Diverged(f"the loss became {values['loss']}", epoch)
         values |= {"learning_rate": rate, "seconds": time.monotonic() - self.started}
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
@@ -193,8 +216,9 @@ class Keeper(keras.callbacks.Callback):
             self.shown = time.monotonic()
             print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)
-        if self.on_epoch:
-            self.on_epoch(self.model, epoch + 1, self.tracker)
-        if last or (epoch + 1) % self.every == 0:
+        asked = self.signals is not None and self.signals.received is not None
+        if last or asked or (epoch + 1) % self.every == 0:
             save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
             self.run.update(epoch=epoch + 1)
+        if asked:
+            self.signals.stop_if_asked()

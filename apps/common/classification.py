@@ -26,9 +26,9 @@ class OneHotLoss(keras.losses.Loss):
         self.kind, self.num_classes, self.smoothing = kind, num_classes, smoothing
 
     def call(self, y_true, logits):
-        logits = keras.ops.cast(logits, "float32")
+        logits = keras.ops.cast(logits, keras.config.floatx())
         y_true = keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(logits)[:-1]), "int32")
-        target = keras.ops.one_hot(y_true, self.num_classes, dtype="float32")
+        target = keras.ops.one_hot(y_true, self.num_classes, dtype=keras.config.floatx())
         target = target * (1 - self.smoothing) + self.smoothing / self.num_classes
         if self.kind == "cross-entropy":
             return -keras.ops.sum(target * keras.ops.log_softmax(logits, axis=-1), axis=-1)
@@ -52,7 +52,7 @@ class TokenCrossEntropy(keras.losses.Loss):
     def call(self, y_true, logits):
         _, positions, tokens = logits.shape
         # All positions in one matrix: torch's loss is slower where the classes are not the last of two axes.
-        flat = keras.ops.reshape(keras.ops.cast(logits, "float32"), (-1, tokens))
+        flat = keras.ops.reshape(keras.ops.cast(logits, keras.config.floatx()), (-1, tokens))
         targets = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
         losses = keras.ops.sparse_categorical_crossentropy(targets, flat, from_logits=True)
         return keras.ops.mean(keras.ops.reshape(losses, (-1, positions)), axis=-1)

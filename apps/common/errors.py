@@ -10,6 +10,20 @@ class UserError(Exception):
         return " ".join(str(self.args[0] if self.args else "").split())
 
 
+class Diverged(UserError):
+    """The loss, or a weight, is not finite any more.
+
+    Args:
+        what: What became what, for example `"the loss became nan"`.
+        epoch: Number of epochs before this one.
+        step: Number of steps of this epoch before the first bad one; `None` where only the epoch is known.
+    """
+
+    def __init__(self, what, epoch, step=None):
+        super().__init__(f"{what} in epoch {epoch + 1}" + (f", step {step + 1}" if step is not None else ""))
+        self.epoch, self.step = epoch, step
+
+
 def nearest(name, known):
     """A hint `Did you mean 'x'?` for a mistyped name, or the list of known names when none is near."""
     known = sorted(known)

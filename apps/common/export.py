@@ -43,7 +43,7 @@ def export(bundle, form, output):
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"--format {form}: needs {', '.join(missing)}. Install: pip install -e '.[{FORMATS[form]},export]'")
-    model = load_model(bundle)
+    model = deployed(load_model(bundle))
     inputs = sample_inputs(model)
     feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     expected = keras.ops.convert_to_numpy(model(feed, training=False))
@@ -72,6 +72,11 @@ def export(bundle, form, output):
     return {"path": str(output), "format": form, "difference": difference}
 
 
+def deployed(model):
+    """The part of a model that is used after training: its generator, where it has one."""
+    return getattr(model, "generator", model)
+
+
 def sample_inputs(model, rows=3):
     """Seeded inputs of the kind the model takes, by name: small whole numbers, pixels, or normal numbers."""
     generator = np.random.default_rng(0)
@@ -89,7 +94,7 @@ def sample_inputs(model, rows=3):
 
 def write(folder, form, path, inputs):
     """In the child process: write the file and return its own predictions for `inputs`."""
-    model = load_model(open_bundle(folder))
+    model = deployed(load_model(open_bundle(folder)))
     names = [tensor.name for tensor in model.inputs]
     ordered = [inputs[name] for name in names]
     feed = inputs if len(names) > 1 else ordered[0]

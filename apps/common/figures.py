@@ -104,6 +104,27 @@ def image_grid(images, titles=None, columns=6, overlays=None):
     return figure
 
 
+def mosaic(images, columns, title="", names=None):
+    """Pictures laid edge to edge in rows, with a name before each row: quick where there are a hundred.
+
+    Args:
+        images: Array `(n, height, width, channels)` of uint8, `n` a multiple of `columns`.
+        columns: Pictures in a row.
+        title: Over the figure.
+        names: One string a row, or `None`.
+    """
+    _, height, width, channels = images.shape
+    rows = len(images) // columns
+    tiled = images.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    tiled = np.pad(tiled, ((0, 0), (1, 0), (0, 0), (1, 0), (0, 0))).reshape(rows * (height + 1), columns * (width + 1), channels)
+    figure, axis = new(0.6 * columns + 1, 0.6 * rows * height / width + 0.6)
+    axis.imshow(tiled[..., 0] if channels == 1 else tiled, cmap="gray", vmin=0, vmax=255)
+    axis.set(title=title, xticks=[], yticks=[])
+    if names is not None:
+        axis.set_yticks((np.arange(rows) + 0.5) * (height + 1), [str(name)[:16] for name in names])
+    return figure
+
+
 def bars(names, values, errors=None, title="", xlabel=""):
     """Horizontal bars, the longest on top."""
     order = np.argsort(values)

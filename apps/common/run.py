@@ -2,20 +2,21 @@
 
 import contextlib
 import dataclasses
+import functools
 import random
-import signal
 import sys
 import time
 
 import numpy as np
 
 from apps.common.bundle import load_model, save_bundle
-from apps.common.errors import UserError
+from apps.common.errors import Diverged, UserError
 from apps.common.facts import describe_machine, fingerprint, run_figures
 from apps.common.files import write_json
 from apps.common.options import make_config, options_of, to_plain
 from apps.common.runs import find_run, mark_dead_runs, open_run
-from apps.common.tracking import Tracker, client
+from apps.common.signals import Signals
+from apps.common.tracking import Tracker, send_rest
 
 
 def task_name(app):
@@ -42,6 +43,11 @@ def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",
     Raises:
         UserError: Options, data or files are not as they must be.
     """
+    with Signals() as signals:
+        return _train(app, given, resume=resume, tags=tags, parent=parent, aliases=aliases, signals=signals)
+
+
+def _train(app, given, *, resume, tags, parent, aliases, signals):
     from layers import backend
 
     started, task = time.monotonic(), task_name(app)
@@ -49,8 +55,9 @@ def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",
     config = _config(app, given, run)
     if run and run.record["status"] == "finished":
         say(f"run {run.id} is finished already; nothing is left to train")
+        send_rest(run)
         return run.record["result"]
-    mark_dead_runs(client)
+    mark_dead_runs()
     backend.configure(deterministic=config.compile != "on")
 
     data = app.load_data(config)
@@ -58,6 +65,10 @@ def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",
     if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
         raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
 
+    if run and "parts" in run.record:
+        from apps.common.rescue import split_batches
+
+        config = split_batches(config, run.record["parts"])
     model = make_model(app, config, data)
     print_notes(data)
     tracker = Tracker(
@@ -74,13 +85,14 @@ def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",
         except BaseException:
             tracker.end("FAILED")
             raise
-        tracker.folder = run.folder
+    with _ending(run, tracker, signals) as outcome:
+        tracker.attach(run)
         tracker.params(to_plain(config))
-    run.update(status="running")
-    tracker.watch_system()
-    say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
-    with _ending(run, tracker):
-        history, gradient_norms = fit(app, config, data, model, run, tracker)
+        tracker.send_left()
+        run.update(status="running")
+        tracker.watch_system()
+        say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
+        model, history, gradient_norms = fit_within_memory(app, config, data, model, run, tracker, signals)
         seconds = time.monotonic() - started
         report = app.evaluate(model, data, config)
         metrics = {name: float(value) for name, value in report.metrics.items()}
@@ -104,11 +116,38 @@ def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",
             "metrics": metrics,
             "seconds": round(seconds, 3),
         }
-        run.update(status="finished", result=result)
+        outcome["result"] = result
     return result
 
 
-def fit(app, config, data, model, run, tracker, *, until=None):
+def fit_within_memory(app, config, data, model, run, tracker, signals):
+    """`fit`, again with smaller batches where memory did not suffice; `(model, history, gradient norms)`.
+
+    Raises:
+        UserError: The loss stopped being finite, or a single example is too much.
+    """
+    from apps.common import rescue
+    from layers import backend
+
+    while True:
+        try:
+            return model, *fit(app, config, data, model, run, tracker, signals)
+        except Diverged as error:
+            diverged = error
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            diverged = None
+        del model  # out of the handler, so that what the failed step held is free
+        if diverged:
+            remake = functools.partial(make_model, app, config, data)
+            raise rescue.explain(diverged, remake, config, data.train, run.checkpoints, say)
+        config = rescue.after_lack_of_memory(config, data.train, config.parts, say)
+        run.update(parts=config.parts)
+        model = make_model(app, config, data)
+
+
+def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
     """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`.
 
     With `until`, stop after that many epochs of a longer run, without a word, as a trial of a search does.
@@ -116,8 +155,9 @@ def fit(app, config, data, model, run, tracker, *, until=None):
     import keras
 
     from apps.common.batches import Batches, InOrder
-    from apps.common.callbacks import Callbacks, GradientFlow, Keeper, Progress, Seeds
+    from apps.common.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds
     from apps.common.checkpoint import load_checkpoint
+    from apps.common.rescue import Watch
     from layers import backend
 
     stopper, stateful = stateful_callbacks(app, config, data)
@@ -126,24 +166,21 @@ def fit(app, config, data, model, run, tracker, *, until=None):
     if done and not quiet:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
     run.update(backend=keras.backend.backend())
-    batches = Batches(data.train, config.batch_size, config.seed)
+    batches = Batches(data.train, config.batch_size, config.seed, config.parts)
+    watch = Watch(len(batches))
+    if signals:
+        signals.epochs(watch.remaining)
     progress = [Progress(epochs, len(batches))] if sys.stderr.isatty() and not quiet else []
     on_epoch = None if quiet else getattr(app, "on_epoch", None)
-    keeper = Keeper(
-        run,
-        tracker,
-        stateful,
-        history,
-        epochs=epochs,
-        every=config.checkpoint_every,
-        quiet=quiet,
-        on_epoch=on_epoch and (lambda model, epoch, tracker: on_epoch(model, epoch, tracker, data, config)),
-    )
-    held = InOrder(data.validation, config.batch_size) if data.validation is not None else None
+    after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
+    every = config.checkpoint_every
+    keeper = Keeper(run, tracker, stateful, history, epochs=epochs, every=every, quiet=quiet, signals=signals)
+    held = InOrder(data.validation, max(1, config.batch_size // config.parts)) if data.validation is not None else None
     if held is not None and held.constant() is not None:
         held = backend.feed(held)
     if config.compile == "auto":
         backend.hasten(model)
+    callbacks = [Seeds(batches, config.seed), watch, *progress, *after, *stateful, keeper]
     with backend.distribution(config.distribute):
         model.fit(
             backend.feed(batches),
@@ -152,8 +189,10 @@ def fit(app, config, data, model, run, tracker, *, until=None):
             validation_data=held,
             shuffle=False,
             verbose=0,
-            callbacks=Callbacks([Seeds(batches, config.seed), *progress, *stateful, keeper], model, config.epochs),
+            callbacks=Callbacks(callbacks, model, epochs),
         )
+    if signals:
+        signals.epochs(None)
     if stopper:
         stopper.restore_best(model)
     norms = next((each.norms for each in stateful if isinstance(each, GradientFlow)), [])
@@ -191,7 +230,8 @@ def stateful_callbacks(app, config, data):
     if config.schedule == "plateau":
         found.append(Plateau(monitor, config.decay_rate, config.decay_epochs, lower))
     if config.gradient_flow:
-        found.append(GradientFlow(data.train.take(np.arange(min(len(data.train), config.batch_size)))))
+        size = max(1, min(len(data.train), config.batch_size) // config.parts)
+        found.append(GradientFlow(data.train.take(np.arange(size))))
     return stopper, found
 
 
@@ -262,17 +302,15 @@ def _config(app, given, run):
 
 
 @contextlib.contextmanager
-def _ending(run, tracker):
+def _ending(run, tracker, signals):
     """Whatever ends the run, its record and MLflow say so: FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED."""
-
-    def terminated(number, frame):
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, terminated)
+    outcome = {}
     try:
-        yield
+        yield outcome
         tracker.end("FINISHED")
+        run.update(status="finished", **outcome)  # last: a run killed before this is finished by --resume
     except BaseException as error:
+        signals.ignore()
         killed = isinstance(error, KeyboardInterrupt | SystemExit)
         with contextlib.suppress(OSError):
             run.update(status="killed" if killed else "failed", error=str(error)[:500])
@@ -281,7 +319,6 @@ def _ending(run, tracker):
             say(f"stopped; `--resume {run.id[:8]}` with the same options goes on after epoch {run.record['epoch']}")
         raise
     finally:
-        signal.signal(signal.SIGTERM, previous)
         run.release()
 
 

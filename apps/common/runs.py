@@ -2,15 +2,19 @@
 
 import contextlib
 import fcntl
+import shutil
 import sys
+import threading
 import time
 import uuid
 
 from apps.common.errors import UserError, nearest
 from apps.common.files import read_json, write_json
+from apps.common.sending import read_calls, write_calls
 from apps.common.tracking import ROOT
 
 RUNS = ROOT / "runs"
+_updating = threading.Lock()
 
 
 class Run:
@@ -30,8 +34,9 @@ class Run:
         return read_json(self.folder / "run.json")
 
     def update(self, **changes):
-        record = self.record if (self.folder / "run.json").exists() else {}
-        write_json(self.folder / "run.json", {**record, **changes, "changed": time.time()})
+        with _updating:  # the thread that talks to MLflow writes the run's id
+            record = self.record if (self.folder / "run.json").exists() else {}
+            write_json(self.folder / "run.json", {**record, **changes, "changed": time.time()})
 
     def hold(self):
         """Take the run's lock; `False` when a living process has it. The system lets go of it however that one ends."""
@@ -41,7 +46,10 @@ class Run:
         except OSError:
             self._lock.close()
             self._lock = None
-        return self._lock is not None
+            return False
+        for path in [*self.folder.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:  # what a kill left half-written
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
 
     def release(self):
         if self._lock:
@@ -89,8 +97,8 @@ def all_runs():
     return [path for path in RUNS.glob("*") if (path / "run.json").is_file()] if RUNS.is_dir() else []
 
 
-def mark_dead_runs(api_maker):
-    """Runs whose process is gone without a word are marked KILLED, here and in MLflow; returns their ids."""
+def mark_dead_runs():
+    """Runs whose process is gone without a word are marked KILLED, here and (by the next sending) in MLflow; their ids."""
     dead = []
     for path in all_runs():
         with contextlib.suppress(OSError, ValueError):
@@ -98,11 +106,9 @@ def mark_dead_runs(api_maker):
             if run.record.get("status") != "running" or not run.hold():
                 continue
             run.update(status="killed")
+            write_calls(path, [*read_calls(path), ("end", ("KILLED", int(time.time() * 1000)))]).close()
             run.release()
-            dead.append(run)
-    for run in dead:
-        with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
-            api_maker().set_terminated(run.record.get("mlflow_run_id") or run.id, "KILLED")
-        print(f"run {run.id[:8]} had been killed; --resume {run.id[:8]} goes on with it", file=sys.stderr)
-    return [run.id for run in dead]
-
+            dead.append(run.id)
+    for name in dead:
+        print(f"run {name[:8]} had been killed; --resume {name[:8]} goes on with it", file=sys.stderr)
+    return dead

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from apps.common.errors import UserError
 from layers.initialization import initialize
 
 
@@ -18,14 +19,17 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     step: peak * rate^floor(step / decay_steps); exponential: peak * rate^(step / decay_steps);
     one-cycle: from peak / 25 up to peak over 30 % of the run and down to peak / 10,000, both along a cosine
     (Smith & Topin, 2018, arXiv 1708.07120).
+    A step that is computed in `parts` has one rate for all of them.
     """
 
-    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0):
+    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0, parts=1):
         self.kind, self.peak, self.total_steps, self.final_rate = kind, peak, total_steps, final_rate
-        self.warmup_steps, self.decay_rate, self.decay_steps = warmup_steps, decay_rate, decay_steps
+        self.warmup_steps, self.decay_rate, self.decay_steps, self.parts = warmup_steps, decay_rate, decay_steps, parts
 
     def __call__(self, step):
         step = keras.ops.cast(step, "float32")
+        if self.parts > 1:
+            step = keras.ops.floor(step / self.parts)
         after = step - self.warmup_steps
         passed = keras.ops.clip(after / max(1, self.total_steps - self.warmup_steps), 0.0, 1.0)
 
@@ -70,6 +74,7 @@ def make_optimizer(config, steps_per_epoch):
             decay_rate=config.decay_rate,
             decay_steps=steps_per_epoch * config.decay_epochs,
             final_rate=config.final_rate,
+            parts=config.parts,
         )
     shared = {
         "learning_rate": rate,
@@ -78,23 +83,62 @@ def make_optimizer(config, steps_per_epoch):
         "weight_decay": config.weight_decay or None,
         "use_ema": config.ema > 0,
         "ema_momentum": config.ema or 0.99,
-        "gradient_accumulation_steps": config.accumulate if config.accumulate > 1 else None,
+        "gradient_accumulation_steps": config.accumulate * config.parts if config.accumulate * config.parts > 1 else None,
     }
-    rules = keras.optimizers
+    rules, betas = keras.optimizers, {"beta_1": config.beta1, "beta_2": config.beta2}
     makers = {
         "sgd": lambda: rules.SGD(**shared),
         "momentum": lambda: rules.SGD(momentum=config.momentum, **shared),
         "nesterov": lambda: rules.SGD(momentum=config.momentum, nesterov=True, **shared),
         "rmsprop": lambda: rules.RMSprop(**shared),
-        "adam": lambda: rules.Adam(beta_2=config.beta2, **shared),
-        "adamw": lambda: rules.AdamW(beta_2=config.beta2, **{**shared, "weight_decay": config.weight_decay}),
+        "adam": lambda: rules.Adam(**betas, **shared),
+        "adamw": lambda: rules.AdamW(**betas, **{**shared, "weight_decay": config.weight_decay}),
         "adagrad": lambda: rules.Adagrad(**shared),
         "adadelta": lambda: rules.Adadelta(**shared),
     }
     return makers[config.optimizer]()
 
 
-def compile_model(model, config, examples, *, loss=None, metrics=None):
+class Players(keras.optimizers.Optimizer):
+    """An optimizer for each of several groups of variables, as two players have; to Keras it is one.
+
+    Args:
+        variables: All that are trained.
+        optimizers: Built optimizers.
+        groups: The variables of each.
+    """
+
+    def __init__(self, variables, optimizers, groups):
+        super().__init__(learning_rate=1.0)
+        # In a closure, for Keras would take the model's variables it finds in an attribute for the optimizer's own.
+        self._players = lambda: zip(optimizers, groups, strict=True)
+        self.build(variables)
+
+    @property
+    def variables(self):
+        return [*super().variables, *(variable for optimizer, _ in self._players() for variable in optimizer.variables)]
+
+    @property
+    def learning_rate(self):
+        """That of the first player."""
+        return next(self._players())[0].learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        raise UserError("several players have no common learning rate to look for: leave --find-lr out, judge the samples")
+
+    def apply(self, grads, trainable_variables=None):
+        gradients = {id(v): gradient for v, gradient in zip(self._trainable_variables, grads, strict=True)}
+        for optimizer, group in self._players():
+            optimizer.apply([gradients[id(v)] for v in group], group)
+        self._iterations.assign_add(1)
+
+    def finalize_variable_values(self, var_list):
+        for optimizer, group in self._players():
+            optimizer.finalize_variable_values(group)
+
+
+def compile_model(model, config, examples, *, loss=None, metrics=None, players=None):
     """Give a freshly built model its initial weights, penalties, optimizer and loss; returns the compiled model.
 
     Initial weights are drawn by NumPy from the seed, so they are the same on every backend.
@@ -103,13 +147,23 @@ def compile_model(model, config, examples, *, loss=None, metrics=None):
         model: A built `keras.Model`; one that overrides `compute_loss` needs no `loss`.
         config: The app's `Config`.
         examples: The training examples, whose number sets the steps of an epoch.
+        players: `[(variables, config)]` where each of several players has an optimizer of its own.
     """
     initialize(model, config.seed, config.initializer)
     penalise(model, config.l1, config.l2)
-    optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
-    if config.weight_decay:  # as the penalties: biases and the scales of norms are left alone
-        optimizer.exclude_from_weight_decay([each for each in model.trainable_variables if len(each.shape) < 2])
-    optimizer.build(model.trainable_variables)
+
+    def built(variables, config):
+        optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
+        if config.weight_decay:  # as the penalties: biases and the scales of norms are left alone
+            optimizer.exclude_from_weight_decay([each for each in variables if len(each.shape) < 2])
+        optimizer.build(variables)
+        return optimizer
+
+    if players:
+        optimizers, groups = [built(*player) for player in players], [variables for variables, _ in players]
+        optimizer = Players(model.trainable_variables, optimizers, groups)
+    else:
+        optimizer = built(model.trainable_variables, config)
     jit = {"auto": "auto", "on": True, "off": False}[config.compile]
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit)
     return model

@@ -1,11 +1,11 @@
-"""MLflow, held at arm's length: what it keeps is a record, and its being down never stops a run.
+"""MLflow, held at arm's length: what it keeps is a record, and its being down never stops or delays a run.
 
-A call that fails is put in a file beside the run and played again at the next epoch and at the end.
+Every call is written to a file beside the run and sent by a thread of its own (`sending.py`); what could not be sent
+waits there, is tried again while the run lasts, and by the next run in the same folder.
 """
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import sys
@@ -13,27 +13,36 @@ import time
 from pathlib import Path
 
 from apps.common.errors import UserError
+from apps.common.sending import Sender, read_calls, send_left
 
 ROOT = Path("mlruns")
 
 
 def store_uri():
     """The tracking store: `MLFLOW_TRACKING_URI`, or SQLite under `mlruns/`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ROOT / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(ROOT / "mlflow.db")
+
+
+def sqlite_uri(path):
+    """The address of a SQLite file, whatever its folders are called: SQLAlchemy unquotes what it is given."""
+    return "sqlite:///" + str(path.resolve()).replace("%", "%25").replace("?", "%3F")
 
 
 def client():
-    """An MLflow client of the store; a server that is away is given up after seconds, not minutes."""
+    """An MLflow client of the store; a request that fails is not tried again by MLflow, which would wait minutes."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
 
     # Importing MLflow sets levels of its own, so ours come after.
     for name in ("mlflow", "alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.ERROR)
     uri, given = store_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    if given is None:
+        _make_store(ROOT / "mlflow.db")
     mlflow.set_tracking_uri(uri)
     if given is None:  # MLflow writes it into the environment, where it would outlive a change of folder
         os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -41,11 +50,33 @@ def client():
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def experiment_id(api, name):
-    """The experiment of this name, made under a lock: cold SQLite stores break when several processes open them."""
+@contextlib.contextmanager
+def _locked():
     ROOT.mkdir(parents=True, exist_ok=True)
     with open(ROOT / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make_store(path):
+    """A new SQLite store, whole or not at all: MLflow makes its tables in many steps and opens no half-made store."""
+    if path.exists():
+        return
+    with _locked():
+        if path.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        made = path.with_name(f".{path.name}.tmp")
+        made.unlink(missing_ok=True)  # of a process that was killed: the lock is ours
+        store = SqlAlchemyStore(sqlite_uri(made), (ROOT / "artifacts").resolve().as_uri())
+        store.engine.dispose()
+        os.replace(made, path)
+
+
+def experiment_id(api, name):
+    """The experiment of this name, made under a lock so that several processes make it once."""
+    with _locked():
         found = api.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
@@ -54,12 +85,85 @@ def experiment_id(api, name):
         return api.create_experiment(name, artifact_location=place)
 
 
+def store_answers():
+    """Whether there is anybody at the store's address; a second is waited for it."""
+    uri = store_uri()
+    if not uri.startswith("http"):
+        return True
+    import requests
+
+    with contextlib.suppress(requests.RequestException):
+        requests.get(f"{uri.rstrip('/')}/health", timeout=1)
+        return True
+    return False
+
+
+class Store:
+    """What can be asked of an MLflow run: the calls that a `Sender` plays. Each may fail and be played again.
+
+    Args:
+        run_id: The MLflow run; `None` until `open` has made one.
+    """
+
+    def __init__(self, run_id=None):
+        self.run_id, self._api = run_id, None
+
+    @property
+    def api(self):
+        self._api = self._api or client()
+        return self._api
+
+    def open(self, task, name, tags, started):
+        if self.run_id is None:
+            run = self.api.create_run(experiment_id(self.api, task), started, tags, name)
+            self.run_id = run.info.run_id
+        else:
+            self.api.update_run(self.run_id, status="RUNNING")
+
+    def params(self, values):
+        from mlflow.entities import Param
+
+        self.api.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
+
+    def metrics(self, rows):
+        from mlflow.entities import Metric
+
+        self.api.log_batch(self.run_id, [Metric(*row) for row in rows])
+
+    def tags(self, values):
+        from mlflow.entities import RunTag
+
+        self.api.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in values.items()])
+
+    def files(self, path, place):
+        send = self.api.log_artifacts if Path(path).is_dir() else self.api.log_artifact
+        if Path(path).exists():  # removed since by the user
+            send(self.run_id, path, place or None)
+
+    def version(self, name, place, aliases, tags):
+        if not any(found.name == name for found in self.api.search_registered_models(f"name = '{name}'")):
+            with contextlib.suppress(Exception):  # another process may have made it since
+                self.api.create_registered_model(name)
+        known = self.api.search_model_versions(f"run_id = '{self.run_id}'")
+        source = f"{self.api.get_run(self.run_id).info.artifact_uri}/{place}"
+        version = next((each.version for each in known if each.name == name), None)
+        version = version or self.api.create_model_version(name, source, run_id=self.run_id, tags=tags).version
+        for alias in aliases:
+            self.api.set_registered_model_alias(name, alias, version)
+
+    def end(self, status, ended):
+        self.api.set_terminated(self.run_id, status, ended)
+
+    def left(self):
+        send_left(ROOT / "runs", Store)
+
+
 class Tracker:
-    """One MLflow run: parameters, metrics, tags, figures, files. Each method returns at once when the store is away.
+    """One MLflow run: parameters, metrics, tags, figures, files. Each method returns at once, the store there or not.
 
     Args:
         task: Name of the experiment.
-        folder: Where calls that failed wait, as `unsent.jsonl`; `None` until the run has one.
+        folder: Where calls wait until they are sent, as `unsent.jsonl`; `None` until the run has one (see `attach`).
         run_id: An MLflow run to go on with; otherwise one is opened.
         name: Its name in the UI.
         tags: Tags of a new run.
@@ -67,82 +171,44 @@ class Tracker:
     """
 
     def __init__(self, task, folder, *, run_id=None, name=None, tags=None, parent=None):
-        self.task, self.folder, self.run_id, self.api = task, folder and Path(folder), run_id, None
-        self.opening = {"name": name, "tags": {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}}
-        self.waiting, self.retry_at, self.sent_at, self.monitor = [], 0.0, 0.0, None
-        with contextlib.suppress(OSError, TypeError):
-            lines = (self.folder / "unsent.jsonl").read_text().splitlines()
-            self.waiting = [json.loads(line) for line in lines]
-        self._send()
+        tags = {**(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
+        tags = {key: str(value)[:4000] for key, value in tags.items()}
+        self.folder, self.monitor = folder and Path(folder), None
+        with contextlib.suppress(Exception):  # imported here, so that the wait below is for the store alone
+            client()
+        self.sender = Sender(Store(run_id), store_answers)
+        if folder:
+            self.sender.keep_in(self.folder)
+        self.sender.call("open", task, name, tags, int(time.time() * 1000))
+        self.sender.settle()
 
-    def _connect(self):
-        if self.api is not None:
-            return
-        api = client()
-        if self.run_id is None:
-            experiment = experiment_id(api, self.task)
-            tags = {key: str(value)[:4000] for key, value in self.opening["tags"].items()}
-            self.run_id = api.create_run(experiment, tags=tags, run_name=self.opening["name"]).info.run_id
-        else:
-            api.update_run(self.run_id, status="RUNNING")
-        self.api = api
+    @property
+    def run_id(self):
+        return self.sender.store.run_id
 
-    def _send(self, final=False):
-        """Play what waits, in order; on the first failure keep the rest and try again in a while."""
-        if time.monotonic() < self.retry_at and not final:
-            return self._keep()
-        self.sent_at = time.monotonic()
-        try:
-            self._connect()
-            while self.waiting:
-                name, arguments = self.waiting[0]
-                getattr(self, "_" + name)(*arguments)
-                self.waiting.pop(0)
-        except Exception as error:  # a store fails in as many ways as there are stores, and none may stop a run
-            if self.retry_at == 0.0:
-                reason = str(error).strip().splitlines()[:1]
-                print(f"tracking: the MLflow store is away ({' '.join(reason)[:200]}); the run goes on", file=sys.stderr)
-            self.retry_at = time.monotonic() + 20
-        return self._keep()
-
-    def _keep(self):
-        if self.folder is None:
-            return
-        with contextlib.suppress(OSError):
-            file = self.folder / "unsent.jsonl"
-            if self.waiting:
-                file.write_text("".join(json.dumps(call) + "\n" for call in self.waiting))
-            else:
-                file.unlink(missing_ok=True)
-
-    def _call(self, name, *arguments):
-        self.waiting.append((name, arguments))
-        self._send()
+    def attach(self, run):
+        """From now on calls wait in the folder of this `Run`, whose record learns the MLflow run as soon as it is open."""
+        self.folder = run.folder
+        self.sender.keep_in(run.folder)
+        self.sender.when_open(lambda run_id: run.update(mlflow_run_id=run_id))
 
     def params(self, values):
-        self._call("send_params", {key: str(value)[:6000] for key, value in values.items()})
+        self.sender.call("params", {key: str(value)[:6000] for key, value in values.items()})
 
     def metrics(self, values, step=0):
-        """Log numbers of one epoch; those of epochs shorter than a second are gathered, since a write takes 30 ms."""
-        rows = [[key, float(value), int(time.time() * 1000), step] for key, value in values.items()]
-        if self.waiting and self.waiting[-1][0] == "send_metrics" and len(self.waiting[-1][1][0]) < 900:
-            self.waiting[-1][1][0].extend(rows)
-        else:
-            self.waiting.append(("send_metrics", [rows]))
-        if time.monotonic() - self.sent_at >= 1:
-            self._send()
-        else:
-            self._keep()
+        """Log numbers of one epoch; what the thread finds waiting it sends together, since a write takes 30 ms."""
+        now = int(time.time() * 1000)
+        self.sender.call("metrics", [[key, float(value), now, step] for key, value in values.items()])
 
     def tags(self, values):
-        self._call("send_tags", {key: str(value)[:4000] for key, value in values.items()})
+        self.sender.call("tags", {key: str(value)[:4000] for key, value in values.items()})
 
     def files(self, path, place=""):
         """Log a file or a folder under `place` of the run's artifacts."""
-        self._call("send_files", str(path), place)
+        self.sender.call("files", str(Path(path).resolve()), place)
 
     def figure(self, figure, place):
-        """Log a matplotlib figure as a PNG named `place`; it is lost, not kept, when the store is away."""
+        """Log a matplotlib figure as a PNG named `place`."""
         path = self.folder / "figures" / place
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, bbox_inches="tight")
@@ -150,38 +216,16 @@ class Tracker:
 
     def register(self, name, place, aliases=(), tags=None):
         """Make the artifact folder `place` a version of the registered model `name`."""
-        self._call("send_version", name, place, list(aliases), tags or {})
+        self.sender.call("version", name, place, list(aliases), tags or {})
 
-    def _send_params(self, values):
-        from mlflow.entities import Param
-
-        self.api.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
-
-    def _send_metrics(self, rows):
-        from mlflow.entities import Metric
-
-        self.api.log_batch(self.run_id, [Metric(*row) for row in rows])
-
-    def _send_tags(self, values):
-        from mlflow.entities import RunTag
-
-        self.api.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in values.items()])
-
-    def _send_files(self, path, place):
-        send = self.api.log_artifacts if Path(path).is_dir() else self.api.log_artifact
-        send(self.run_id, path, place or None)
-
-    def _send_version(self, name, place, aliases, tags):
-        if not any(found.name == name for found in self.api.search_registered_models(f"name = '{name}'")):
-            with contextlib.suppress(Exception):  # another process may have made it since
-                self.api.create_registered_model(name)
-        source = f"{self.api.get_run(self.run_id).info.artifact_uri}/{place}"
-        version = self.api.create_model_version(name, source, run_id=self.run_id, tags=tags).version
-        for alias in aliases:
-            self.api.set_registered_model_alias(name, alias, version)
+    def send_left(self):
+        """Send what earlier runs in this folder could not."""
+        self.sender.call("left")
 
     def watch_system(self):
         """Sample CPU, memory and accelerator while the run lasts."""
+        if self.run_id is None:
+            return
         with contextlib.suppress(Exception):  # a measurement beside the run
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -192,13 +236,21 @@ class Tracker:
     def end(self, status):
         """Close the run as FINISHED, FAILED or KILLED, sending what waits."""
         if self.monitor:
-            with contextlib.suppress(Exception):
-                self.monitor.finish()
-        self.waiting.append(("send_end", (status,)))
-        self._send(final=True)
+            self.sender.aside(self.monitor.finish)
+        self.sender.call("end", status, int(time.time() * 1000))
+        self.sender.settle()
+        self.sender.close()
 
-    def _send_end(self, status):
-        self.api.set_terminated(self.run_id, status)
+
+def send_rest(run):
+    """Send what a `Run` that has ended could not."""
+    if read_calls(run.folder):
+        client()
+        sender = Sender(Store(run.record.get("mlflow_run_id")), store_answers)
+        sender.when_open(lambda run_id: run.update(mlflow_run_id=run_id))
+        sender.keep_in(run.folder)
+        sender.settle()
+        sender.close()
 
 
 def serve_ui(port):

@@ -4,7 +4,7 @@ Nothing here imports a backend; `technique.py` turns these options into Keras ob
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from apps.common.errors import UserError
 from apps.common.options import option
@@ -30,6 +30,9 @@ class Training:
     learning_rate: float = option(1e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     momentum: float = option(
         0.9, "share of the last step kept", low=0, high=0.9999, needs={"optimizer": ("momentum", "nesterov")}
+    )
+    beta1: float = option(
+        0.9, "share of the mean gradient kept", low=0, high=0.9999, needs={"optimizer": ("adam", "adamw")}
     )
     beta2: float = option(
         0.999, "share of the mean squared gradient kept; short runs want less", low=0, high=0.99999,
@@ -72,6 +75,9 @@ class Training:
     class_weights: Literal["none", "balanced"] = option("none", "weigh classes by how rare they are")
     gradient_flow: bool = option(False, "record the norm of the gradient of every layer at each epoch, as a figure")
     checkpoint_every: int = option(1, "epochs between checkpoints", low=1)
+
+    # No option: into how many parts a batch is cut because it did not fit into memory.
+    parts: ClassVar[int] = 1
 
     def check(self):
         """What two options together cannot mean."""

@@ -160,6 +160,16 @@ def peak_memory_bytes():
     return kibibytes_or_bytes * (1 if sys.platform == "darwin" else 1024)
 
 
+def is_out_of_memory(error):
+    """Whether this exception says that the device, or the machine, had no memory left for a computation."""
+    return isinstance(error, MemoryError) or _running.is_out_of_memory(error)
+
+
+def out_of_memory():
+    """The exception the running backend raises when memory runs out, for those who rehearse it."""
+    return _running.out_of_memory()
+
+
 def versions():
     """The versions that decide what a number comes out as: Keras, NumPy, the running backend."""
     return {"keras": keras.__version__, "numpy": np.__version__, **_running.versions()}
@@ -172,8 +182,10 @@ batch_normalization = _best("batch_normalization")
 convolution = _best("convolution")
 dense = _best("dense")
 depthwise_convolution = _best("depthwise_convolution")
+drop = _best("drop")
 gelu = _best("gelu")
 gru = _best("gru")
+kept = _best("kept")
 layer_normalization = _best("layer_normalization")
 lstm = _best("lstm")
 max_pooling = _best("max_pooling")

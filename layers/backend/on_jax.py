@@ -54,6 +54,14 @@ def devices():
     return [str(device) for device in jax.devices()]
 
 
+def is_out_of_memory(error):
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def out_of_memory():
+    return jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
+
+
 def peak_device_bytes():
     statistics = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
     return sum(entry["peak_bytes_in_use"] for entry in statistics if entry) or None

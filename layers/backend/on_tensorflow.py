@@ -38,6 +38,14 @@ def devices():
     return [device.name for device in tf.config.list_logical_devices()]
 
 
+def is_out_of_memory(error):
+    return isinstance(error, tf.errors.ResourceExhaustedError)
+
+
+def out_of_memory():
+    return tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
 def peak_device_bytes():
     gpus = tf.config.list_logical_devices("GPU")
     return sum(tf.config.experimental.get_memory_info(gpu.name)["peak"] for gpu in gpus) if gpus else None
@@ -126,3 +134,13 @@ def lstm(x, kernel, recurrent_kernel, bias):
 
 def gru(x, kernel, recurrent_kernel, bias):
     return None
+
+
+@tf.custom_gradient
+def take_rows(x, indices):
+    # TensorFlow's own gradient lists a row as often as it was taken, and Keras's Adam, RMSprop and Adagrad square each
+    # of them alone: other weights than with the sum, whenever a batch holds an id twice.
+    def gradient(upstream):
+        return tf.math.unsorted_segment_sum(upstream, indices, tf.shape(x)[0]), None
+
+    return tf.gather(x, indices), gradient

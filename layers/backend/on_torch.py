@@ -4,12 +4,13 @@ A contiguous `(N, H, W, C)` tensor seen as `(N, C, H, W)` is what torch calls ch
 its kernels for processors are no slower in it.
 """
 
+import math
 import os
 
 import torch
 from torch.nn import functional
 
-from .plain import same_padding, window_counts
+from .plain import GOLDEN, SPREAD, SPREAD_AGAIN, same_padding, window_counts
 from .recording import Recorded, leaves, packed
 
 
@@ -79,6 +80,15 @@ def release_memory():
 
 def devices():
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def is_out_of_memory(error):
+    # On a processor the error has no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def out_of_memory():
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
 
 def peak_device_bytes():
@@ -185,7 +195,7 @@ def attention(query, key, value, causal, mask):
 
 
 def take_rows(x, indices):
-    return x.index_select(0, indices)
+    return x.index_select(0, indices.reshape(-1)).reshape(*indices.shape, *x.shape[1:])
 
 
 def segment_sum(x, segments, num_segments):
@@ -218,3 +228,20 @@ def gru(x, kernel, recurrent_kernel, bias):
     weights = [reordered(kernel).t().contiguous(), reordered(recurrent_kernel).t().contiguous()]
     weights += [reordered(bias[0]), reordered(bias[1])]
     return torch._VF.gru(x.contiguous(), state, weights, True, 1, 0.0, True, False, True)[0]
+
+
+def kept(generator, shape, rate):
+    """`plain.kept` in place: a third of the time, and no copies."""
+    state = generator.state.value
+    first, second = (state & 0x7FFFFFFF).unbind()
+    x = torch.arange(math.prod(shape), dtype=torch.int32, device=state.device).mul_(GOLDEN)
+    x.bitwise_xor_(first + second * SPREAD_AGAIN)
+    with torch.no_grad():
+        state[1] += 1
+    x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(SPREAD)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(SPREAD_AGAIN)
+    return (x >= round(rate * 2**32) - 2**31).view(shape)
+
+
+def drop(x, kept, rate):
+    return x * kept.to(x.dtype).mul_(1.0 / (1.0 - rate))

@@ -7,6 +7,8 @@ import numpy as np
 
 ops = keras.ops
 
+# Odd numbers that spread the bits of a counter: the golden ratio, and the two of lowbias32; as signed 32-bit integers.
+GOLDEN, SPREAD, SPREAD_AGAIN = 0x9E3779B1 - 2**32, 0x7FEB352D, 0x846CA68B - 2**32
 
 def convolution(x, kernel, bias, strides, padding, dilation_rate):
     x = ops.conv(x, kernel, strides, padding, "channels_last", dilation_rate)
@@ -50,7 +52,25 @@ def attention(query, key, value, causal, mask):
     return ops.dot_product_attention(query, key, value, mask=mask, scale=scale, is_causal=causal)
 
 
+def kept(generator, shape, rate):
+    """Booleans of this shape, false for a share `rate` of them: a hash of each one's place and the generator's state.
+
+    Only 32-bit integer arithmetic that wraps around, so it is the same on every backend.
+    """
+    seed = ops.cast(ops.bitwise_and(generator.next(), 0x7FFFFFFF), "int32")
+    size = math.prod(shape) if all(isinstance(each, int) for each in shape) else ops.prod(ops.stack(shape))
+    x = ops.bitwise_xor(ops.arange(size, dtype="int32") * GOLDEN, seed[0] + seed[1] * SPREAD_AGAIN)
+    x = ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 16), 0xFFFF)) * SPREAD
+    x = ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 15), 0x1FFFF)) * SPREAD_AGAIN
+    return ops.reshape(x >= round(rate * 2**32) - 2**31, shape)
+
+
+def drop(x, kept, rate):
+    return ops.where(kept, x * (1.0 / (1.0 - rate)), ops.zeros((), x.dtype))
+
+
 def take_rows(x, indices):
+    """The rows of `x` at `indices`, of any shape; a row taken twice has the sum of both gradients."""
     return ops.take(x, indices, axis=0)
 
 

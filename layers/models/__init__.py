@@ -28,6 +28,12 @@ ARCHITECTURES = {name: description for name, (_, description) in _FOUND.items()}
 __all__ = sorted(_FOUND)
 
 
+def register():
+    """Import every file, so that Keras can load a model that is a class of its own."""
+    for module in sorted({module for module, _ in _FOUND.values()}):
+        importlib.import_module(f".{module}", __name__)
+
+
 def __getattr__(name):
     if name not in _FOUND:
         raise AttributeError(f"`{__name__}` has no architecture {name!r}. It has: {', '.join(__all__)}.")

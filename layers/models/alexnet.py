@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import Conv2D, Dense, MaxPooling2D
+from .. import Conv2D, Dense, Dropout, MaxPooling2D
 from ._inputs import image_input
 
 
@@ -41,7 +41,7 @@ def alexnet(image_shape, num_outputs, *, width=96, dense_dim=4096, dropout=0.5):
     x = MaxPooling2D(pool_size, strides=2)(x)
     x = keras.layers.Flatten()(x)
     for _ in range(2):
-        x = keras.layers.Dropout(dropout)(x)
+        x = Dropout(dropout)(x)
         x = Dense(dense_dim, activation="relu")(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="alexnet")

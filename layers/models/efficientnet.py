@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, DepthwiseConv2D
+from .. import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout
 from ._inputs import choose, image_input
 
 # The paper's compound scaling: factor on the width, factor on the depth, dropout.
@@ -68,8 +68,8 @@ def efficientnet(image_shape, num_outputs, *, variant="b0", width=1.0, depth=1.0
     else:
         x = _features(inputs, variant_width * width, variant_depth * depth, stem_strides=2 if large else 1)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dropout(variant_dropout if dropout is None else dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    x = Dropout(variant_dropout if dropout is None else dropout)(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name=f"efficientnet_{variant}")
 
 
@@ -103,7 +103,7 @@ def _block(x, kernel_size, filters, expansion, strides, drop_path):
 
     x = _convolution(x, filters, 1)
     if shortcut.shape == x.shape:
-        x = keras.layers.Dropout(drop_path, noise_shape=(None, 1, 1, 1))(x)
+        x = Dropout(drop_path, noise_shape=(None, 1, 1, 1))(x)
         x = keras.layers.Add()([x, shortcut])
     return x
 

@@ -39,5 +39,5 @@ def ft_transformer(num_numeric, cardinalities, num_outputs, *, width=192, depth=
         x = TransformerBlock(num_heads, 2 * width, dropout)(x)
     x = LayerNormalization()(x[:, 0])
     x = keras.layers.ReLU()(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="ft_transformer")

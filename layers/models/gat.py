@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import GraphAttention
+from .. import Dropout, GraphAttention
 from ._inputs import graph_inputs
 
 
@@ -27,10 +27,10 @@ def gat(num_features, num_classes, *, hidden_dim=8, num_heads=8, depth=2, dropou
     inputs = graph_inputs(num_features, entries)
     *x, edges = inputs.values()
     for _ in range(depth - 1):
-        x[0] = keras.layers.Dropout(dropout)(x[0])
+        x[0] = Dropout(dropout)(x[0])
         layer = GraphAttention(hidden_dim, num_heads, activation="elu", dropout=dropout, num_features=num_features)
         x, num_features = [layer([*x, edges])], hidden_dim * num_heads
-    x[0] = keras.layers.Dropout(dropout)(x[0])
-    last = {"merge": "mean", "num_features": num_features, "dtype": "float32", "name": "logits"}
+    x[0] = Dropout(dropout)(x[0])
+    last = {"merge": "mean", "num_features": num_features, "dtype": keras.config.floatx(), "name": "logits"}
     logits = GraphAttention(num_classes, 1, dropout=dropout, **last)([*x, edges])
     return keras.Model(inputs, logits, name="gat")

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import GraphConvolution
+from .. import Dropout, GraphConvolution
 from ._inputs import graph_inputs
 
 
@@ -26,8 +26,8 @@ def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entri
     inputs = graph_inputs(num_features, entries)
     *x, edges = inputs.values()
     for _ in range(depth - 1):
-        x[0] = keras.layers.Dropout(dropout)(x[0])
+        x[0] = Dropout(dropout)(x[0])
         x, num_features = [GraphConvolution(hidden_dim, "relu", num_features)([*x, edges])], hidden_dim
-    x[0] = keras.layers.Dropout(dropout)(x[0])
-    logits = GraphConvolution(num_classes, None, num_features, dtype="float32", name="logits")([*x, edges])
+    x[0] = Dropout(dropout)(x[0])
+    logits = GraphConvolution(num_classes, None, num_features, dtype=keras.config.floatx(), name="logits")([*x, edges])
     return keras.Model(inputs, logits, name="gcn")

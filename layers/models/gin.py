@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Dense, GraphIsomorphism
+from .. import BatchNormalization, Dense, Dropout, GraphIsomorphism
 from ._inputs import graph_inputs
 
 
@@ -26,11 +26,11 @@ def gin(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entri
     inputs = graph_inputs(num_features, entries)
     *x, edges = inputs.values()
     for _ in range(depth):
-        x[0] = keras.layers.Dropout(dropout)(x[0])
+        x[0] = Dropout(dropout)(x[0])
         hidden = GraphIsomorphism(hidden_dim, num_features)([*x, edges])
         # A full batch is one step an epoch: the default of .99 would not forget the first ones within a short run.
         hidden = keras.layers.Activation("relu")(BatchNormalization(momentum=0.9)(hidden))
         x, num_features = [Dense(hidden_dim, activation="relu")(hidden)], hidden_dim
-    x = keras.layers.Dropout(dropout)(x[0])
-    logits = Dense(num_classes, dtype="float32", name="logits")(x)
+    x = Dropout(dropout)(x[0])
+    logits = Dense(num_classes, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="gin")

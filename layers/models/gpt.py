@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import LayerNormalization, PositionEmbedding, TokenEmbedding, TransformerBlock
+from .. import Dropout, LayerNormalization, PositionEmbedding, TokenEmbedding, TransformerBlock
 from ._inputs import choose, token_input
 
 
@@ -38,7 +38,7 @@ def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout
     x = embedding(tokens)
     if not rotary:
         x = PositionEmbedding(name="positions")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    x = Dropout(dropout, name="dropout")(x)
     for index in range(depth):
         block = TransformerBlock(
             num_heads, 4 * width, dropout, causal=True, rotary=rotary, init_depth=depth, name=f"block_{index}"

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import AveragePooling2D, Conv2D, Dense
+from .. import AveragePooling2D, Conv2D, Dense, Dropout
 from ._inputs import image_input
 
 
@@ -33,6 +33,6 @@ def lenet5(image_shape, num_outputs, *, activation="tanh", dropout=0.0):
     x = keras.layers.Flatten()(x)
     for hidden_dim in (120, 84):  # C5, a convolution over the whole map, and F6
         x = Dense(hidden_dim, activation=activation)(x)
-        x = keras.layers.Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+        x = Dropout(dropout)(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="lenet5")

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import LSTM, Dense, TokenEmbedding
+from .. import LSTM, Dense, Dropout, TokenEmbedding
 from ._inputs import token_input
 
 
@@ -22,7 +22,7 @@ def lstm_language_model(vocabulary_size, block_size, *, width=128, depth=2, drop
     tokens = token_input(block_size)
     x = TokenEmbedding(vocabulary_size, width, name="embedding")(tokens)
     for index in range(depth):
-        x = keras.layers.Dropout(dropout, name=f"dropout_{index}")(x)
+        x = Dropout(dropout, name=f"dropout_{index}")(x)
         x = LSTM(width, return_sequences=True, name=f"lstm_{index}")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(tokens, Dense(vocabulary_size, dtype="float32", name="logits")(x), name="lstm_language_model")
+    x = Dropout(dropout, name="dropout")(x)
+    return keras.Model(tokens, Dense(vocabulary_size, dtype=keras.config.floatx(), name="logits")(x), name="lstm_language_model")

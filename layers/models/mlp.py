@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Dense
+from .. import BatchNormalization, Dense, Dropout
 
 
 def mlp(
@@ -40,8 +40,8 @@ def mlp(
         if batch_norm:
             x = BatchNormalization()(x)
         x = keras.layers.Activation(activation)(x)
-        x = keras.layers.Dropout(dropout)(x)
+        x = Dropout(dropout)(x)
         if skip and shortcut.shape == x.shape:
             x = keras.layers.Add()([shortcut, x])
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="mlp")

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, DepthwiseConv2D
+from .. import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout
 from ._inputs import choose, image_input
 
 # A row is one block: kernel size, expansion, filters, squeeze-and-excitation, activation, strides.
@@ -68,8 +68,8 @@ def mobilenet(image_shape, num_outputs, *, version="v2", width=1.0, dropout=0.2)
     if version != "v2":
         last_dim = {"v3-small": 1024, "v3-large": 1280}[version]
         x = Dense(_round(last_dim * max(width, 1.0)), activation="hard_swish")(x)
-    x = keras.layers.Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    x = Dropout(dropout)(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name=f"mobilenet_{version.replace('-', '_')}")
 
 

@@ -29,7 +29,7 @@ def perceptron(input_shape, num_outputs, *, unit="step"):
     activation = choose("unit", unit, _ACTIVATIONS)
     inputs = keras.Input(tuple(input_shape), name="input")
     x = keras.layers.Flatten()(inputs) if len(inputs.shape) > 2 else inputs
-    outputs = Dense(num_outputs, activation=activation, dtype="float32", name="logits")(x)
+    outputs = Dense(num_outputs, activation=activation, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, outputs, name="perceptron")
 
 
@@ -53,5 +53,5 @@ def tabular_perceptron(num_numeric, cardinalities, num_outputs, *, unit="step"):
     for index, cardinality in enumerate(cardinalities):
         columns.append(keras.ops.one_hot(inputs["categorical"][:, index], cardinality))
     x = keras.layers.Concatenate()(columns) if len(columns) > 1 else columns[0]
-    outputs = Dense(num_outputs, activation=activation, dtype="float32", name="logits")(x)
+    outputs = Dense(num_outputs, activation=activation, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, outputs, name="tabular_perceptron")

@@ -49,7 +49,7 @@ def resnet(image_shape, num_outputs, *, depth=18, width=None, stem="auto"):
         for index in range(num_blocks):
             x = block(x, width * 2**stage, 2 if stage > 0 and index == 0 else 1, shortcut)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name=f"resnet{depth}")
 
 

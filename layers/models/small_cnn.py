@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, MaxPooling2D
+from .. import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
 from ._inputs import image_input
 
 
@@ -27,8 +27,8 @@ def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropo
         x = keras.layers.ReLU()(x)
         x = MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
-    x = keras.layers.Dropout(dropout)(x)
+    x = Dropout(dropout)(x)
     x = Dense(dense_dim, activation="relu")(x)
-    x = keras.layers.Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    x = Dropout(dropout)(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="small_cnn")

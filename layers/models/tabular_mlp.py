@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Dense
+from .. import BatchNormalization, Dense, Dropout, Embedding
 from ._inputs import tabular_inputs
 
 
@@ -39,7 +39,7 @@ def tabular_mlp(
     inputs = tabular_inputs(num_numeric, cardinalities)
     columns = [inputs["numeric"]] if num_numeric else []
     for index, cardinality in enumerate(cardinalities):
-        embedding = keras.layers.Embedding(cardinality, min(50, (cardinality + 1) // 2))
+        embedding = Embedding(cardinality, min(50, (cardinality + 1) // 2))
         columns.append(embedding(inputs["categorical"][:, index]))
     x = keras.layers.Concatenate()(columns) if len(columns) > 1 else columns[0]
     for hidden_dim in hidden_dims:
@@ -47,6 +47,6 @@ def tabular_mlp(
         if batch_norm:
             x = BatchNormalization()(x)
         x = keras.layers.Activation(activation)(x)
-        x = keras.layers.Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+        x = Dropout(dropout)(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="tabular_mlp")

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, MaxPooling2D
+from .. import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
 from ._inputs import choose, image_input
 
 # Convolutions in each of the five stages; with the three dense layers they make the depth (table 1 of the paper).
@@ -42,6 +42,6 @@ def vgg(image_shape, num_outputs, *, depth=16, width=64, batch_norm=False, dropo
     hidden_dims = (64 * width, 64 * width) if min(inputs.shape[1:3]) >= 64 else (8 * width,)
     for hidden_dim in hidden_dims:
         x = Dense(hidden_dim, activation="relu")(x)
-        x = keras.layers.Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+        x = Dropout(dropout)(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name=f"vgg{depth}")

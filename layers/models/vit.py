@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import ClassToken, Dense, LayerNormalization, PatchEmbedding, PositionEmbedding, TransformerBlock
+from .. import ClassToken, Dense, Dropout, LayerNormalization, PatchEmbedding, PositionEmbedding, TransformerBlock
 from ._inputs import image_input
 
 
@@ -44,11 +44,11 @@ def vit(image_shape, num_outputs, *, patch_size=None, width=192, depth=12, num_h
     x = PatchEmbedding(patch_size, width)(inputs)
     x = ClassToken()(x)
     x = PositionEmbedding()(x)
-    x = keras.layers.Dropout(dropout)(x)
+    x = Dropout(dropout)(x)
     for _ in range(depth):
         x = TransformerBlock(num_heads, 4 * width, dropout)(x)
     x = LayerNormalization(epsilon=1e-6)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x[:, 0])
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x[:, 0])
     return keras.Model(inputs, logits, name="vit")
 
 

@@ -1,0 +1,163 @@
+"""Whole training curves of every app, the same seed on each backend, laid over one another: where they part, and why.
+
+    python -m bench.curves FOLDER PRECISION [TASK]
+"""
+
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.backends import choose, prepare
+from apps.common.files import write_json
+from bench.parity import exact, in_double_precision
+
+STEPS = 100
+CLOSE = 1e-4  # of the loss: curves as near as this are rounding, and are not run again in double precision
+PARTED = 1e-2  # of the loss: what a person would see in the figure
+
+
+def tasks(only=""):
+    """`{task: module}` of every app whose name holds `only`, or one of several names with commas between them."""
+    folder = Path(__file__).resolve().parents[1] / "apps"
+    names = {path.stem.replace("_", "-"): f"apps.{path.stem}" for path in sorted(folder.glob("[!_]*.py"))}
+    return {task: module for task, module in names.items() if any(part in task for part in only.split(","))}
+
+
+def curve(app, double=False, steps=STEPS):
+    """The loss of each step of the app's training with its default options, as `fit` would take them.
+
+    Returns: `(losses, draws)`: whether the model draws random numbers other than our dropout's in training.
+    """
+    from apps.common import run
+    from apps.common.batches import Batches
+    from apps.common.callbacks import set_seeds
+    from apps.common.options import make_config
+    from layers import Dropout
+
+    config = make_config(app.Config, {})
+    data = app.load_data(config)
+    if double:
+        in_double_precision()
+        config = replace(config, precision="float64")
+    model = run.make_model(app, config, data)
+    exact(model.optimizer)
+    batches = Batches(data.train, config.batch_size, config.seed)
+    losses = []
+    for step in range(min(steps, len(batches) * config.epochs)):
+        epoch, place = divmod(step, len(batches))
+        if place == 0:
+            batches.set_epoch(epoch)
+            set_seeds(model, config.seed, epoch)
+        model.reset_metrics()
+        losses.append(float(model.train_on_batch(*batches[place], return_dict=True)["loss"]))
+    states = [each for each in model.variables if each.path.endswith("seed_generator_state")]
+    dropouts = [each for each in model._flatten_layers() if isinstance(each, Dropout) and each.rate]
+    return losses, len(states) > len(dropouts)
+
+
+def apart(left, right):
+    """The relative difference of two curves at each step."""
+    left, right = np.asarray(left), np.asarray(right)
+    return np.abs(left - right) / np.maximum(np.abs(left), 1e-6)
+
+
+def lay_over(found, double):
+    """One row an app: how far the curves of any two backends lie apart, at which step they part, and why.
+
+    Args:
+        found: `{task: {backend: {"losses", "draws"}}}` in single precision.
+        double: The same in double precision; a backend that has none is left out.
+    """
+    rows = []
+    for task, curves in found.items():
+        far = _farthest(curves)
+        exact = _farthest(double.get(task, {}))
+        parted = np.flatnonzero(far > PARTED)
+        row = {
+            "task": task,
+            "steps": len(far),
+            "at_first": float(far[0]),
+            "at_last": float(far[-1]),
+            "largest": float(far.max()),
+            "largest_double": float(exact.max()) if len(exact) else None,
+            "part_at": int(parted[0]) + 1 if len(parted) else None,
+            "why": "",
+        }
+        if any(each["draws"] for each in curves.values()):
+            row["why"] = "the model draws noise, which each backend does with its own generator"
+        elif row["largest_double"] is not None and row["largest_double"] < far.max() / 1e3:
+            row["why"] = "rounding, which training magnifies: in double precision it is less by the same factor"
+        elif len(parted):
+            row["why"] = "not known"
+        rows.append(row)
+    return rows
+
+
+def _farthest(curves):
+    losses = [each["losses"] for each in curves.values()]
+    pairs = [(a, b) for index, a in enumerate(losses) for b in losses[index + 1 :]]
+    return np.max([apart(a, b) for a, b in pairs], axis=0) if pairs else np.array([])
+
+
+def figure(found, double):
+    """The curves of each app over one another, and under them how far they lie apart in both precisions."""
+    from apps.common import figures
+
+    drawn, panels = figures.new(4.2 * len(found), 6.4, 2, len(found))
+    panels = np.reshape(panels, (2, len(found)))
+    styles = {"tensorflow": ("#ff8f00", "-"), "jax": ("#5e35b1", "--"), "torch": ("#d32f2f", ":")}
+    for column, (task, curves) in enumerate(found.items()):
+        top, bottom = panels[:, column]
+        for backend, each in curves.items():
+            color, line = styles[backend]
+            top.plot(range(1, len(each["losses"]) + 1), each["losses"], line, color=color, label=backend, linewidth=1.6)
+        for label, each in (("float32", curves), ("float64", double.get(task, {}))):
+            far = _farthest(each)
+            if len(far):
+                bottom.semilogy(range(1, len(far) + 1), np.maximum(far, 1e-17), label=label)
+        bottom.axhline(PARTED, color="0.6", linewidth=0.8, linestyle="--")
+        top.set(title=task, ylabel="loss of a step" if not column else "")
+        bottom.set(xlabel="step", ylabel="largest relative difference" if not column else "", ylim=(1e-17, 10))
+        for axis in (top, bottom):
+            axis.grid(alpha=0.3)
+    panels[0, 0].legend(frameon=False)
+    panels[1, 0].legend(frameon=False)
+    return drawn
+
+
+def load(folder, backends, kind):
+    """`{task: {backend: curve}}` of what the processes wrote."""
+    found = {}
+    for backend in backends:
+        path = Path(folder, backend, f"curves-{kind}.json")
+        for task, each in (json.loads(path.read_text()) if path.exists() else {}).items():
+            found.setdefault(task, {})[backend] = each
+    return found
+
+
+def main(folder, precision, only=""):
+    backend = choose()
+    prepare(backend)
+    from layers import backend as running
+
+    running.configure()
+    made = {}
+    for task, module in tasks(only).items():
+        try:
+            losses, draws = curve(importlib.import_module(module), double=precision == "double")
+            made[task] = {"losses": losses, "draws": draws}
+        except Exception as error:
+            if precision != "double":
+                raise
+            print(f"{task} in double precision on {backend}: {str(error).strip()[:300]}", file=sys.stderr)
+    path = Path(folder, backend)
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / f"curves-{precision}.json", made)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,377 @@
+"""What a backend computes for the entries of `tests/cases.py`, and how far two backends lie apart.
+
+Every measurement starts from weights and batches made by NumPy. A process (`python -m bench.parity STAGE FOLDER ...`)
+measures on one backend and writes files; others read them.
+"""
+
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.backends import choose, prepare
+from apps.common.errors import UserError, nearest
+from apps.common.files import write_json
+
+BACKENDS = ("tensorflow", "jax", "torch")
+QUANTITIES = ("outputs", "loss", "gradients", "weights")
+STEPS, CHECKPOINT_AT = 10, 5
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two backends may lie apart, relative to the largest value, and why.
+
+    Args:
+        forward: Of the outputs, the loss, and the predictions of a bundle.
+        backward: Of the gradients, the weights after ten steps, and those of a run gone on with elsewhere.
+        reason: Where the difference comes from.
+        cases: Names of the cases; `gpt` is also `gpt-padded`.
+    """
+
+    forward: float
+    backward: float
+    reason: str
+    cases: tuple = ()
+
+
+# Single precision keeps 6e-8 of a number. In double precision, 1e-16, a difference that is rounding all but vanishes.
+TOLERANCES = {
+    "arithmetic": Tolerance(2e-6, 1e-5, "sums of up to a thousand products, added in another order"),
+    "convolution": Tolerance(
+        5e-6, 2e-5, "convolutions as matrix products or otherwise, whichever a library picks for the shape",
+        ("Conv2D", "DepthwiseConv2D", "PatchEmbedding", "alexnet", "lenet5"),
+    ),
+    "normalised": Tolerance(
+        5e-6, 2e-4, "a batch norm divides by the deviation of a few values; a stack of them magnifies what rounding there was",
+        ("BatchNormalization", "efficientnet", "gin", "mlp", "mobilenet", "resnet", "small_cnn", "tabular_mlp", "vgg"),
+    ),
+    "recurrent": Tolerance(
+        2e-6, 1e-5, "each step adds its rounding to the state; fused cells have a tanh of their own",
+        ("GRU", "LSTM", "lstm_language_model"),
+    ),
+    "attention": Tolerance(
+        5e-6, 2e-5, "exponentials and their sum, taken at once or block by block",
+        ("Decoder", "SelfAttention", "TransformerBlock", "ft_transformer", "gpt", "vit"),
+    ),
+    "graph": Tolerance(
+        2e-6, 2e-5, "the sum over neighbours is added in whatever order the processor takes them",
+        ("GraphAttention", "GraphConvolution", "GraphIsomorphism", "GraphSAGE", "gat", "gcn", "graphsage"),
+    ),
+    "drawn": Tolerance(2e-6, 1e-5, "training draws from each backend's own generator; inference alone is compared"),
+}  # fmt: skip
+# Whose bundles and checkpoints the tests exchange: one of each family.
+EXCHANGED = ("tabular_mlp", "lenet5", "small_cnn", "lstm_language_model", "gpt", "gat")
+DOUBLE = 1e-9  # what may be left in double precision
+
+
+def family_of(name, case):
+    """The key of `TOLERANCES` for a case; the strictest unless another names it."""
+    if case.random:
+        return "drawn"
+    base = name.partition("-")[0]
+    return next((family for family, tolerance in TOLERANCES.items() if base in tolerance.cases), "arithmetic")
+
+
+def load_cases():
+    """`CASES` of `tests/cases.py`, the very module the tests import."""
+    if "cases" not in sys.modules:
+        specification = importlib.util.spec_from_file_location("cases", ROOT / "tests" / "cases.py")
+        sys.modules["cases"] = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(sys.modules["cases"])
+    return sys.modules["cases"].CASES
+
+
+def chosen_cases(only=""):
+    """The cases whose name holds `only`.
+
+    Raises:
+        UserError: There is none.
+    """
+    cases = load_cases()
+    chosen = {name: case for name, case in cases.items() if only in name}
+    if not chosen:
+        raise UserError(f"--only {only}: no case is called so. {nearest(only, cases)}")
+    return chosen
+
+
+def prepared(case):
+    """The compiled model of a case, its weights and seeds those of every backend, and its targets."""
+    import keras
+
+    import layers
+    from apps.common.callbacks import set_seeds
+    from layers.initialization import undrawn
+
+    with undrawn():
+        model = case.build()
+    layers.initialize(model, seed=0)
+    model.compile(recording_adam(), case.loss)
+    model.optimizer.build(model.trainable_variables)
+    exact(model.optimizer)
+    set_seeds(model, 0, 0)
+    targets = case.targets
+    if targets is None and case.loss is not None:
+        shapes = [(len(keras.tree.flatten(case.inputs)[0]), *output.shape[1:]) for output in model.outputs]
+        targets = [np.random.default_rng([3, *shape]).normal(size=shape).astype("float32") for shape in shapes]
+        targets = targets[0] if len(targets) == 1 else targets
+    return model, targets
+
+
+def recording_adam():
+    """Adam that keeps the last gradients, so that the training step itself yields them.
+
+    Its epsilon is large: with the usual one a weight whose gradient is zero but for rounding (a bias before a batch
+    norm) would move by the whole learning rate, in another direction on each backend.
+    """
+    import keras
+
+    class RecordingAdam(keras.optimizers.Adam):
+        gradients = ()
+
+        def build(self, variables):
+            super().build(variables)
+            self.gradients = [self.add_variable_from_reference(v, name="gradient") for v in variables]
+
+        def apply(self, grads, trainable_variables=None):
+            for slot, gradient in zip(self.gradients, grads, strict=True):
+                slot.assign(keras.ops.convert_to_tensor(gradient))
+            return super().apply(grads, trainable_variables)
+
+    return RecordingAdam(0.01, epsilon=1e-3)
+
+
+def train(model, case, targets, steps):
+    """`steps` steps on the case's one batch; the loss and the seconds of each."""
+    losses, seconds = [], []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        model.reset_metrics()
+        losses.append(float(model.train_on_batch(case.inputs, targets, case.weights, return_dict=True)["loss"]))
+        seconds.append(time.perf_counter() - begin)
+    return losses, seconds
+
+
+def as_arrays(values):
+    import keras
+
+    return [np.asarray(keras.ops.convert_to_numpy(each)) for each in keras.tree.flatten(values)]
+
+
+def floating_weights(model):
+    import keras
+
+    return [each for each in model.weights if "float" in keras.backend.standardize_dtype(each.dtype)]
+
+
+def measure(case, folder=None):
+    """Build, predict and train ten steps from weights that are the same on every backend.
+
+    Args:
+        case: A `Case`.
+        folder: Where the checkpoint after five steps and the bundle after ten go, for the other backends; `None` for neither.
+    Returns:
+        The trained model, and a dict: `outputs` (before training), `loss` (one a step), `gradients` (of the
+        first step), `weights` and `predictions` (after the last), each a list of arrays; `paths`, the names of the
+        gradients and of the weights; `milliseconds`, the median of a later step.
+    """
+    from apps.common.callbacks import set_seeds
+
+    model, targets = prepared(case)
+    outputs = as_arrays(model.predict_on_batch(case.inputs))
+    losses, seconds = train(model, case, targets, 1)
+    gradients = as_arrays(model.optimizer.gradients)
+    for steps in (CHECKPOINT_AT - 1, STEPS - CHECKPOINT_AT):
+        more = train(model, case, targets, steps)
+        losses, seconds = losses + more[0], seconds + more[1]
+        if folder and not case.random and len(losses) == CHECKPOINT_AT:
+            from apps.common.checkpoint import save_checkpoint
+
+            save_checkpoint(Path(folder, "checkpoints"), model, CHECKPOINT_AT, {"loss": losses}, [])
+        set_seeds(model, 0, 1)  # as at the start of an epoch
+    weights = floating_weights(model)
+    measurement = {
+        "outputs": outputs,
+        "loss": [np.array(losses)],
+        "gradients": gradients,
+        "weights": as_arrays(weights),
+        "predictions": as_arrays(model.predict_on_batch(case.inputs)),
+        "paths": {
+            "gradients": [each.path for each in model.trainable_variables],
+            "weights": [each.path for each in weights],
+        },
+        "milliseconds": float(np.median(seconds[1:]) * 1e3),
+    }
+    if folder:
+        from apps.common.bundle import save_bundle
+
+        record = {"task": "case", "options": {}, "about": {}, "metrics": {}, "versions": {}}
+        save_bundle(Path(folder, "bundle"), model, record, {})
+    return model, measurement
+
+
+def save(folder, backend, name, measurement):
+    """Write one measurement to `folder/backend/name.npz`."""
+    path = Path(folder, backend, f"{name}.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {key: np.array(json.dumps(measurement[key])) for key in ("milliseconds", "paths")}
+    for quantity in (*QUANTITIES, "predictions"):
+        arrays |= {f"{quantity}.{index:04d}": array for index, array in enumerate(measurement[quantity])}
+    np.savez(path, **arrays)
+
+
+def load(folder, backend, name):
+    """One measurement as `measure` returned it, or `None` if there is none."""
+    path = Path(folder, backend, f"{name}.npz")
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        quantities = {
+            quantity: [file[key] for key in sorted(file) if key.startswith(f"{quantity}.")]
+            for quantity in (*QUANTITIES, "predictions")
+        }
+        return quantities | {key: json.loads(str(file[key])) for key in ("milliseconds", "paths")}
+
+
+def differences(left, right):
+    """For each two arrays the largest difference, relative to the largest value among them.
+
+    Never relative to less than a hundredth of the largest value of all: a gradient that is zero but for rounding is zero.
+    """
+    if [array.shape for array in left] != [array.shape for array in right]:
+        return [np.inf]
+    largest = [max(float(np.abs(each).max()) if each.size else 0.0 for each in pair) for pair in zip(left, right, strict=True)]
+    floor = max([1e-3, *largest]) / 100
+    apart = [float(np.abs(a.astype("float64") - b).max()) if a.size else 0.0 for a, b in zip(left, right, strict=True)]
+    return [np.inf if np.isnan(far) else far / max(floor, size) for far, size in zip(apart, largest, strict=True)]
+
+
+def difference(left, right):
+    """The largest of `differences`."""
+    return max(differences(left, right), default=0.0)
+
+
+def exchange(folder, name, case, writers, own):
+    """Predict with the bundle each backend wrote, and go on with each other's checkpoint, on the running backend.
+
+    Returns: `{"predicts": {writer: difference from its own predictions}, "continues": {writer: difference of the
+        weights after ten steps from its own}}`.
+    """
+    from apps.common.bundle import load_model, open_bundle
+    from apps.common.callbacks import set_seeds
+    from apps.common.checkpoint import load_checkpoint
+
+    found = {"predicts": {}, "continues": {}}
+    model, targets = None, None
+    for writer in writers:
+        expected, place = load(folder, writer, name), Path(folder, writer, name)
+        loaded = load_model(open_bundle(place / "bundle"))
+        found["predicts"][writer] = difference(as_arrays(loaded.predict_on_batch(case.inputs)), expected["predictions"])
+        if writer == own or case.random:
+            continue
+        if model is None:
+            model, targets = prepared(case)
+        load_checkpoint(place / "checkpoints", model, [], print)
+        set_seeds(model, 0, 1)
+        train(model, case, targets, STEPS - CHECKPOINT_AT)
+        found["continues"][writer] = difference(as_arrays(floating_weights(model)), expected["weights"])
+    return found
+
+
+def layer_outputs(model, inputs, training):
+    """What every layer gives, in the order they are called, parts within a layer before the layer: `[(path, array)]`."""
+    found = []
+
+    def watch(layer):
+        call = layer.call
+
+        def watched(*arguments, **options):
+            outputs = call(*arguments, **options)
+            found.extend((layer.path, array) for array in as_arrays(outputs))
+            return outputs
+
+        layer.call = watched
+
+    for layer in model._flatten_layers(include_self=False):
+        watch(layer)
+    model(inputs, training=training)
+    return found
+
+
+def load_trace(path):
+    """The `layer_outputs` that the stage `trace` wrote."""
+    with np.load(path) as file:
+        return [(key.partition(" ")[2].replace("|", "/"), file[key]) for key in sorted(file)]
+
+
+def first_difference(left, right, tolerance):
+    """The first layer of two `layer_outputs` whose outputs differ by more than `tolerance`: `(path, difference)`, or `None`."""
+    for (path, a), (_, b) in zip(left, right, strict=True):
+        if (far := difference([a], [b])) > tolerance:
+            return path, far
+    return None
+
+
+def where_gradients_part(left, right, tolerance):
+    """The weight nearest the loss whose gradient differs, of two measurements: `(path, difference)`, or `None`.
+
+    A backward pass begins at the last layer, so the last one that differs is the first that went wrong.
+    """
+    far = differences(left["gradients"], right["gradients"])
+    beyond = [index for index, value in enumerate(far) if value > tolerance]
+    return (left["paths"]["gradients"][beyond[-1]], far[beyond[-1]]) if beyond else None
+
+
+def in_double_precision():
+    """Compute and keep weights in float64 from here on (JAX needs `JAX_ENABLE_X64=1` in its environment)."""
+    import keras
+    from keras.src.backend.common import dtypes
+
+    # Keras brings every result of its operations back to single precision on JAX and torch.
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+
+
+def exact(optimizer):
+    """Adam's shares in double precision: Keras makes a Python number single before it is cast (0.999 is off by 2e-8)."""
+    import keras
+
+    for name in ("beta_1", "beta_2"):
+        if keras.config.floatx() == "float64" and hasattr(optimizer, name):
+            setattr(optimizer, name, keras.ops.convert_to_tensor(np.float64(getattr(optimizer, name)), dtype="float64"))
+
+
+def main(stage, folder, only="", *writers):
+    """One stage on the running backend: `measure`, `double`, `exchange` or `trace`."""
+    backend = choose()
+    prepare(backend)
+    if stage == "double":
+        in_double_precision()
+    exchanged = {}
+    cases = {name: load_cases()[name] for name in only.split(",")} if stage in ("double", "trace") else chosen_cases(only)
+    for name, case in cases.items():
+        if stage == "measure":
+            save(folder, backend, name, measure(case, Path(folder, backend, name))[1])
+        elif stage == "double" and not case.random:
+            try:
+                save(folder, f"{backend}-double", name, measure(case)[1])
+            except Exception as error:  # what a library cannot compute in double precision is left out of the table
+                print(f"{name} in double precision on {backend}: {str(error).strip()[:300]}", file=sys.stderr)
+        elif stage == "exchange":
+            exchanged[name] = exchange(folder, name, case, writers, backend)
+        elif stage == "trace":
+            outputs = layer_outputs(prepared(case)[0], case.inputs, training=not case.random)
+            arrays = {f"{index:04d} {path}": array for index, (path, array) in enumerate(outputs)}
+            np.savez(Path(folder, backend, f"{name}.trace.npz"), **{key.replace("/", "|"): a for key, a in arrays.items()})
+    if stage == "exchange":
+        write_json(Path(folder, backend, "exchange.json"), exchanged)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,172 @@
+"""The parts that rescue a run, by themselves: calls that wait for a store, hostile data and models, signals."""
+
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from apps.common import sending
+from apps.common.errors import UserError
+from apps.common.model_file import check_classes
+from apps.common.sending import Sender, read_calls, send_left
+from apps.common.signals import Signals
+
+
+class Store:
+    """A store that can be away, and remembers what arrived."""
+
+    away, kept = False, None
+
+    def __init__(self, run_id=None):
+        self.run_id, Store.kept = run_id, Store.kept or []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            if Store.away:
+                raise OSError("connection refused")
+            if name == "open":
+                self.run_id = "opened"
+            Store.kept.append((name, *arguments))
+
+        return call
+
+
+@pytest.fixture
+def sender(monkeypatch):
+    monkeypatch.setattr(sending, "GATHER", 0.05)
+    monkeypatch.setattr(sending, "RETRY", 0.05)
+    Store.away, Store.kept = False, []
+    made = Sender(Store(), lambda: not Store.away)
+    yield made
+    made.close()
+
+
+def rows(step):
+    return [["loss", 1.0, 0, step]]
+
+
+def test_calls_arrive_in_order_and_neighbouring_metrics_together(sender, tmp_path):
+    Store.away = True
+    sender.keep_in(tmp_path)
+    sender.call("open")
+    for step in range(3):
+        sender.call("metrics", rows(step))
+    sender.call("end", "FINISHED")
+    assert len(read_calls(tmp_path)) == 5
+    Store.away = False
+    sender.settle()
+    assert Store.kept == [("open",), ("metrics", rows(0) + rows(1) + rows(2)), ("end", "FINISHED")]
+    sender.close()
+    assert not (tmp_path / "unsent.jsonl").exists()
+
+
+def test_a_store_that_is_away_is_given_up_at_once_and_its_calls_are_kept(sender, tmp_path, capsys):
+    Store.away = True
+    (tmp_path / "run").mkdir()
+    sender.keep_in(tmp_path / "run")
+    sender.call("open")
+    sender.call("metrics", rows(0))
+    start = time.monotonic()
+    sender.settle()
+    sender.close()
+    assert time.monotonic() - start < 2.5
+    said = capsys.readouterr().err
+    assert said.count("is away") == 1 and "2 records wait in" in said
+    (tmp_path / "run" / "run.json").write_text("{}")
+    Store.away = False
+    send_left(tmp_path, Store)
+    assert Store.kept == [("open",), ("metrics", rows(0))]
+    assert not (tmp_path / "run" / "unsent.jsonl").exists()
+    assert '"mlflow_run_id": "opened"' in (tmp_path / "run" / "run.json").read_text()
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "unsent.jsonl").write_text('["metrics", [[["loss", 1.0, 0, 1]]]]\n["met')
+    assert read_calls(tmp_path) == [("metrics", ([["loss", 1.0, 0, 1]],))]
+
+
+def test_a_call_the_store_refuses_does_not_hold_up_the_rest(sender, tmp_path, capsys):
+    class Refused(Exception):
+        def get_http_status_code(self):
+            return 400
+
+    def params(values):
+        raise Refused("too long")
+
+    sender.store.params = params
+    sender.call("params", {})
+    sender.call("end", "FINISHED")
+    sender.settle()
+    assert Store.kept == [("end", "FINISHED")] and "refused params" in capsys.readouterr().err
+
+
+def test_the_first_signal_waits_for_a_near_end_of_the_epoch_and_the_second_does_not():
+    with Signals() as signals:
+        signals.epochs(lambda: 3.0)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as left:
+            signals.stop_if_asked()
+        assert left.value.code == 143
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("remaining", [None, 60.0])
+def test_a_signal_between_epochs_or_far_from_the_end_stops_at_once(remaining):
+    with Signals() as signals, pytest.raises(SystemExit):
+        signals.epochs(lambda: remaining)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_signals_are_left_alone_outside_of_the_main_thread():
+    seen = []
+    thread = threading.Thread(target=lambda: Signals().__enter__() and seen.append(True))
+    thread.start()
+    thread.join()
+    assert seen == [True] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"class_name": "Lambda", "module": "keras.layers"},
+        {"class_name": "system", "module": "os"},
+        {"class_name": "function", "module": "keras.utils", "config": "get_file"},
+        {"class_name": "Dense", "module": "kerasy.layers"},
+        {"class_name": "Dense", "module": "layers.dense", "registered_name": "other>Dense"},
+        {"class_name": "__lambda__", "config": {"value": "..."}},
+    ],
+)
+def test_a_class_from_elsewhere_is_refused_however_deep_it_stands(value):
+    with pytest.raises(ValueError, match=r"it (holds|names)"):
+        check_classes({"config": {"layers": [{"config": {"inner": [value]}}]}})
+
+
+def test_classes_of_keras_and_of_this_package_are_taken():
+    ours = {"class_name": "Dense", "module": "layers.dense", "registered_name": "triptych>Dense", "config": {"class_name": 3}}
+    check_classes([ours, {"class_name": "function", "module": "builtins", "config": "relu"}, {"class_name": "__slice__"}])
+
+
+HOSTILE = [
+    "images that declare 100,000 x 100,000", "CSV of NUL bytes", "CSV with an open quote", "JSON 100,000 deep",
+    "JSON cut short", "IDX that declares 10^12 pixels", "NPZ that declares 10^14 numbers", "graph that declares 10^14 features",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_data_are_refused_in_one_line(tmp_path, monkeypatch, name):
+    import importlib
+
+    from apps.common.options import make_config
+    from bench.faults import inputs
+
+    monkeypatch.chdir(tmp_path)
+    task, write, ending = inputs.HOSTILE[name]
+    write(tmp_path / f"data{ending}")
+    app = importlib.import_module("apps." + task.replace("-", "_"))
+    config = SimpleNamespace(**vars(make_config(app.Config, {"data": str(tmp_path / f"data{ending}")})))
+    with pytest.raises(UserError) as refused:
+        app.load_data(config)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,383 @@
+"""Models that draw images: closed forms, what each player's loss moves, how images are judged, the app."""
+
+import json
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from runs import bundle_weights, train, train_and_kill, triptych
+from scipy.integrate import quad
+from scipy.linalg import sqrtm
+from scipy.stats import norm
+
+import layers
+from apps import image_generation as app
+from apps.common import generation
+from apps.common.bundle import load_model, open_bundle
+from apps.common.data import Data, Examples
+from apps.common.errors import UserError
+from apps.common.options import make_config
+from layers import backend, models
+from layers.generative import gaussian_kl
+
+SHAPE, CLASSES, COUNT = (8, 8, 1), 3, 6
+generator = np.random.default_rng(0)
+IMAGES = generator.integers(0, 256, (COUNT, *SHAPE)).astype("uint8")
+LABELS = np.arange(COUNT) % CLASSES
+MODELS = {"vae": models.VAE, "dcgan": models.DCGAN}
+each_model = pytest.mark.parametrize("name", MODELS)
+
+
+def made(kind, seed=0, noise=True, **options):
+    """A small model with seeded weights, its draws replaced by fixed numbers."""
+    model = kind(SHAPE, 5, **{"num_classes": CLASSES, "width": 4, **options})
+    layers.initialize(model, seed)
+    if noise:
+        fixed = np.random.default_rng(9).normal(size=(COUNT, 5)).astype("float32")
+        model.noise = lambda count: keras.ops.convert_to_tensor(fixed)
+    model.compile("sgd")
+    return model
+
+
+def array(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+# Layers and losses
+
+
+def test_pixel_shuffle_lays_channels_out_as_pixels():
+    x = np.arange(2 * 2 * 3 * 8, dtype="float32").reshape(2, 2, 3, 8)
+    y = array(layers.PixelShuffle(2)(x))
+    assert y.shape == (2, 4, 6, 2)
+    for i, j, a, b, c in np.ndindex(2, 3, 2, 2, 2):
+        np.testing.assert_array_equal(y[:, 2 * i + a, 2 * j + b, c], x[:, i, j, (2 * a + b) * 2 + c])
+    with pytest.raises(ValueError, match="multiple of `factor` squared"):
+        layers.PixelShuffle(2)(x[..., :6])
+
+
+def test_kl_is_the_integral_it_stands_for():
+    mean, log_variance = np.array([[0.0, 1.3], [-2.0, 0.4]]), np.array([[0.0, -1.0], [0.8, -3.0]])
+
+    def integral(mean, log_variance):
+        q = norm(mean, np.exp(log_variance / 2))
+        return quad(lambda z: q.pdf(z) * (q.logpdf(z) - norm.logpdf(z)), -15, 15, points=[mean])[0]
+
+    expected = np.vectorize(integral)(mean, log_variance).sum(1)
+    found = array(gaussian_kl(*(keras.ops.convert_to_tensor(part.astype("float32")) for part in (mean, log_variance))))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert array(gaussian_kl(np.zeros((1, 3), "float32"), np.zeros((1, 3), "float32"))) == 0.0
+
+
+@pytest.mark.parametrize("which", ["mean", "log_variance"])
+def test_reparametrised_gradients_are_finite_differences(which):
+    draws = np.random.default_rng(1)
+    mean, log_variance, noise = draws.normal(size=(3, 2, 4))
+    layer, step = layers.Reparametrization(), 1e-5
+
+    def total(mean, log_variance):
+        return np.cos(mean + np.exp(log_variance / 2) * noise).sum()
+
+    def found(x):
+        given = {"mean": mean.astype("float32"), "log_variance": log_variance.astype("float32"), which: x}
+        return keras.ops.cos(layer([given["mean"], given["log_variance"], noise.astype("float32")]))
+
+    values = {"mean": mean, "log_variance": log_variance}
+    expected = np.zeros_like(mean)
+    for place in np.ndindex(*mean.shape):
+        up, down = (values[which].copy() for _ in range(2))
+        up[place] += step
+        down[place] -= step
+        expected[place] = (total(**{**values, which: up}) - total(**{**values, which: down})) / (2 * step)
+    slope = backend.gradient(found, keras.ops.convert_to_tensor(values[which].astype("float32")))
+    np.testing.assert_allclose(array(slope), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_the_elbo_reaches_the_encoder_through_the_draw():
+    model = made(models.VAE)
+    kernel = model.encoder.trainable_variables[-2]
+    place = next(i for i, variable in enumerate(model.trainable_variables) if variable is kernel)
+    slope = backend.gradients(model, IMAGES, LABELS)[place]
+    direction = np.random.default_rng(2).normal(size=slope.shape).astype("float32")
+    before, losses = array(kernel).copy(), []
+    for step in (1e-2, -1e-2):
+        kernel.assign(before + step * direction)
+        losses.append(backend.loss_and_gradients(model, IMAGES, LABELS)[1])
+    np.testing.assert_allclose((losses[0] - losses[1]) / 2e-2, (slope * direction).sum(), rtol=1e-2)
+
+
+class OneLoss(models.DCGAN):
+    """A DCGAN in which only one of the players has a loss."""
+
+    player = 0
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean(self.players_losses(x, y, y_pred, training)[self.player])
+
+
+@pytest.mark.parametrize(("player", "name"), [(0, "discriminator"), (1, "generator")])
+def test_a_players_loss_has_no_gradient_on_the_others_weights(player, name):
+    model = made(OneLoss)
+    model.player = player
+    own = {id(variable) for variable in getattr(model, name).trainable_variables}
+    for variable, gradient in zip(model.trainable_variables, backend.gradients(model, IMAGES, LABELS), strict=True):
+        assert (np.abs(gradient).max() > 0) == (id(variable) in own), variable.path
+
+
+def test_the_players_losses_are_the_formula():
+    model = made(models.DCGAN)
+    real = array(model(IMAGES, training=False))[np.arange(COUNT), LABELS]
+    inputs = {"latent": array(model.noise(COUNT)), "label": LABELS.astype("int32")}
+    fake = 2 / (1 + np.exp(-array(model.generator(inputs, training=False)))) - 1
+    told = array(model.discriminator(fake, training=False))[np.arange(COUNT), LABELS]
+    losses = model.players_losses(IMAGES, LABELS, model(IMAGES, training=False), False)
+    np.testing.assert_allclose(array(losses[0]), -np.log(expit(real)) - np.log(1 - expit(told)), rtol=1e-4)
+    np.testing.assert_allclose(array(losses[1]), -np.log(expit(told)), rtol=1e-4)
+
+
+def expit(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@each_model
+def test_the_class_decides_what_is_drawn(name):
+    model = made(MODELS[name], width=8)
+    latents = np.repeat(generation.latents_of(model, 0, 1), CLASSES, 0)
+    inputs = {"latent": latents, "label": np.arange(CLASSES, dtype="int32")}
+    logits = array(model.generator(inputs, training=False))
+    assert all(np.abs(logits[a] - logits[b]).max() > 1e-2 for a, b in ((0, 1), (1, 2), (0, 2)))
+    losses = [backend.loss_and_gradients(model, IMAGES, labels)[1] for labels in (LABELS, LABELS[::-1].copy())]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-6)
+    plain = made(MODELS[name], num_classes=0)
+    with_labels, without = (backend.loss_and_gradients(plain, IMAGES, labels)[1] for labels in (LABELS, None))
+    assert with_labels == without
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 1), (9, 17, 3)])
+def test_images_of_any_size_come_back_in_that_size(shape):
+    model = models.VAE(shape, 5, width=2)
+    assert array(model.encoder(np.zeros((2, *shape), "float32"))).shape == (2, 10)
+    assert model.generator.output_shape[1:] == shape
+    assert generation.draw_images(model, generation.latents_of(model, 0, 2)).shape == (2, *shape)
+
+
+# Two players
+
+
+def built(**options):
+    """A DCGAN as the app builds it, and the arguments of a training step."""
+    config = make_config(app.Config, {"model": "cdcgan", "width": 4, "latent_dim": 5, "optimizer": "sgd", **options})
+    about = {"image_shape": SHAPE, "class_names": list("abc")}
+    model = app.build_model(config, Data(Examples(IMAGES, LABELS), None, None, about))
+    model.noise = made(models.DCGAN).noise
+    return model
+
+
+def moved(model, name, before):
+    variables = getattr(model, name).trainable_variables
+    return [array(variable) - old for variable, old in zip(variables, before[name], strict=True)]
+
+
+def weights(model):
+    return {name: [array(v).copy() for v in getattr(model, name).trainable_variables] for name in ("generator", "discriminator")}
+
+
+def test_each_player_moves_by_its_own_rate_down_its_own_gradient():
+    rates = {"generator": 0.01, "discriminator": 0.2}
+    model = built(learning_rate=0.01, discriminator_rate=0.2)
+    slopes = {v.path: g for v, g in zip(model.trainable_variables, backend.gradients(model, IMAGES, LABELS), strict=True)}
+    before = weights(model)
+    model.train_on_batch(IMAGES, LABELS)
+    for name, rate in rates.items():
+        variables = getattr(model, name).trainable_variables
+        for variable, step in zip(variables, moved(model, name, before), strict=True):
+            np.testing.assert_allclose(step, -rate * slopes[variable.path], rtol=1e-3, atol=1e-6)
+    assert float(array(model.optimizer.learning_rate)) == pytest.approx(0.01)
+
+
+def test_the_generator_moves_once_in_so_many_steps_of_the_discriminator():
+    model, still = built(discriminator_steps=3, learning_rate=0.1), []
+    for _ in range(6):
+        before = weights(model)
+        model.train_on_batch(IMAGES, LABELS)
+        still.append([max(np.abs(step).max() for step in moved(model, name, before)) == 0.0 for name in before])
+    assert still == [[True, False], [True, False], [False, False]] * 2
+
+
+def test_options_that_do_nothing_are_refused():
+    for options, words in (
+        ({"model": "vae", "discriminator_steps": "2"}, "--discriminator-steps does nothing with --model vae"),
+        ({"model": "dcgan", "kl_weight": "2"}, "--kl-weight does nothing with --model dcgan"),
+        ({"class_weights": "balanced"}, "--class-weights does nothing here"),
+        ({"model": "dcgan", "schedule": "plateau"}, "--schedule plateau: two players"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_config(app.Config, options)
+    with pytest.raises(UserError, match="no common learning rate"):
+        built().optimizer.learning_rate = 1.0
+
+
+# Judging
+
+
+def test_frechet_distance_of_known_distributions():
+    draws = np.random.default_rng(3)
+    mean, other, deviation, spread = draws.uniform(0.5, 2, (4, 5))
+    expected = ((mean - other) ** 2).sum() + ((deviation - spread) ** 2).sum()
+    found = generation.frechet_distance(mean, np.diag(deviation**2), other, np.diag(spread**2))
+    assert found == pytest.approx(expected, rel=1e-9)
+    first, second = (part @ part.T for part in draws.normal(size=(2, 5, 5)))
+    expected = ((mean - other) ** 2).sum() + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    assert generation.frechet_distance(mean, first, other, second) == pytest.approx(expected, rel=1e-6)
+    assert generation.frechet_distance(mean, first, mean, first) == pytest.approx(0, abs=1e-6)
+    flat = np.zeros((5, 5))  # a generator that draws one image only
+    assert generation.frechet_distance(mean, flat, mean, second) == pytest.approx(np.trace(second))
+
+
+def test_coverage_counts_the_classes_that_are_drawn_often_enough():
+    real = np.repeat(np.arange(4), 25)
+    assert generation.class_coverage(real, real, 5) == 1.0
+    assert generation.class_coverage(np.zeros(100, int), real, 5) == 0.25
+    assert generation.class_coverage(np.repeat([0, 1, 2], [48, 47, 5]), real, 5) == 0.75
+
+
+def test_spherical_interpolation_stays_on_the_sphere():
+    start, end = np.linalg.qr(np.random.default_rng(4).normal(size=(6, 2)))[0].T
+    way = generation.spherical(start, end, np.linspace(0, 1, 5))
+    np.testing.assert_allclose(np.linalg.norm(way, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(way[[0, 2, 4]], [start, (start + end) / 2**0.5, end], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, "CLASSIFIER_STEPS", 150)
+        data = app.load_data(app.Config())
+        generation.judge_of(data)
+        yield data
+
+
+def test_our_own_features_tell_digits_apart(digits):
+    judge = generation.judge_of(digits)
+    assert judge is generation.judge_of(digits)
+    assert np.mean(judge.look(digits.test.x)[1] == digits.test.y) > 0.85
+    threes = digits.train.x[digits.train.y == 3]
+    real = judge.metrics(digits.train.x, digits.train.y, "test", digits.test)
+    narrow = judge.metrics(threes, None, "test", digits.test)
+    assert real["class_coverage"] == 1 and real["class_accuracy"] > 0.85 and 0.8 < real["diversity"] < 1.2
+    assert narrow["class_coverage"] == pytest.approx(0.1) and narrow["diversity"] < 0.5
+    assert narrow["frechet_own_features"] > 10 * real["frechet_own_features"]
+    assert generation.trouble(None, narrow)[0] == "collapse" and generation.trouble(None, real) is None
+
+
+def test_divergence_is_noticed_once_and_said(digits, capsys):
+    model, said = made(models.DCGAN), []
+    fine = {"class_coverage": 1.0, "diversity": 1.0}
+    model.discriminator_loss.update_state(0.01)
+    model.generator_loss.update_state(9.0)
+    kind, line = wrong = generation.trouble(model, fine)
+    assert kind == "divergence" and "discriminator has won, its loss is 0.010" in line
+    tracker = type("Tags", (), {"tags": lambda self, values: said.append(values)})()
+    for epoch in (4, 5):
+        generation.judge_of(digits).notice(wrong, epoch, tracker)
+    assert capsys.readouterr().err == f"epoch 4: divergence: {line}\n"
+    assert said == [{"trouble": f"divergence in epoch 4: {line}"}]
+
+
+def test_the_control_has_the_mean_and_spread_of_each_pixel():
+    draws = np.random.default_rng(5)
+    means, deviations = draws.uniform(90, 160, (4, 4, 1)), draws.uniform(5, 25, (4, 4, 1))
+    pixels = draws.normal(means, deviations, (3000, 4, 4, 1)).round().astype("uint8")
+    about = {"image_shape": [4, 4, 1], "class_names": ["a", "b"]}
+    examples = Examples(pixels, np.zeros(3000, int))
+    model = app.build_model(app.Config(model="pixel-gaussian", epochs=1), Data(examples, None, None, about))
+    drawn = generation.draw_images(model, generation.latents_of(model, 0, 3000)).astype("float64")
+    np.testing.assert_allclose(drawn.mean(0), means, atol=2)
+    np.testing.assert_allclose(drawn.std(0), deviations, rtol=0.1)
+    density = norm(pixels.mean(0) / 255, pixels.std(0) / 255).logpdf(pixels[:2] / 255).sum((1, 2, 3))
+    np.testing.assert_allclose(-array(model(pixels[:2])), density, rtol=1e-3)
+
+
+def test_the_reported_elbo_is_the_loss_at_the_same_draw(monkeypatch):
+    model = made(models.VAE)
+    monkeypatch.setattr(generation, "latents_of", lambda model, seed, count: array(model.noise(count)))
+    found = generation.bound(model, Examples(IMAGES, LABELS), 0)
+    loss = backend.loss_and_gradients(model, IMAGES, LABELS, training=False)[1]
+    assert -found["elbo"] == pytest.approx(loss, rel=1e-5) == found["reconstruction"] + found["kl"]
+    assert found["bits_per_pixel"] == pytest.approx(loss / np.log(2) / 64, rel=1e-5)
+    heavy = made(models.VAE, kl_weight=3.0)
+    more = backend.loss_and_gradients(heavy, IMAGES, LABELS, training=False)[1]
+    assert more - loss == pytest.approx(2 * found["kl"], rel=1e-4)
+
+
+# The app
+
+OPTIONS = (
+    "image-generation", "--data", "pictures", "--model", "cdcgan", "--epochs", "4", "--batch-size", "16", "--width", "4",
+    "--discriminator-steps", "2", "--discriminator-rate", "0.002", "--ema", "0.9", "--schedule", "cosine", "--seed", "3",
+)  # fmt: skip
+
+
+def write_pictures(folder):
+    for name, level in (("dark", 60), ("light", 190)):
+        (folder / name).mkdir(parents=True)
+        for index in range(30):
+            pixels = np.random.default_rng([index, level]).integers(level - 40, level + 40, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    write_pictures(folder / "pictures")
+    return folder, train(*OPTIONS, cwd=folder)
+
+
+def test_a_run_reports_its_measures_and_tracks_its_samples(trained):
+    folder, result = trained
+    expected = {"frechet_own_features", "class_coverage", "diversity", "class_accuracy", "frechet_of_train"}
+    assert set(result["metrics"]) == expected
+    figures = folder / "mlruns" / "runs" / result["run_id"] / "figures"
+    assert len(list((figures / "samples").glob("epoch-*.png"))) == 4 and (figures / "interpolation.png").is_file()
+    state = json.loads((figures.parent / "checkpoints" / "epoch-00004" / "state.json").read_text())["history"]
+    assert {"discriminator_loss", "generator_loss", "val_frechet_own_features"} <= state.keys()
+
+
+def test_a_killed_run_resumes_to_the_very_same_weights(trained, tmp_path):
+    folder, result = trained
+    write_pictures(tmp_path / "pictures")
+    train_and_kill(*OPTIONS, cwd=tmp_path, after_epoch=2)
+    resumed = train(*OPTIONS, "--resume", "last", cwd=tmp_path)
+    arrays, found = bundle_weights(folder / result["model"]), bundle_weights(tmp_path / resumed["model"])
+    assert arrays.keys() == found.keys() and len(found) > 10
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+    assert resumed["metrics"] == result["metrics"]
+
+
+def test_predict_writes_the_same_pictures_for_a_seed(trained, tmp_path):
+    folder, result = trained
+    bundle = folder / result["model"]
+    done = triptych("predict", bundle, "dark", "any", "--seeds", "0,5", "--folder", "out", "--json", cwd=tmp_path)
+    rows = json.loads(done.stdout)["predictions"]
+    assert [(row["class"], row["seed"]) for row in rows] == [("dark", 0), ("dark", 5), ("dark", 0), ("light", 5)]
+    pictures = {row["picture"]: np.asarray(Image.open(tmp_path / row["picture"])) for row in rows}
+    assert {picture.shape for picture in pictures.values()} == {(8, 8)} and len(pictures) == 3
+    opened = open_bundle(str(bundle))
+    options = app.PredictOptions(seeds=(5, 0), folder=str(tmp_path / "again"))
+    for row in app.predict(load_model(opened), ["dark"], opened.about, options):
+        np.testing.assert_array_equal(np.asarray(Image.open(row["picture"])), pictures[f"out/dark-{row['seed']}.png"])
+
+
+def test_what_cannot_be_drawn_is_said(trained, tmp_path):
+    opened = open_bundle(str(trained[0] / trained[1]["model"]))
+    options = app.PredictOptions(folder=str(tmp_path / "out"))
+    with pytest.raises(UserError, match=r"drak: not a class of this model.*dark"):
+        app.predict(load_model(opened), ["drak"], opened.about, options)
+    with pytest.raises(UserError, match=r"dark: this model draws without a class; ask for: any"):
+        app.predict(made(models.VAE, num_classes=0), ["dark"], opened.about, options)
+    (tmp_path / "out").write_text("taken")
+    with pytest.raises(UserError, match="--folder"):
+        app.predict(load_model(opened), ["dark"], opened.about, replace(options))
