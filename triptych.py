@@ -16,7 +16,7 @@ from apps.common.tokens import options_help, read_tokens, settle_switches, whole
 
 FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
 BACKEND = {"backend": "tensorflow, jax, torch or auto (measures and takes the fastest); else KERAS_BACKEND"}
-SWITCHES = {"json", "help", "find_lr"}
+SWITCHES = {"json", "help", "find_lr", "no_final", "control"}
 COMMANDS = {
     "list": ("", "tasks, architectures and recipes, one line each", {}),
     "train": (
@@ -27,6 +27,23 @@ COMMANDS = {
             "recipe": "take the options of a published setting",
             "resume": "go on with a run: its id or last",
             "find_lr": "measure a good learning rate and draw its curve instead of training",
+        },
+    ),
+    "tune": (
+        "TASK",
+        "search the options of a task, then train the best configuration",
+        {
+            **BACKEND,
+            "search": "random, hyperband, bayesian, grid or evolution (random)",
+            "trials": "configurations to try at most (20; grid and hyperband: all of theirs)",
+            "trial_epochs": "epochs of a trial (as --epochs)",
+            "only": "options to search, comma-separated; else all that have a range",
+            "fix": "options held still: name=value,name=value; as giving them by their own flags",
+            "no_final": "leave out training and testing the best configuration",
+            "control": "search at random as well, at equal cost, and draw both curves",
+            "workers": "trials side by side on this machine",
+            "chief": "[HOST:]PORT at which workers may join (on 127.0.0.1; no authentication: private networks only)",
+            "join": "HOST:PORT of a chief to work for",
         },
     ),
     "evaluate": ("MODEL", "metrics of a bundle on its test split or on other data", {**BACKEND, "data": "other data"}),
@@ -189,7 +206,7 @@ def command_help(name, positionals):
     usage, about, flags = COMMANDS[name]
     lines = [f"usage: triptych {name} {usage} [options]", "", about, ""]
     lines += [f"  --{flag.replace('_', '-'):22} {text}" for flag, text in {**flags, **FLAGS}.items()]
-    if name == "train" and positionals:
+    if name in ("train", "tune") and positionals:
         app = find_app(positionals)
         lines[2:2] = [app.__doc__.strip().splitlines()[0], ""]
         lines += ["", f"options of {positionals[0]} (default in brackets):", *options_help(app.Config)]
@@ -243,6 +260,28 @@ def command_train(positionals, given, as_json):
     tags = {"recipe": shared["recipe"]} if "recipe" in shared else {}
     result = run.train(app, given, resume=shared.get("resume"), tags=tags)
     return result, summary(result)
+
+
+def command_tune(positionals, given, as_json):
+    from apps.common.output import table
+
+    app = find_app(positionals, "tune")
+    flags = {name: given.pop(name) for name in COMMANDS["tune"][2] if name in given}
+    check_flags("tune", flags)
+    from tuning import command
+
+    given = settle_switches(given, options_of(app.Config))
+    request = command.read(app, flags, given)
+    if request.data is not None:
+        getattr(app, "check_data", check_path)(request.data)
+    backend = flags.get("backend")
+    if backend == "auto":
+        from apps.common.auto import fastest
+
+        backend = fastest(positionals[0], given)
+    backends.prepare(backends.choose(backend))
+    result = command.run(app, request)
+    return result, command.summary(result, table)
 
 
 def check_path(name):

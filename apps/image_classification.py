@@ -9,26 +9,37 @@ from apps.common import start
 from apps.common.data import Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.errors import UserError, nearest
 from apps.common.images import named_images, read_image, read_labelled_images
-from apps.common.options import option
+from apps.common.options import is_active, option, options_of
 from apps.common.training import Activation, Recipe, Splitting
 
-MODELS = ("small-cnn", "perceptron", "mlp", "lenet", "alexnet", "vgg", "resnet", "mobilenet", "efficientnet", "vit")
+# Where an architecture's own default is the large published form, the small one that suits images of 28 pixels.
+MODELS = {
+    "small-cnn": {}, "perceptron": {"unit": "sigmoid"}, "mlp": {}, "lenet": {}, "alexnet": {}, "vgg": {"depth": 11},
+    "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {}, "vit": {"width": 96, "depth": 6}, "cell-network": {},
+}  # fmt: skip
+SHAPING = ("hidden_dims", "activation", "dropout", "batch_norm", "skip", "depth", "width", "patch_size", "cell")
 AUGMENTATIONS = {
     "flip": "RandomFlip", "shift": "RandomShift", "crop": "RandomCrop", "rotation": "RandomRotation", "cutout": "Cutout",
     "color": "RandomColor", "mixup": "Mixup",
 }  # fmt: skip
+OPERATIONS = ("conv3", "separable3", "conv1", "max3", "average3", "identity")
+# Operation and source of each of the two edges of a cell's nodes; a source is an earlier node, 0 the cell's input.
+CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERATIONS, tuple(map(str, range(node))))]
+CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
+
+OBJECTIVE = ("val_accuracy", False)  # of a search, and not small: losses with other label smoothing cannot be compared
 
 
 @dataclass(frozen=True)
 class Config(Splitting):
-    model: Literal[MODELS] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
+    model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
         0.0, "share of the target spread over all classes", low=0, high=0.9, search=(0.0, 0.2), needs={"loss": "cross-entropy"}
     )
     dropout: float = option(
         0.2, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
-        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit")},
+        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit", "cell-network")},
     )  # fmt: skip
     activation: Activation = option("relu", "of the hidden units", needs={"model": ("mlp", "lenet")})
     hidden_dims: tuple[int, ...] = option((256, 128, 100), "widths of the hidden layers", low=1, needs={"model": "mlp"})
@@ -37,14 +48,18 @@ class Config(Splitting):
     )
     skip: bool = option(False, "skip connections between hidden layers of one width", needs={"model": "mlp"})
     depth: int | None = option(
-        None, "layers: ResNet 18, 34, 50, 20, 32, 56 (default 20); VGG 11, 13, 16, 19 (11); ViT any (6)", low=1,
-        needs={"model": ("resnet", "vgg", "vit")},
+        None, "layers: ResNet 18, 34, 50, 20, 32, 56 (default 20); VGG 11, 13, 16, 19 (11); ViT any (6); cells a stage (1)",
+        low=1, needs={"model": ("resnet", "vgg", "vit", "cell-network")},
     )  # fmt: skip
     width: int | None = option(
-        None, "channels of the first stage: ResNet (its own), VGG (64), AlexNet (96), ViT (96)", low=4,
-        needs={"model": ("resnet", "vgg", "alexnet", "vit")},
+        None, "channels of the first stage: ResNet (its own), VGG (64), AlexNet (96), ViT (96), cells (16)", low=4,
+        needs={"model": ("resnet", "vgg", "alexnet", "vit", "cell-network")},
     )  # fmt: skip
     patch_size: int = option(4, "side of a patch in pixels", low=1, needs={"model": "vit"})
+    cell: str = option(
+        CELL, "operation,source,operation,source of each node of the repeated cell", search=CELLS,
+        needs={"model": "cell-network"},
+    )  # fmt: skip
     augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
     image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=2048)
 
@@ -143,32 +158,10 @@ def network(config, shape, num_classes):
     """The architecture that `--model` names, from standardised images to logits."""
     from layers import models
 
-    def given(**options):
-        return {name: value for name, value in options.items() if value is not None}
-
-    dropout = config.dropout
-    builders = {
-        "perceptron": lambda: models.perceptron(shape, num_classes, unit="sigmoid"),
-        "mlp": lambda: models.mlp(
-            shape, num_classes, hidden_dims=config.hidden_dims, activation=config.activation, dropout=dropout,
-            batch_norm=config.batch_norm, skip=config.skip,
-        ),
-        "small-cnn": lambda: models.small_cnn(shape, num_classes, dropout=dropout, batch_norm=config.batch_norm),
-        "lenet": lambda: models.lenet5(shape, num_classes, activation=config.activation, dropout=dropout),
-        "alexnet": lambda: models.alexnet(shape, num_classes, dropout=dropout, **given(width=config.width)),
-        "vgg": lambda: models.vgg(
-            shape, num_classes, depth=config.depth or 11, batch_norm=config.batch_norm, dropout=dropout,
-            **given(width=config.width),
-        ),
-        "resnet": lambda: models.resnet(shape, num_classes, depth=config.depth or 20, width=config.width),
-        "mobilenet": lambda: models.mobilenet(shape, num_classes, dropout=dropout),
-        "efficientnet": lambda: models.efficientnet(shape, num_classes, dropout=dropout),
-        "vit": lambda: models.vit(
-            shape, num_classes, patch_size=config.patch_size, width=config.width or 96, depth=config.depth or 6,
-            dropout=dropout,
-        ),
-    }  # fmt: skip
-    return builders[config.model]()
+    known, options = options_of(Config), {name: getattr(config, name) for name in SHAPING}
+    given = {name: value for name, value in options.items() if value is not None and is_active(config, known[name])}
+    build = getattr(models, {"lenet": "lenet5"}.get(config.model, config.model.replace("-", "_")))
+    return build(shape, num_classes, **{**MODELS[config.model], **given})
 
 
 def evaluate(model, data, config):

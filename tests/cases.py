@@ -207,6 +207,12 @@ CASES = {
         lambda: models.mobilenet((24, 24, 1), 3, version="v3-small", width=0.1, dropout=0.0), floats(24, 24, 1)
     ),
     "perceptron": classifier(lambda: models.perceptron((5,), 3, unit="relu"), floats(5)),
+    "cell_network": classifier(
+        lambda: models.cell_network(
+            (8, 8, 1), 3, cell="conv3,0,max3,0,separable3,1,average3,0,conv1,0,identity,1", width=4, stages=2
+        ),
+        floats(8, 8, 1),
+    ),
     "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1)),
     "small_cnn": classifier(
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1)

@@ -21,7 +21,8 @@ from apps.common.backends import installed  # noqa: E402
 
 WITHOUT_BACKEND = [
     "test_options.py", "test_images.py", "test_bad_images.py", "test_tables.py", "test_table_encoding.py",
-    "test_front_door.py", "test_house.py", "test_fault_parts.py", "test_compare.py",
+    "test_front_door.py", "test_house.py", "test_fault_parts.py", "test_compare.py", "test_tuning_oracles.py",
+    "test_tuning_space.py", "test_tuning_postgres.py",
 ]  # fmt: skip
 
 

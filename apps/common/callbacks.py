@@ -187,14 +187,15 @@ class Keeper(keras.callbacks.Callback):
         stateful: The callbacks whose state belongs in a checkpoint.
         history: What earlier parts of the run recorded.
         epochs, every: Epochs in all, and between checkpoints.
+        quiet: Whether nothing is printed.
         signals: The `Signals` that may ask the run to stop, or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, signals=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, quiet=False, signals=None):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
         self.epochs, self.every, self.started = epochs, every, time.monotonic()
-        self.shown, self.signals = 0.0, signals
+        self.shown, self.signals = math.inf if quiet else 0.0, signals
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -210,7 +211,8 @@ class Keeper(keras.callbacks.Callback):
         last = epoch + 1 == self.epochs or self.model.stop_training
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
         start = "\r" if sys.stderr.isatty() else ""
-        if last or time.monotonic() - self.shown >= 0.5:  # epochs of a few milliseconds would scroll by
+        due = time.monotonic() - self.shown >= 0.5  # epochs of a few milliseconds would scroll by
+        if due or (last and self.shown < math.inf):
             self.shown = time.monotonic()
             print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         self.tracker.metrics(values, step=epoch + 1)

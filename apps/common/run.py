@@ -29,7 +29,7 @@ def say(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def train(app, given, *, resume=None, tags=None, parent=None, register=True):
+def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",)):
     """Train the app on its data, evaluate it once on test, bundle and track it.
 
     Args:
@@ -38,16 +38,16 @@ def train(app, given, *, resume=None, tags=None, parent=None, register=True):
         resume: Run to go on with: an id, its start, or `last`.
         tags: Tags of the MLflow run besides the usual ones.
         parent: The MLflow run this one is nested under.
-        register: Whether the bundle becomes a version of the registered model.
+        aliases: Of the version of the registered model that the bundle becomes.
     Returns: `{"task", "backend", "run_id", "model", "metrics", "seconds"}`.
     Raises:
         UserError: Options, data or files are not as they must be.
     """
     with Signals() as signals:
-        return _train(app, given, resume=resume, tags=tags, parent=parent, register=register, signals=signals)
+        return _train(app, given, resume=resume, tags=tags, parent=parent, aliases=aliases, signals=signals)
 
 
-def _train(app, given, *, resume, tags, parent, register, signals):
+def _train(app, given, *, resume, tags, parent, aliases, signals):
     from layers import backend
 
     started, task = time.monotonic(), task_name(app)
@@ -107,8 +107,7 @@ def _train(app, given, *, resume, tags, parent, register, signals):
         versions = {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]}
         save_bundle(run.bundle, model, {**record, "versions": versions}, figures)
         tracker.files(run.bundle, "bundle")
-        if register:
-            tracker.register(task, "bundle", aliases=["newest"], tags={"backend": facts["backend"]})
+        tracker.register(task, "bundle", aliases=aliases, tags={"backend": facts["backend"]})
         result = {
             "task": task,
             "backend": facts["backend"],
@@ -148,8 +147,11 @@ def fit_within_memory(app, config, data, model, run, tracker, signals):
         model = make_model(app, config, data)
 
 
-def fit(app, config, data, model, run, tracker, signals=None):
-    """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`."""
+def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
+    """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`.
+
+    With `until`, stop after that many epochs of a longer run, without a word, as a trial of a search does.
+    """
     import keras
 
     from apps.common.batches import Batches, InOrder
@@ -160,18 +162,19 @@ def fit(app, config, data, model, run, tracker, signals=None):
 
     stopper, stateful = stateful_callbacks(app, config, data)
     done, history = load_checkpoint(run.checkpoints, model, stateful, say)
-    if done:
+    epochs, quiet = until or config.epochs, until is not None
+    if done and not quiet:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
     run.update(backend=keras.backend.backend())
     batches = Batches(data.train, config.batch_size, config.seed, config.parts)
     watch = Watch(len(batches))
     if signals:
         signals.epochs(watch.remaining)
-    progress = [Progress(config.epochs, len(batches))] if sys.stderr.isatty() else []
-    on_epoch = getattr(app, "on_epoch", None)
+    progress = [Progress(epochs, len(batches))] if sys.stderr.isatty() and not quiet else []
+    on_epoch = None if quiet else getattr(app, "on_epoch", None)
     after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
     every = config.checkpoint_every
-    keeper = Keeper(run, tracker, stateful, history, epochs=config.epochs, every=every, signals=signals)
+    keeper = Keeper(run, tracker, stateful, history, epochs=epochs, every=every, quiet=quiet, signals=signals)
     held = InOrder(data.validation, max(1, config.batch_size // config.parts)) if data.validation is not None else None
     if held is not None and held.constant() is not None:
         held = backend.feed(held)
@@ -181,12 +184,12 @@ def fit(app, config, data, model, run, tracker, signals=None):
     with backend.distribution(config.distribute):
         model.fit(
             backend.feed(batches),
-            epochs=config.epochs,
-            initial_epoch=config.epochs if stopper and stopper.stopped else done,
+            epochs=epochs,
+            initial_epoch=epochs if stopper and stopper.stopped else done,
             validation_data=held,
             shuffle=False,
             verbose=0,
-            callbacks=Callbacks(callbacks, model, config.epochs),
+            callbacks=Callbacks(callbacks, model, epochs),
         )
     if signals:
         signals.epochs(None)

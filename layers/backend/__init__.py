@@ -141,6 +141,11 @@ def synchronize():
     _running.synchronize()
 
 
+def release_memory():
+    """Give back what models that are gone have left in the backend's own caches; call it only when none is in use."""
+    getattr(_running, "release_memory", int)()
+
+
 def devices():
     """The names of the devices the running backend computes on."""
     return _running.devices()

@@ -73,6 +73,11 @@ def synchronize():
         torch.cuda.synchronize()
 
 
+def release_memory():
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def devices():
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
 

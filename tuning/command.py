@@ -1,0 +1,151 @@
+"""`triptych tune`: its flags, checked before a backend is imported, and what it prints at the end."""
+
+import socket
+import time
+from dataclasses import dataclass
+
+from apps.common.errors import UserError, nearest
+from apps.common.options import options_of
+from apps.common.output import shown
+from apps.common.tokens import whole_number
+from tuning.space import GRID_LIMIT, Space, read_fixed, read_only
+
+SEARCHES = ("random", "hyperband", "bayesian", "grid", "evolution")
+TRIALS = 20
+ANSWER = 10.0  # seconds in which a chief must answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Args:
+        data: What `--data` names.
+        plan: Keyword arguments of `tuning.search.Plan`; `None` for a worker that joins a chief.
+        join: `(host, port)` of the chief to work for, or `None`.
+        control: Whether random search runs beside it.
+    """
+
+    data: str | None
+    plan: dict | None
+    join: tuple | None = None
+    control: bool = False
+
+
+def read(app, flags, given):
+    """The `Request` of `triptych tune`'s flags and the options given beside them.
+
+    Raises:
+        UserError: Naming the flag, what was expected and what came.
+    """
+    if "join" in flags:
+        return _read_join(flags, given)
+    search = flags.get("search", "random")
+    if search not in SEARCHES:
+        raise UserError(f"--search {search}: expected one of {', '.join(SEARCHES)}. {nearest(search, SEARCHES)}")
+    fixed = read_fixed(flags["fix"]) if "fix" in flags else {}
+    for name in fixed:
+        if name in given and str(given[name]) != fixed[name]:
+            raise UserError(f"--fix {name}={fixed[name]}: --{name.replace('_', '-')} {given[name]} says otherwise; leave one out")
+    only = read_only(flags["only"]) if "only" in flags else None
+    space = Space(app.Config, {**given, **fixed}, only, own=search == "evolution")
+    space.check()
+    options = options_of(app.Config)
+    full = int(space.fixed.get("epochs", options["epochs"].default))
+    epochs = options["epochs"].parse(flags["trial_epochs"]) if "trial_epochs" in flags else full
+    trials = whole_number(flags, "trials", None)
+    if search == "grid" and trials is None and (size := space.grid_size()) > GRID_LIMIT:
+        raise UserError(f"--search grid: the grid has {size} points; give --trials, or fewer options by --only")
+    if search in ("random", "bayesian", "evolution"):
+        trials = trials or TRIALS
+    if "control" in flags and search == "random":
+        raise UserError("--control: random search is the control itself; give another --search or leave it out")
+    plan = {
+        "search": search, "space": space, "trials": trials, "epochs": epochs, "final": "no_final" not in flags,
+        "workers": whole_number(flags, "workers", 0),
+        "chief": _free(address(flags["chief"], "chief")) if "chief" in flags else None,
+    }  # fmt: skip
+    return Request(space.fixed.get("data"), plan, control="control" in flags)
+
+
+def _read_join(flags, given):
+    more = sorted({*flags, *given} - {"join", "backend", "data"})
+    if more:
+        flag = "--" + more[0].replace("_", "-")
+        raise UserError(f"--join: the chief's options count; leave out {flag} (--data says where the data lie here)")
+    return Request(given.get("data"), None, join=_await(address(flags["join"], "join")))
+
+
+def address(text, flag):
+    """`(host, port)` of `HOST:PORT`, or of `PORT` on this machine alone."""
+    host, _, port = str(text).rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"--{flag} {text}: expected HOST:PORT with a port from 1 to 65535, such as 127.0.0.1:5300")
+    return host or "127.0.0.1", int(port)
+
+
+def no_chief(where):
+    return f"--join {where}: no chief answers there within {ANSWER:.0f} s; start it first, with --chief {where}"
+
+
+def _await(place):
+    """Refuse a chief's address at which nothing listens."""
+    deadline = time.monotonic() + ANSWER
+    while True:
+        try:
+            socket.create_connection(place, timeout=ANSWER).close()
+            return place
+        except OSError:
+            if time.monotonic() > deadline:
+                raise UserError(no_chief(f"{place[0]}:{place[1]}")) from None
+            time.sleep(0.2)
+
+
+def _free(place):
+    """Refuse an address of our own at which something listens already, or which is not ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+        except OSError as error:
+            where = f"{place[0]}:{place[1]}"
+            raise UserError(f"--chief {where}: cannot be bound ({error.strerror or error}); choose another port") from None
+    return place
+
+
+def run(app, request):
+    """Do what was asked; returns what `--json` prints."""
+    if request.join:
+        from tuning.parallel import join
+
+        return join(app, request.join, request.data)
+    from tuning.search import Plan, Search
+
+    plan = Plan(**request.plan)
+    if not request.control:
+        return Search(app, plan).run()
+    from tuning.control import against_random
+
+    return against_random(app, plan)
+
+
+def summary(result, table):
+    """What a person reads at the end of a search: every trial, the best, and the final model's test metrics alone."""
+    if "rows" not in result:
+        return f"{result['trials']} trials done for the chief"
+    best, objective = result["best"], result["objective"]
+    options = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in best["options"].items())
+    tried = f"{result['configurations']} configurations were tried in {result['trials']} trials; {result['failed']} failed"
+    lines = [table(result["rows"]), "", tried, f"best on validation: trial {best['trial']}, {objective} {shown(best[objective])}"]
+    final = result["final"]
+    if final:
+        metrics = [f"  {name:24} {shown(value)}" for name, value in final["metrics"].items()]
+        lines += [f"test metrics of the final model ({result['task']} on {result['backend']}):", *metrics]
+        lines += [f"bundle: {final['model']}", "", "next:", f"  triptych predict {final['model']} INPUT ...", "  triptych ui"]
+    else:
+        lines += ["", "next:", f"  triptych train {result['task']} {options}", "  triptych ui"]
+    return "\n".join(lines)
+
+
+def _flag(value):
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else value
