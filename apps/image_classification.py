@@ -169,17 +169,14 @@ def evaluate(model, data, config):
     from apps.common import figures
     from apps.common.batches import predict_all
     from apps.common.classification import classification_report, softmax
-    from apps.common.explain import grad_cam
+    from apps.common.explain import grad_cam, worst_mistakes
 
     names, images, labels = data.about["class_names"], data.test.x, data.test.y
     probabilities = softmax(predict_all(model, images))
     metrics, tables, drawn = classification_report(probabilities, labels, names)
     predicted = probabilities.argmax(1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:18]
-    if len(worst):
-        titles = [f"{names[predicted[i]]} {probabilities[i].max():.0%}\nis {names[labels[i]]}" for i in worst]
-        drawn["worst-mistakes"] = figures.image_grid(images[worst], titles)
+    if (predicted != labels).any():
+        drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
     sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
     standardise = model.get_layer("standardise")
     heat = grad_cam(model.layers[-1], np.asarray(standardise(images[sample])), predicted[sample])

@@ -77,3 +77,22 @@ def column_importance(score, examples, about, limit=2000):
     rows = permutation_importance(lambda inputs: score(inputs, chosen.y), chosen.x, columns)
     names, values, spread = zip(*((row["column"], row["importance"], row["spread"]) for row in rows[:25]), strict=True)
     return rows, figures.bars(names, values, spread, "permutation importance", "fall of the score when shuffled")
+
+
+def worst_mistakes(images, probabilities, labels, names, most=18):
+    """Figure of the wrongly classified images, those first whose own class was thought least likely.
+
+    Args:
+        images: `(n, height, width, channels)`.
+        probabilities: `(n, classes)`.
+        labels: `(n,)`, indices of the true classes.
+        names: Of the classes.
+        most: Images shown.
+    """
+    from apps.common import figures
+
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:most]
+    titles = [f"{names[predicted[i]]} {probabilities[i].max():.0%}\nis {names[labels[i]]}" for i in worst]
+    return figures.image_grid(images[worst], titles)
