@@ -89,8 +89,6 @@ def worst_mistakes(images, probabilities, labels, names, most=18):
         names: Of the classes.
         most: Images shown.
     """
-    from apps.common import figures
-
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:most]
