@@ -136,8 +136,12 @@ def gru(x, kernel, recurrent_kernel, bias):
     return None
 
 
-@tf.custom_gradient
 def take_rows(x, indices):
+    return gathered(tf.convert_to_tensor(x), indices)  # a variable would have to stand among the gradients
+
+
+@tf.custom_gradient
+def gathered(x, indices):
     # TensorFlow's own gradient lists a row as often as it was taken, and Keras's Adam, RMSprop and Adagrad square each
     # of them alone: other weights than with the sum, whenever a batch holds an id twice.
     def gradient(upstream):
