@@ -26,7 +26,7 @@ WITHOUT_BACKEND = [
 ]  # fmt: skip
 
 
-def run(name, files, **environment):
+def run(name, files, *arguments, **environment):
     """One pytest process; returns `(passed, failed, skipped)`."""
     start = time.monotonic()
     cache = HOUSE / ".cache"
@@ -43,7 +43,7 @@ def run(name, files, **environment):
         **environment,
     }
     (cache / "jax").mkdir(exist_ok=True, mode=0o700)
-    command = [sys.executable, "-m", "pytest", "-rs", "--durations=8", *(str(TESTS / file) for file in files)]
+    command = [sys.executable, "-m", "pytest", "-rs", "--durations=12", *arguments, *(str(TESTS / file) for file in files)]
     done = subprocess.run(command, cwd=HOUSE, env=variables, stdout=subprocess.PIPE, text=True, check=False)
     print(f"== {name}: {time.monotonic() - start:.0f} s\n{done.stdout}", flush=True)
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
@@ -59,7 +59,8 @@ def main():
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOUSE, check=False)
     # Each process computes on one thread, so two of them share two cores well; the slowest starts first.
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(run, backend, each, KERAS_BACKEND=backend) for backend in backends]
+        jobs = [pool.submit(run, backend, each, "-m", "not once", KERAS_BACKEND=backend) for backend in backends]
+        jobs.append(pool.submit(run, f"once, on {backends[-1]}", each, "-m", "once", KERAS_BACKEND=backends[-1]))
         jobs.append(pool.submit(run, "no backend", [name for name in WITHOUT_BACKEND if name in everything]))
         counts = [job.result() for job in jobs]
     exchanged = "test_parity.py::test_what_another_backend_wrote_predicts_and_goes_on_the_same"

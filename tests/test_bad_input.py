@@ -25,6 +25,9 @@ IRIS_ROW = [f"{name} (cm)={value}" for name, value in
             {"sepal length": 5, "sepal width": 3, "petal length": 1.5, "petal width": 0.2}.items()]  # fmt: skip
 
 
+pytestmark = pytest.mark.once
+
+
 @pytest.fixture(autouse=True)
 def imports_as_before():
     kept = list(sys.meta_path)

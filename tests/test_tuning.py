@@ -83,6 +83,7 @@ def test_a_search_ends_in_a_tested_and_registered_model(tune, folder):
     assert kept >= {*figures, "tables/trials.json", "tables/trials.csv", "best.json"}
 
 
+@pytest.mark.once
 def test_the_same_command_shows_the_finished_search_and_more_trials_go_on_from_it(tune):
     first, _ = tune("--trials", 2, "--epochs", 1, "--no-final", "--seed", 1)
     again, said = tune("--trials", 2, "--epochs", 1, "--no-final", "--seed", 1)
@@ -107,6 +108,7 @@ def test_hyperband_trains_on_from_the_lower_bracket(tune):
     assert promoted["val_loss"] == pytest.approx(straight, rel=1e-9)
 
 
+@pytest.mark.once
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(tune, monkeypatch):
     build, calls = tabular.build_model, []
 
@@ -130,6 +132,7 @@ def test_a_loss_that_is_not_a_number_is_a_failed_trial(tune):
     assert said.count("failed: the loss became") == 3  # for one and the same reason: no need to go on
 
 
+@pytest.mark.once
 def test_what_is_impossible_for_all_trials_stops_at_once(tune, monkeypatch):
     def never(config, data):
         raise RuntimeError("no such device")
@@ -139,6 +142,7 @@ def test_what_is_impossible_for_all_trials_stops_at_once(tune, monkeypatch):
     assert said.count("trial ") == 1 and "no configuration can be trained: RuntimeError: no such device" in said
 
 
+@pytest.mark.once
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tune, monkeypatch):
     build, calls = tabular.build_model, []
 
@@ -162,6 +166,7 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("search", [each for each in SEARCHES if each != "evolution"])
 def test_killed_while_a_file_is_written_the_same_command_goes_on(search, tune, monkeypatch):
     command = ("--search", search, "--trials", 4, "--epochs", 2, "--trial-epochs", 3, "--no-final", "--seed", 6)
@@ -196,6 +201,7 @@ def test_killed_while_a_file_is_written_the_same_command_goes_on(search, tune, m
     assert sorted(run.data.tags["trial"] for run in children(result)) == sorted(ids)
 
 
+@pytest.mark.once
 def test_data_are_loaded_again_only_for_an_option_that_changes_them(monkeypatch):
     load, calls = tabular.load_data, []
     monkeypatch.setattr(tabular, "load_data", lambda config: calls.append(config) or load(config))

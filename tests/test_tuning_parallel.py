@@ -92,6 +92,7 @@ def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, m
     assert not [child for child in psutil.Process().children() if "--join" in child.cmdline()]
 
 
+@pytest.mark.once
 def test_a_chief_for_another_task_or_other_data_is_refused(tmp_path, monkeypatch):
     from apps import image_classification
     from apps.common.errors import UserError
@@ -108,6 +109,7 @@ def test_a_chief_for_another_task_or_other_data_is_refused(tmp_path, monkeypatch
         parallel._trainer(tabular, told, None)
 
 
+@pytest.mark.once
 def test_an_open_port_that_is_no_chief_is_refused(monkeypatch):
     monkeypatch.setattr("tuning.parallel.ANSWER", 0.5)
     with socket.socket() as listener:
