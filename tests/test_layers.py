@@ -234,3 +234,16 @@ def test_an_id_that_occurs_twice_is_one_gradient_to_adam():
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
         expected = expected - 0.1 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-7)
     np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-4)
+
+
+def test_batch_normalization_of_many_rows_has_their_mean_and_variance():
+    # Added up one after the other in single precision, 50,000 rows of one value are off by more than a ten-thousandth.
+    generator = np.random.default_rng(0)
+    x = np.maximum(generator.normal(0.3, 1.0, (64, 28, 28, 3)), 0).astype("float32")
+    x[:, :8], x[:, 20:] = 0.7, 0.7
+    layer = layers.BatchNormalization(momentum=0.0)
+    outputs = keras.ops.convert_to_numpy(layer(x, training=True))
+    mean, variance = x.mean((0, 1, 2), dtype="float64"), x.var((0, 1, 2), dtype="float64")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_mean), mean, rtol=3e-6)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_variance), variance, rtol=3e-6)
+    np.testing.assert_allclose(outputs, (x - mean) / np.sqrt(variance + layer.epsilon), atol=2e-5)

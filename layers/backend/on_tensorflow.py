@@ -123,6 +123,18 @@ def versions():
     return {"tensorflow": tf.__version__}
 
 
+def batch_normalization(x, gamma, beta, epsilon):
+    def mean_of_rows(x):
+        # An axis at a time: TensorFlow adds up in single precision, one after the other, and short sums round less.
+        while x.shape.rank > 1:
+            x = tf.reduce_mean(x, max(0, x.shape.rank - 2))
+        return x
+
+    mean = mean_of_rows(x)
+    variance = mean_of_rows(tf.math.squared_difference(x, tf.stop_gradient(mean)))
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance
+
+
 def gelu(x):
     # TensorFlow's own is written with erfc, which ONNX does not have.
     return 0.5 * x * (1.0 + tf.math.erf(x * tf.cast(0.5**0.5, x.dtype)))

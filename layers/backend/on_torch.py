@@ -173,11 +173,38 @@ def dense(x, kernel, bias):
 
 
 def batch_normalization(x, gamma, beta, epsilon):
-    shape = x.shape
-    x, mean, inverse_deviation = torch.native_batch_norm(
-        x.reshape(-1, shape[-1]), gamma, beta, None, None, True, 0.0, epsilon
-    )
-    return x.reshape(shape), mean, inverse_deviation**-2 - epsilon
+    return BatchNormalization.apply(x, gamma, beta, epsilon)
+
+
+class BatchNormalization(torch.autograd.Function):
+    """Torch's kernels around means of our own: its channels-last one adds up all rows of a channel in single precision, one
+    after the other, and errs by a thousandth for the 200,000 rows of 256 images of 28 pixels."""
+
+    @staticmethod
+    def forward(context, x, gamma, beta, epsilon):
+        mean = mean_of_rows(x)
+        centred = x - mean
+        variance = mean_of_rows(centred.mul_(centred))
+        context.save_for_backward(x, gamma, mean, torch.rsqrt(variance + epsilon))
+        context.epsilon = epsilon
+        rows = x.reshape(-1, x.shape[-1])
+        outputs = torch.native_batch_norm(rows, gamma, beta, mean, variance, False, 0.0, epsilon)[0].reshape(x.shape)
+        context.mark_non_differentiable(mean, variance)
+        return outputs, mean, variance
+
+    @staticmethod
+    def backward(context, upstream, *_):
+        x, gamma, mean, inverse_deviation = context.saved_tensors
+        rows, needs = (part.reshape(-1, x.shape[-1]) for part in (upstream, x)), context.needs_input_grad[:3]
+        gradients = torch.ops.aten.native_batch_norm_backward(
+            *rows, gamma, None, None, mean, inverse_deviation, True, context.epsilon, list(needs)
+        )
+        return gradients[0].reshape(x.shape) if needs[0] else None, *gradients[1:], None
+
+
+def mean_of_rows(x):
+    """The mean over all axes but the last, first of each example's rows: short sums round less."""
+    return x.reshape(x.shape[0], -1, x.shape[-1]).mean(1).mean(0)
 
 
 def layer_normalization(x, gamma, beta, epsilon):
