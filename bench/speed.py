@@ -17,7 +17,7 @@ import numpy as np
 from apps.common import backends
 from apps.common.errors import UserError, nearest
 
-BATCH_SIZE, EXAMPLES, TURNS = 64, 16384, 7
+BATCH_SIZE, EXAMPLES, TURNS = 64, 16384, 5
 # The options of the app, and the seconds a turn should take at least, so that a clock and an epoch's end weigh little.
 FAMILIES = {
     "mlp": {"model": "mlp", "hidden_dims": (256, 128, 100), "batch_norm": False, "dropout": 0.0},
@@ -169,12 +169,14 @@ class Fit:
         from apps.common.batches import Batches
         from apps.common.callbacks import Callbacks, Seeds
         from apps.common.options import make_config
+        from apps.common.rescue import Watch
         from layers import backend
 
         self.config = make_config(app.Config, options)
         self.model = run.make_model(app, self.config, data)
         self.batches = Batches(data.train, self.config.batch_size, 0)
-        self.callbacks = Callbacks([Seeds(self.batches, 0)], self.model, epochs=1)
+        callbacks = [Seeds(self.batches, 0), Watch(len(self.batches))]
+        self.callbacks = Callbacks(callbacks, self.model, epochs=1)
         self.feed = backend.feed(self.batches)
         backend.hasten(self.model)
 

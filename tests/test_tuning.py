@@ -12,6 +12,7 @@ import triptych
 from apps import tabular
 from apps.common import files
 from apps.common import run as runs
+from apps.common.compare import compare
 from apps.common.tracking import client
 from tuning.oracles import SEARCHES
 from tuning.trials import DataCache
@@ -74,6 +75,7 @@ def test_a_search_ends_in_a_tested_and_registered_model(tune, folder):
     assert last.info.run_id == final["run_id"] and last.data.tags["configurations"] == "6"
     assert last.data.metrics["val_loss"] == pytest.approx(best["val_loss"], rel=1e-9)
     assert api.get_model_version_by_alias("tabular", "tuned").run_id == final["run_id"]
+    assert [run.id for run in compare("tabular")] == [final["run_id"]]  # neither the search nor its trials
     parent = api.get_run(result["run_id"])
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["test_accuracy"] == final["metrics"]["accuracy"]

@@ -132,7 +132,8 @@ def _tracked(task):
     experiments = [each for each in api.search_experiments() if each.name != "Default" and task in (None, each.name)]
     for experiment in experiments:
         for run in api.search_runs([experiment.experiment_id], max_results=1000):
-            if "task" not in run.data.tags:  # a matrix or a benchmark
+            # Not a matrix or a benchmark, and of a search only its final model.
+            if "task" not in run.data.tags or {"search.kind", "trial"} & run.data.tags.keys():
                 continue
             info, metrics = run.info, run.data.metrics
             yield Compared(

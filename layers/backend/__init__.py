@@ -60,7 +60,7 @@ def feed(batches):
 def hasten(model):
     """Let `fit` take this compiled model's steps in the running backend's fastest way that changes no number.
 
-    torch records the first step and replays it. Call again after `compile`.
+    torch records the first step and replays it; TensorFlow runs a step as one function. Call again after `compile`.
     """
     _best("hasten")(model)
 

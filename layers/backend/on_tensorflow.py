@@ -3,6 +3,7 @@
 import functools
 import gc
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import func_graph
@@ -70,6 +71,19 @@ def release_memory():
     for graph in [each for each in gc.get_objects() if type(each) is func_graph.FuncGraph]:
         if graph.name == "one_step_on_data":  # Keras's step
             func_graph.dismantle_func_graph(graph)
+
+
+def hasten(model):
+    """One function a step, the fetching of its batch within; Keras puts two functions and a loop around each."""
+    if model.run_eagerly or model.jit_compile or model._distribute_strategy or model.steps_per_execution > 1:
+        return
+
+    @tf.autograph.experimental.do_not_convert
+    def step(iterator):
+        batch = iterator.get_next()  # in which a part that is not there comes as an `Optional`
+        return model.train_step(keras.tree.map_structure(lambda x: None if isinstance(x, tf.experimental.Optional) else x, batch))
+
+    model.train_function = tf.function(step, reduce_retracing=True)
 
 
 def feed(batches):
