@@ -57,9 +57,14 @@ def main():
     everything = sorted(path.name for path in TESTS.glob("test_*.py"))
     each = [name for name in everything if name not in (*WITHOUT_BACKEND, "test_parity.py")]
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOUSE, check=False)
-    # Each process computes on one thread, so two of them share two cores well; the slowest starts first.
+    # Each process computes on one thread, so two of them share two cores well; the slowest start first, in halves so that
+    # none is left to run alone at the end.
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(run, backend, each, "-m", "not once", KERAS_BACKEND=backend) for backend in backends]
+        jobs = [
+            pool.submit(run, f"{backend} {half + 1}/2", each[half::2], "-m", "not once", KERAS_BACKEND=backend)
+            for backend in backends
+            for half in range(2)
+        ]
         jobs.append(pool.submit(run, f"once, on {backends[-1]}", each, "-m", "once", KERAS_BACKEND=backends[-1]))
         jobs.append(pool.submit(run, "no backend", [name for name in WITHOUT_BACKEND if name in everything]))
         counts = [job.result() for job in jobs]

@@ -298,6 +298,7 @@ def test_communities_are_found_and_nodes_predicted_by_number_and_name(trained):
     assert all(row["class"].startswith("around ") for row in rows)
 
 
+@pytest.mark.once
 def test_a_node_that_is_not_there_is_refused(trained):
     folder, result = trained
     for word in ("77", "-1", "Javer"):
@@ -305,6 +306,7 @@ def test_a_node_that_is_not_there_is_refused(trained):
         assert f"node {word}" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.once
 def test_prediction_refuses_a_graph_that_has_changed(tmp_path):
     path = write(tmp_path / "g.npz")
     result = train("graph", "--data", path, "--epochs", "2", cwd=tmp_path)

@@ -39,6 +39,7 @@ def test_resume_refuses_other_options_and_a_finished_run_is_left_alone(undisturb
     assert again == result
 
 
+@pytest.mark.once
 def test_a_damaged_checkpoint_is_found_and_the_one_before_it_used(tmp_path):
     options = ("tabular", "--epochs", "300", "--batch-size", "64")
     killed = train_and_kill(*options, cwd=tmp_path, after_epoch=3)
