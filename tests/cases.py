@@ -209,7 +209,7 @@ CASES = {
     "perceptron": classifier(lambda: models.perceptron((5,), 3, unit="relu"), floats(5)),
     "cell_network": classifier(
         lambda: models.cell_network(
-            (8, 8, 1), 3, cell="conv3,0,max3,0,separable3,1,average3,0,conv1,0,identity,1", width=4, stages=2
+            (8, 8, 1), 3, cell="conv3,0,max3,0,separable3,1,average3,0,conv1,0,identity,1", width=6, stages=2
         ),
         floats(8, 8, 1),
     ),
