@@ -9,6 +9,9 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework.config import disable_op_determinism
 
+# It drops orderings it takes for superfluous, and some are not: one in eight trainings of a DCGAN gave other losses.
+tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+
 
 def loss_and_gradients(model, x, y, sample_weight, training):
     variables = [variable.value for variable in model.trainable_variables]
