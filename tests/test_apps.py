@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import keras
@@ -28,14 +27,6 @@ IMAGE_OPTIONS = (
 )  # fmt: skip
 TABLE_OPTIONS = ("--epochs", "3", "--batch-size", "16", "--hidden-dims", "8", "--learning-rate", "0.02")
 BACKEND = keras.backend.backend()
-
-
-@pytest.fixture(autouse=True)
-def imports_as_before():
-    """A command hides the other backends from the imports of its process; here the process goes on."""
-    kept = list(sys.meta_path)
-    yield
-    sys.meta_path[:] = kept
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
@@ -26,13 +25,6 @@ IRIS_ROW = [f"{name} (cm)={value}" for name, value in
 
 
 pytestmark = pytest.mark.once
-
-
-@pytest.fixture(autouse=True)
-def imports_as_before():
-    kept = list(sys.meta_path)
-    yield
-    sys.meta_path[:] = kept
 
 
 @pytest.fixture

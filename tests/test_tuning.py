@@ -1,7 +1,6 @@
 """A search from its command to its registered model, and what happens when trials fail or the process is stopped."""
 
 import json
-import sys
 import threading
 
 import keras
@@ -19,14 +18,6 @@ from tuning.trials import DataCache
 
 SMALL = ("--hidden-dims", "8", "--batch-size", "64", "--only", "learning_rate,dropout", "--model", "mlp")
 BACKEND = keras.backend.backend()
-
-
-@pytest.fixture(autouse=True)
-def imports_as_before():
-    """A command hides the other backends from the imports of its process; here the process goes on."""
-    kept = list(sys.meta_path)
-    yield
-    sys.meta_path[:] = kept
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
@@ -21,13 +20,6 @@ from apps.common.tracking import client
 from tuning.parallel import join
 
 BACKEND = keras.backend.backend()
-
-
-@pytest.fixture(autouse=True)
-def imports_as_before():
-    kept = list(sys.meta_path)
-    yield
-    sys.meta_path[:] = kept
 
 
 def free_port():

@@ -10,6 +10,7 @@ ops = keras.ops
 # Odd numbers that spread the bits of a counter: the golden ratio, and the two of lowbias32; as signed 32-bit integers.
 GOLDEN, SPREAD, SPREAD_AGAIN = 0x9E3779B1 - 2**32, 0x7FEB352D, 0x846CA68B - 2**32
 
+
 def convolution(x, kernel, bias, strides, padding, dilation_rate):
     x = ops.conv(x, kernel, strides, padding, "channels_last", dilation_rate)
     return x if bias is None else ops.add(x, bias)
