@@ -73,6 +73,9 @@ class InOrder(keras.utils.PyDataset):
             inside = weight * inside.reshape(-1, *[1] * (weight.ndim - 1))
         return x, y, inside * np.float32(share)
 
+    def arrays(self):
+        """None: the filling up is not a gathering of rows."""
+
     def constant(self):
         """The only batch, or `None` where there are several."""
         return self[0] if len(self) == 1 else None

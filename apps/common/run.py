@@ -175,9 +175,9 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
     after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
     every = config.checkpoint_every
     keeper = Keeper(run, tracker, stateful, history, epochs=epochs, every=every, quiet=quiet, signals=signals)
-    held = InOrder(data.validation, max(1, config.batch_size // config.parts)) if data.validation is not None else None
-    if held is not None and held.constant() is not None:
-        held = backend.feed(held)
+    held = None
+    if data.validation is not None:
+        held = backend.feed(InOrder(data.validation, max(1, config.batch_size // config.parts)))
     if config.compile == "auto":
         backend.hasten(model)
     callbacks = [Seeds(batches, config.seed), watch, *progress, *after, *stateful, keeper]

@@ -51,8 +51,8 @@ def feed(batches):
     Args:
         batches: A `keras.utils.PyDataset` that also has `constant()` (the batch of every step where it is always the same
             one, else `None`), `batch_size`, `arrays()` (the whole split as nested tuples and
-            dicts of arrays, or `None` where it is not in memory) and `index_table()` (the examples of each step of
-            the epoch that is set, `(steps, batch_size)`).
+            dicts of arrays, or `None` where it is not in memory, or batches are not just rows of it) and `index_table()`
+            (the examples of each step of the epoch that is set, `(steps, batch_size)`).
     """
     return _best("feed")(batches)
 
