@@ -75,7 +75,11 @@ COMMANDS = {
         "parity and step time of every architecture on every backend",
         {"only": "cases and tasks whose name holds this", "out": "Markdown file to write", "html": "HTML file to write"},
     ),
-    "bench": ("[TASK]", "fit against raw native loops", {**BACKEND, "only": "families, comma-separated"}),
+    "bench": (
+        "[TASK|run|prediction|growth]",
+        "fit against raw native loops; the costs around a step; single-row prediction; how time and memory grow",
+        {**BACKEND, "only": "families or subjects, comma-separated"},
+    ),
     "reproduce": (
         "[RECIPE]",
         "ours beside the published number",
@@ -407,12 +411,11 @@ def command_matrix(positionals, given, as_json):
 
 
 def command_bench(positionals, given, as_json):
-    from apps.common.output import table
-    from bench.speed import bench
+    from bench.instruments import bench, shown
 
     check_flags("bench", given)
     rows = bench(positionals[0] if positionals else None, backend=given.get("backend"), only=given.get("only"))
-    return {"rows": rows}, table(rows)
+    return {"rows": rows}, shown(rows)
 
 
 def command_reproduce(positionals, given, as_json):

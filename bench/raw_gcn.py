@@ -105,24 +105,26 @@ def raw_jax():
     return timed(step, lambda: jax.block_until_ready(carried[0]))
 
 
-def our_fit():
+def setting():
+    """`(app, options, data)` under which the app trains this network."""
     from apps import graph as app
     from apps.common.data import Data
     from apps.common.graphs import GraphNodes
-    from bench.speed import Fit
 
     graph = made_graph()
     train = GraphNodes(graph, np.arange(NODES) < 140, ENTRIES)
     about = {"class_names": graph.class_names, "num_features": FEATURES, "entries": ENTRIES}
     options = {"hidden_dim": HIDDEN, "dropout": DROPOUT, "learning_rate": RATE}
-    return Fit(app, options, Data(train, None, None, about))
+    return app, options, Data(train, None, None, about)
 
 
 def tensorflow_loop():
     """A `tf.function` step over the app's own model."""
     import tensorflow as tf
 
-    fit = our_fit()
+    from bench.families import Fit
+
+    fit = Fit(*setting())
     (x, y, weight), model, optimizer = fit.batches[0], fit.model, fit.model.optimizer
     x, y, weight = tf.nest.map_structure(tf.constant, (x, y, weight))
 
@@ -149,11 +151,11 @@ def timed(step, synchronize):
     return run
 
 
-def contenders(backend):
-    """`{name: function from a number of steps to the seconds they took}` on the running backend."""
+def loops(backend):
+    """The native loop of a backend, by what it is called in the table."""
     name, raw = {
         "torch": ("torch eager", raw_torch),
         "jax": ("jax.jit, donated", raw_jax),
         "tensorflow": ("tf.function", tensorflow_loop),
     }[backend]
-    return {"ours": our_fit().run, name: raw()}
+    return {name: raw()}

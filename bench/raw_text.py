@@ -212,30 +212,30 @@ class TensorFlowLoop:
         return time.perf_counter() - start
 
 
-def our_fit(ids, family):
+def setting(family, block_size=BLOCK):
+    """`(app, options, data)` under which the app trains these networks."""
     import tempfile
 
     from apps import text_generation as app
     from apps.common.data import Data
     from apps.common.text import StoredIds, Windows
-    from bench.speed import Fit
 
-    changed = {"model": family, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP}
+    changed = {"model": family, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP, "block_size": block_size}
     options = {name: value for name, value in app.RECIPES["shakespeare-char-cpu"].options.items() if name != "final_rate"}
-    file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
+    ids, file = text(), tempfile.TemporaryFile()  # noqa: SIM115  read in every step
     file.write(ids)
     file.flush()
-    stored = StoredIds(file, ids.dtype, 0, len(ids), "")
-    data = Data(Windows(stored, BLOCK, per_epoch=256 * BATCH), None, None, {"characters": "".join(map(chr, range(TOKENS)))})
-    return Fit(app, {**options, **changed}, data)
+    train = Windows(StoredIds(file, ids.dtype, 0, len(ids), ""), block_size, per_epoch=256 * BATCH)
+    return app, {**options, **changed}, Data(train, None, None, {"characters": "".join(map(chr, range(TOKENS)))})
 
 
-def contenders(backend, family):
-    """`{name: function from a number of steps to the seconds they took}` on the running backend."""
+def loops(backend, family):
+    """The native loops of a backend, by what they are called in the table."""
+    from bench.families import Fit
+
     ids = text()
-    fit = our_fit(ids, family)
     if backend == "tensorflow":
-        return {"ours": fit.run, "tf.function": TensorFlowLoop(ids, our_fit(ids, family).model).run}
+        return {"tf.function": TensorFlowLoop(ids, Fit(*setting(family)).model).run}
     if backend == "torch":
-        return {"ours": fit.run, "torch eager": TorchLoop(ids, torch_networks()[family]).run}
-    return {"ours": fit.run, "jax.jit, donated": JaxLoop(ids, *jax_networks()[family]).run}
+        return {"torch eager": TorchLoop(ids, torch_networks()[family]).run}
+    return {"jax.jit, donated": JaxLoop(ids, *jax_networks()[family]).run}

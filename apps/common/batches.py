@@ -5,6 +5,7 @@ import numpy as np
 
 from apps.common.data import Examples
 from apps.common.technique import steps_in
+from layers import backend
 
 
 class Batches(keras.utils.PyDataset):
@@ -90,9 +91,14 @@ def predict_all(model, x, batch_size=256):
         batch_size: Rows a batch.
     """
     size = len(next(iter(x.values())) if isinstance(x, dict) else x)
-    whole = -(-size // batch_size) * batch_size if size > batch_size else size
-    indices = np.minimum(np.arange(whole), size - 1)
-    padded = {name: array[indices] for name, array in x.items()} if isinstance(x, dict) else x[indices]
-    outputs = model.predict(padded, batch_size=min(batch_size, size), verbose=0)
-    return keras.tree.map_structure(lambda array: np.asarray(array)[:size], outputs)
-
+    forward, batch_size = backend.forward(model), min(batch_size, size)
+    parts = []
+    for first in range(0, size, batch_size):
+        batch = x
+        if size > batch_size:
+            rows = np.minimum(np.arange(first, first + batch_size), size - 1)
+            batch = {name: array[rows] for name, array in x.items()} if isinstance(x, dict) else x[rows]
+        parts.append(keras.tree.map_structure(keras.ops.convert_to_numpy, forward(batch)))
+    if len(parts) == 1:
+        return parts[0]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:size], *parts)

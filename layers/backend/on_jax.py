@@ -1,5 +1,6 @@
 """JAX: gradients by transformation, and what XLA compiles badly for processors written another way."""
 
+import functools
 import os
 
 import jax
@@ -35,12 +36,26 @@ def gradient(function, x):
 
 
 def compiled(function, model):
-    def stateless(values, arguments):
-        with keras.StatelessScope(state_mapping=list(zip(model.variables, values, strict=True))):
+    variables = model.variables  # a walk through all layers, so once
+
+    @jax.jit
+    def run(values, arguments):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return function(*arguments)
 
-    run = jax.jit(stateless)
-    return lambda *arguments: run([variable.value for variable in model.variables], arguments)
+    return lambda *arguments: run([variable._value for variable in variables], arguments)
+
+
+@functools.cache
+def compilations():
+    events = []
+
+    def listen(event, *_, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return events
 
 
 def synchronize():

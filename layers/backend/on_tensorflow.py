@@ -30,7 +30,19 @@ def gradient(function, x):
 
 
 def compiled(function, model):
-    return tf.function(function, autograph=False)
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+@functools.cache
+def compilations():
+    traced, original = [], func_graph.FuncGraph.__init__
+
+    def noted(graph, name, *arguments, **keywords):
+        traced.append(name)
+        original(graph, name, *arguments, **keywords)
+
+    func_graph.FuncGraph.__init__ = noted
+    return traced
 
 
 def synchronize():

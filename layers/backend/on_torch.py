@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from .plain import GOLDEN, SPREAD, SPREAD_AGAIN, same_padding, window_counts
-from .recording import Recorded, leaves, packed
+from .recording import Recorded, Repeated, leaves, packed, recordings
 
 
 def seed(number):
@@ -35,7 +35,11 @@ def gradient(function, x):
 
 
 def compiled(function, model):
-    return torch.inference_mode()(function)
+    return Repeated(function, model.variables)
+
+
+def compilations():
+    return recordings
 
 
 def hasten(model):

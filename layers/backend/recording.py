@@ -6,6 +6,9 @@ of the backward pass and of the optimizer included. The steps that follow call t
 the same order, so their numbers are the same bits.
 """
 
+import collections
+import contextlib
+
 import keras
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -13,6 +16,7 @@ from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
+recordings = []  # the shapes of everything recorded in this process
 
 
 class Recorded:
@@ -40,11 +44,7 @@ class Recorded:
         if replay is None:
             with torch.set_grad_enabled(self.training):
                 return self.step(packed(batch, iter(tensors)))
-        if replay.wants_gradients:
-            with torch.enable_grad():
-                return replay([variable._value.detach() for variable in variables], tensors)
-        with torch.inference_mode():
-            return replay([variable._value for variable in variables], tensors)
+        return replayed(replay, variables, tensors)
 
     def _first(self, kind, batch, tensors):
         variables = self._variables()
@@ -58,10 +58,9 @@ class Recorded:
                 logs = self.step(packed(batch, iter(tensors)))
             return logs
 
+        recordings.append(kind)
         try:
-            graph = make_fx(step, tracing_mode="real", record_module_stack=False)(
-                [variable._value for variable in variables], tensors
-            )
+            graph = recorded(step, variables, tensors)
         except Exception:  # the step as Keras runs it says what is wrong, if anything is
             with torch.no_grad():
                 for variable, value in zip(variables, before, strict=True):
@@ -78,6 +77,59 @@ class Recorded:
         model = self.model
         found = [*model.variables, *model.metrics_variables, *(model.optimizer.variables if self.training else ())]
         return list({id(variable): variable for variable in found}.values())
+
+
+class Repeated:
+    """A function of tensors without side effects, recorded at the third call with arguments of the same shapes.
+
+    A few calls are sooner done than recorded. What cannot be replayed goes on as it is.
+
+    Args:
+        function: Takes and returns nested tuples, lists and dicts of tensors.
+        variables: The Keras variables it may read.
+    """
+
+    def __init__(self, function, variables):
+        self.function, self.variables = function, variables
+        self.calls, self.replays = collections.Counter(), {}  # by the shapes and types of the arguments
+
+    def __call__(self, *arguments):
+        tensors = leaves(arguments)
+        kind = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        replay = self.replays.get(kind)
+        if replay is not None:
+            return replayed(replay, self.variables, tensors)
+        self.calls[kind] += 1
+        if self.calls[kind] == 3:
+            self._record(kind, arguments, tensors)
+        with torch.inference_mode():
+            return self.function(*packed(arguments, iter(tensors)))
+
+    def _record(self, kind, arguments, tensors):
+        def function(state, tensors):
+            with Unchecked(), torch.no_grad():
+                return self.function(*packed(arguments, iter(tensors)))
+
+        recordings.append(kind)
+        with contextlib.suppress(Exception):  # the function as it is says what is wrong, if anything is
+            graph = recorded(function, self.variables, [tensor.clone() for tensor in tensors])
+            if not seeds_itself(graph):
+                self.replays[kind] = shortened(graph)
+
+
+def recorded(function, variables, tensors):
+    """The operations of `function(values of variables, tensors)` as a module."""
+    make = make_fx(function, tracing_mode="real", record_module_stack=False)
+    return make([variable._value for variable in variables], tensors)
+
+
+def replayed(replay, variables, tensors):
+    """The results of a recorded module on the variables' present values."""
+    if replay.wants_gradients:
+        with torch.enable_grad():
+            return replay([variable._value.detach() for variable in variables], tensors)
+    with torch.inference_mode():
+        return replay([variable._value for variable in variables], tensors)
 
 
 class Unchecked(TorchFunctionMode):

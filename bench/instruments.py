@@ -1,0 +1,142 @@
+"""What the instruments of `triptych bench` share: a process a reading, medians with their spread, a record in MLflow.
+
+An instrument is a module with `SUBJECTS` (what `--only` chooses from), `measure(subject)`, which runs in a process of its own
+and returns rows, and, where there is any need, the `ENVIRONMENT` of that process and `figure(rows)`.
+"""
+
+import importlib
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from apps.common import backends
+from apps.common.errors import UserError, nearest
+from apps.common.files import write_json, write_text
+from apps.common.output import table
+from apps.common.tracking import Tracker
+
+INSTRUMENTS = {
+    "speed": "median step time of fit beside raw native loops and stock Keras",
+    "run": "what a run costs besides its steps: compiling, waiting for batches, tracking, checkpoints",
+    "prediction": "ten thousand predictions of one row each: time beside a direct call, memory",
+    "growth": "time and memory over an eight-fold range of sizes, with their slopes",
+}
+WIDE = 1.25  # of the largest to the smallest ratio of a few turns
+
+
+def bench(name=None, backend=None, only=None):
+    """The rows of one instrument, which are printed by the command and kept as an MLflow run of the experiment `bench`.
+
+    Args:
+        name: One of `INSTRUMENTS`, or a task: `speed` for the families of this task. `None` is `speed` for all.
+        backend: One backend; `None` for all that are installed.
+        only: Comma-separated subjects.
+    Raises:
+        UserError: No such instrument, subject or backend.
+    """
+    from bench.families import TASKS
+
+    if name not in (None, *INSTRUMENTS, *TASKS):
+        raise UserError(f"bench {name}: no such benchmark. {nearest(name, (*INSTRUMENTS, *TASKS))}")
+    chosen = name if name in INSTRUMENTS else "speed"
+    instrument = importlib.import_module(f"bench.{chosen}")
+    subjects = list(TASKS.get(name, instrument.SUBJECTS))
+    wanted = [each.strip() for each in only.split(",")] if only else subjects
+    for each in wanted:
+        if each not in subjects:
+            raise UserError(f"--only {each}: bench {name or chosen} has no such subject. {nearest(each, subjects)}")
+    running = [backends.choose(backend)] if backend not in (None, "auto") else backends.installed()
+    started, rows = time.monotonic(), []
+    for each in running:
+        for subject in wanted:
+            print(f"{subject} on {each} ...", file=sys.stderr)
+            rows += in_child(each, chosen, subject)
+    keep(chosen, rows, running, time.monotonic() - started, getattr(instrument, "figure", None))
+    return rows
+
+
+def in_child(backend, instrument, subject):
+    """The rows of `bench.INSTRUMENT.measure(subject)`, from a process in which this backend runs."""
+    house = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH")]))
+    code = (
+        f"from apps.common import backends; backends.prepare({backend!r}); from bench import instruments; "
+        f"instruments.child({instrument!r}, {subject!r})"
+    )
+    own = getattr(importlib.import_module(f"bench.{instrument}"), "ENVIRONMENT", {})
+    environment = {**os.environ, **own, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"bench {subject} on {backend} failed; its own words are above")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def child(instrument, subject):
+    """In the process of its own: print the rows."""
+    from layers import backend
+
+    output, sys.stdout = sys.stdout, sys.stderr
+    backend.configure()
+    backend.seed(0)
+    print(json.dumps(importlib.import_module(f"bench.{instrument}").measure(subject)), file=output)
+
+
+def in_turns(contenders, turns=5):
+    """The readings of each contender, `{name: function}`, which take turns so that a slow moment meets all of them."""
+    readings = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, measured in contenders.items():
+            readings[name].append(measured())
+    return readings
+
+
+def ratio(ours, theirs):
+    """`(ratio of the medians, its range from turn to turn)`; a range that is wide says so."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    low, high = min(ratios), max(ratios)
+    note = " wide" if high > WIDE * low else ""
+    return round(statistics.median(ours) / statistics.median(theirs), 3), f"{low:.2f}-{high:.2f}{note}"
+
+
+def keep(name, rows, running, seconds, figure=None):
+    """One MLflow run: a metric for each number of each row, the table as text and JSON, the picture."""
+    tags = {"instrument": name, "backends": ", ".join(running), "machine": platform.platform(), "cores": os.cpu_count()}
+    for package in ("triptych", "keras", *running):
+        try:
+            tags[f"version_{package}"] = version(package)
+        except PackageNotFoundError:  # a source tree without its metadata
+            continue
+    with tempfile.TemporaryDirectory() as folder:
+        tracker = Tracker("bench", folder, name=name, tags=tags)
+        tracker.metrics({"seconds": seconds, **numbers(rows)})
+        write_text(Path(folder, f"{name}.txt"), shown(rows) + "\n")
+        write_json(Path(folder, f"{name}.json"), rows)
+        for ending in ("txt", "json"):
+            tracker.files(Path(folder, f"{name}.{ending}"))
+        if figure:
+            tracker.figure(figure(rows), f"{name}.png")
+        tracker.end("FINISHED")
+
+
+def numbers(rows):
+    """`{subject.backend.column: number}` of all rows, and between them against what, where there are several."""
+    found = {}
+    for row in rows:
+        words = [row[column].replace(",", "") for column in ("family", "subject", "model", "backend", "raw") if column in row]
+        for column, value in row.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                found[".".join([*words, column])] = value
+    return found
+
+
+def shown(rows):
+    """The rows as a table a person reads: without the single readings that some of them hold."""
+    return table([{column: value for column, value in row.items() if not isinstance(value, list)} for row in rows])

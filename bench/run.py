@@ -1,0 +1,170 @@
+"""What a run costs besides its steps: compiling, waiting for batches, tracking and checkpoints; and what compiles again.
+
+`triptych bench run` takes about five minutes on two cores. It is the code of `triptych train` that runs here, `run.fit`, with a
+tracker on a store of its own.
+"""
+
+import contextlib
+import dataclasses
+import os
+import statistics
+import tempfile
+import threading
+import time
+
+import numpy as np
+
+from bench.families import setting
+from bench.instruments import in_turns, ratio
+
+SUBJECTS = ("mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
+EPOCHS, SECONDS = 4, 4.0  # of the run that is measured, in all
+# Steps of an epoch in the field's setting: Fashion-MNIST's 60,000 images in batches of 64; nanoGPT's; a whole graph.
+ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+USUAL_STEPS = {"lstm": 500, "gpt": 500, "gcn": 1}
+
+
+def measure(family):
+    """The costs of one family on the running backend.
+
+    Returns: `[{subject, backend, step_ms, compile_s, stall, stall_spread, checkpoint_ms, tracking_ms, usual_steps, cost,
+        compiled_again}]`. `compile_s` is the first step less a later one, no compilation being kept from earlier processes;
+        `stall` the share of a step that is gone when the same batch is given at each step; the milliseconds are of
+        one epoch's end, the work of the tracking thread included, and `cost` their share of an epoch of
+        `usual_steps`; `compiled_again` counts what was compiled, traced or recorded after the first epoch.
+    """
+    import keras
+
+    from layers import backend
+
+    backend.compilations()
+    step, compiling = steps_of(family)
+    stalled = stall(family, step)
+    found = epochs(family, step)
+    usual = USUAL_STEPS.get(family, 938)
+    return [
+        {
+            "subject": family,
+            "backend": keras.backend.backend(),
+            "step_ms": round(1000 * step, 3),
+            "compile_s": round(compiling, 2),
+            "stall": stalled[0],
+            "stall_spread": stalled[1],
+            "checkpoint_ms": round(1000 * found["checkpoint"], 2),
+            "tracking_ms": round(1000 * found["tracking"], 2),
+            "usual_steps": usual,
+            "cost": round((found["checkpoint"] + found["tracking"]) / (usual * step), 4),
+            "compiled_again": found["compiled_again"],
+        }
+    ]
+
+
+def steps_of(family):
+    """`(seconds of a step, seconds that the first one takes longer)`."""
+    from bench.families import Fit
+
+    fit = Fit(*setting(family))
+    first = fit.run(1)
+    steps = max(4, min(256, int(0.5 / (fit.run(4) / 4))))
+    fit.run(steps)
+    step = statistics.median(fit.run(steps) / steps for _ in range(5))
+    return step, first - step
+
+
+def stall(family, step):
+    """`(share, range)` of a step's time that is gone when the same batch, made beforehand, is given at each step."""
+    from apps.common.batches import Batches
+    from bench.families import Fit
+
+    class Same(Batches):
+        """The first batch, over and over."""
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.first = super().__getitem__(0)
+
+        def __getitem__(self, step):
+            return self.first
+
+        def constant(self):
+            return self.first
+
+    steps = max(4, min(256, int(0.5 / step)))
+    fits = {"own": Fit(*setting(family)), "same": Fit(*setting(family), batches=Same)}
+    for fit in fits.values():
+        fit.run(steps)
+    times = in_turns({name: lambda fit=fit: fit.run(steps) for name, fit in fits.items()})
+    share, _ = ratio(times["same"], times["own"])
+    shares = [1 - same / own for same, own in zip(times["same"], times["own"], strict=True)]
+    wide = " wide" if max(shares) - min(shares) > 0.1 else ""
+    return round(max(0.0, 1 - share), 3), f"{min(shares):.2f}-{max(shares):.2f}{wide}"
+
+
+def epochs(family, step):
+    """`{checkpoint, tracking, compiled_again}` of a run of several epochs: seconds of an epoch's end, and a count."""
+    import keras
+
+    from apps.common import callbacks, run
+    from apps.common.options import make_config
+    from apps.common.runs import open_run
+    from apps.common.tracking import Tracker
+    from layers import backend
+
+    app, options, data = setting(family)
+    config = make_config(app.Config, {**options, "epochs": 100 if len(data.train) == 1 else EPOCHS})
+    data = shortened(data, config.batch_size, max(4, int(SECONDS / EPOCHS / step)))
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        model = run.make_model(app, config, data)
+        tracker = Tracker("bench", None, name=family)
+        opened = open_run("bench", {}, tracker.run_id, mlflow_run_id=tracker.run_id)
+        tracker.attach(opened)
+        clock = next(time.pthread_getcpuclockid(each.ident) for each in threading.enumerate() if each.name == "tracking")
+        before = time.clock_gettime(clock)
+        with (
+            watched(callbacks.Seeds, "on_epoch_begin", backend.compilations) as counts,
+            watched(callbacks.Keeper, "on_epoch_end") as ends,
+            watched(callbacks, "save_checkpoint") as saves,
+        ):
+            run.fit(app, config, data, model, opened, tracker, until=config.epochs)
+        compiled_again = backend.compilations() - counts[1][1]
+        sending = time.clock_gettime(clock) - before
+        tracker.end("FINISHED")
+        opened.release()
+        keras.backend.clear_session()
+    (_, *later), saved = ends, [seconds for seconds, _ in saves]
+    kept = sum(saved) / config.epochs
+    whole = sum(seconds for seconds, _ in later) / len(later) + sending / config.epochs
+    return {"checkpoint": kept, "tracking": max(0.0, whole - kept), "compiled_again": compiled_again}
+
+
+def shortened(data, batch_size, steps):
+    """The data with `steps` steps an epoch, and some examples for validation."""
+    train = data.train
+    if len(train) == 1:
+        return dataclasses.replace(data, validation=train)
+    size = min(len(train), steps * batch_size)
+    if hasattr(train, "per_epoch"):
+        parts = [dataclasses.replace(train, per_epoch=count) for count in (size, 2 * batch_size)]
+    else:
+        parts = [train.subset(np.arange(count)) for count in (size, 2 * batch_size)]
+    return dataclasses.replace(data, train=parts[0], validation=parts[1])
+
+
+@contextlib.contextmanager
+def watched(owner, name, note=lambda: None):
+    """A list that gets `(seconds, note())`, the note taken beforehand, of each call of `owner.name` while this lasts."""
+    calls, original = [], getattr(owner, name)
+
+    def timed(*arguments, **keywords):
+        noted, start = note(), time.perf_counter()
+        try:
+            return original(*arguments, **keywords)
+        finally:
+            calls.append((time.perf_counter() - start, noted))
+
+    setattr(owner, name, timed)
+    try:
+        yield calls
+    finally:
+        setattr(owner, name, original)

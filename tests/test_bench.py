@@ -1,0 +1,88 @@
+"""The instruments of `triptych bench`, in small, where what they measure must hold on every machine."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from apps.common.batches import predict_all
+from bench import growth, instruments, prediction, run
+from layers import backend
+from layers.models import gpt, lenet, lstm_language_model, tabular_mlp
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    backend.configure()
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("build", [
+    lambda: (lenet((12, 12, 1), 3), np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1), "uint8")),
+    lambda: (gpt(7, 6, width=8, depth=1, num_heads=2), np.random.default_rng(0).integers(0, 7, (5, 6), "int32")),
+    lambda: (lstm_language_model(7, 6, width=8, depth=1), np.random.default_rng(0).integers(0, 7, (5, 6), "int32")),
+    lambda: (tabular_mlp(2, (3,), 2), {"numeric": np.ones((5, 2)), "categorical": np.arange(5)[:, None] % 3}),
+])  # fmt: skip
+def test_predictions_are_those_of_the_model_and_follow_its_weights(build):
+    model, x = build()
+    for _ in range(4):  # torch records the third
+        expected = keras.ops.convert_to_numpy(model(x, training=False))
+        np.testing.assert_allclose(predict_all(model, x), expected, rtol=1e-5, atol=1e-6)
+    model.set_weights([weight + 0.1 for weight in model.get_weights()])
+    np.testing.assert_allclose(predict_all(model, x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_prediction_of_known_shape_compiles_nothing_and_one_of_a_new_shape_does():
+    model, x = lenet((12, 12, 1), 3), np.zeros((6, 12, 12, 1), "uint8")
+    backend.compilations()
+    for _ in range(3):
+        predict_all(model, x[:1])
+    known = backend.compilations()
+    for _ in range(3):
+        predict_all(model, x[:1])
+    assert backend.compilations() == known
+    for _ in range(3):
+        predict_all(model, x[:5])
+    assert backend.compilations() > known
+
+
+def test_single_rows_in_a_loop_are_the_rows_of_a_batch_and_memory_stays():
+    (row,) = prediction.measure("mlp", rows=2000, seconds=0.005)
+    assert row["difference"] < 1e-5
+    assert row["grown_megabytes"] < 4
+
+
+def test_a_run_compiles_nothing_after_its_first_epoch():
+    found = run.epochs("mlp", step=1.0)
+    assert found["compiled_again"] == 0
+    assert found["checkpoint"] > 0 and found["tracking"] > 0
+
+
+def test_growth_reads_a_step_at_every_size():
+    (row,) = growth.measure("gcn-edges", largest=512)
+    assert [each["size"] for each in row["readings"]] == [64, 128, 256, 512]
+    assert all(each["milliseconds"] > 0 for each in row["readings"])
+    assert growth.figure([row]).axes[0].get_title() == "gcn-edges"
+
+
+@pytest.mark.once
+def test_the_slope_of_a_power_is_its_exponent():
+    sizes = [1, 2, 4, 8]
+    assert growth.slope(sizes, [3, 12, 48, 192]) == 2
+    assert growth.slope(sizes, [0.1, 0.2, 0.1, 0.2], least=1) is None
+
+
+@pytest.mark.once
+def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatch):
+    assert instruments.ratio([2, 2, 2], [1, 1, 1]) == (2, "2.00-2.00")
+    assert instruments.ratio([2, 3, 2], [1, 1, 1]) == (2, "2.00-3.00 wide")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    instruments.keep("speed", [{"family": "mlp", "backend": "jax", "raw": "jax.jit, donated", "ratio": 1.25}], ["jax"], 1.0)
+    from apps.common.tracking import client
+
+    (kept,) = client().search_runs([client().get_experiment_by_name("bench").experiment_id])
+    assert kept.data.metrics["mlp.jax.jax.jit donated.ratio"] == 1.25
+    assert {each.path for each in client().list_artifacts(kept.info.run_id)} == {"speed.txt", "speed.json"}
+    assert os.listdir(tmp_path) == ["mlruns"]
