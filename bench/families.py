@@ -21,7 +21,12 @@ IMAGES = {
 
 
 def setting(family):
-    """`(app, options, data)` of a family."""
+    """`(app, options, data)` of a family, or of `tabular`, which is the app's own default."""
+    if family == "tabular":
+        from apps import tabular
+        from apps.common.options import make_config
+
+        return tabular, {}, tabular.load_data(make_config(tabular.Config, {}))
     if family in TASKS["text-generation"]:
         from bench import raw_text
 

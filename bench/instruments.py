@@ -1,7 +1,8 @@
 """What the instruments of `triptych bench` share: a process a reading, medians with their spread, a record in MLflow.
 
 An instrument is a module with `SUBJECTS` (what `--only` chooses from), `measure(subject)`, which runs in a process of its own
-and returns rows, and, where there is any need, the `ENVIRONMENT` of that process and `figure(rows)`.
+and returns rows, and, where there is any need, the `ENVIRONMENT` of that process, `finish(rows)`,
+which adds what only all rows together tell, and `figure(rows)`.
 """
 
 import importlib
@@ -59,6 +60,7 @@ def bench(name=None, backend=None, only=None):
         for subject in wanted:
             print(f"{subject} on {each} ...", file=sys.stderr)
             rows += in_child(each, chosen, subject)
+    getattr(instrument, "finish", len)(rows)
     keep(chosen, rows, running, time.monotonic() - started, getattr(instrument, "figure", None))
     return rows
 

@@ -9,26 +9,28 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from bench.families import setting
 from bench.instruments import in_turns, ratio
 
-SUBJECTS = ("mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
+SUBJECTS = ("tabular", "mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
 ROWS, WARM, TURN_SECONDS = 10_000, 200, 0.5
 
 
 def measure(family, rows=ROWS, seconds=TURN_SECONDS):
     """Microseconds a row through `predict_all`, beside the network called directly and beside `model.predict`.
 
-    Returns: `[{subject, backend, ours_us, raw, raw_us, ratio, spread, keras_predict_us, rows, megabytes, grown_megabytes,
-        difference}]`: the memory of the process after `WARM` rows and how much it grew over `rows` of them; the largest
-        difference of a row predicted alone from the same row predicted among others.
+    Returns: `[{subject, backend, ours_us, raw, raw_us, ratio, spread, keras_predict_us, app_us, rows, megabytes,
+        grown_megabytes, difference}]`: `app_us` is the app's whole `predict` of a row of `name=value` pairs, where it takes
+        such; the memory is that of the process after `WARM` rows and what it grew by over `rows` of them;
+        `difference` the largest of a row predicted alone from the same row predicted among others.
     """
     import keras
-    import numpy as np
 
     from apps.common.batches import predict_all
 
-    model, x = loaded(family)
+    model, x, app_call = loaded(family)
     several = len(_arrays(x)[0]) > 1
     singles = [rows_of(x, slice(index, index + 1)) for index in range(min(64, len(_arrays(x)[0])))]
 
@@ -66,6 +68,7 @@ def measure(family, rows=ROWS, seconds=TURN_SECONDS):
             "ratio": against,
             "spread": spread,
             "keras_predict_us": round(statistics.median(times["predict"]), 1),
+            "app_us": app_call and round(loop(min(rows, 200), lambda row: app_call()), 1),
             "rows": rows,
             "megabytes": round(before / 1e6),
             "grown_megabytes": round(grown / 1e6, 1),
@@ -75,7 +78,7 @@ def measure(family, rows=ROWS, seconds=TURN_SECONDS):
 
 
 def loaded(family):
-    """The model of a bundle just written, and the inputs of its app's training examples."""
+    """The model of a bundle just written, the inputs of training examples, and the app's prediction of a row of pairs."""
     from apps.common import run
     from apps.common.bundle import load_model, open_bundle, save_bundle
     from apps.common.options import make_config, to_plain
@@ -86,7 +89,9 @@ def loaded(family):
         record = {"task": run.task_name(app), "options": to_plain(config), "about": data.about, "metrics": {}, "versions": {}}
         save_bundle(Path(folder, "bundle"), run.make_model(app, config, data), record, {})
         model = load_model(open_bundle(Path(folder, "bundle")))
-    return model, data.train.take(range(min(64, len(data.train))))[0]
+    pairs = [f"{column['name']}=1.5" for column in data.about.get("numeric", ())]
+    call = (lambda: app.predict(model, pairs, data.about)) if pairs else None
+    return model, data.train.take(np.arange(min(64, len(data.train))))[0], call
 
 
 def _arrays(x):
@@ -120,10 +125,11 @@ def tensorflow_call(family, model):
 
 def jax_call(family, model):
     import jax
-    import numpy as np
 
-    trainable = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
+    # Copies: `model.predict` gives the model's own arrays away.
+    trainable, others = ([jax.numpy.array(each.value) for each in group] for group in (
+        model.trainable_variables, model.non_trainable_variables,
+    ))  # fmt: skip
     function = jax.jit(lambda trainable, others, x: model.stateless_call(trainable, others, x, training=False)[0])
     return "jax.jit", lambda row: jax.tree.map(np.asarray, function(trainable, others, row))
 

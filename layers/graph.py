@@ -40,9 +40,9 @@ def linear(features, kernel, bias=None):
     if len(features) == 1:
         return backend.dense(features[0], kernel, bias)
     values, columns = features
-    rows = backend.take_rows(kernel, ops.reshape(columns, (-1,)))
-    rows = ops.reshape(rows, (-1, *values.shape[-1:], kernel.shape[-1])) * ops.reshape(values, (-1, values.shape[-1], 1))
-    x = ops.reshape(ops.sum(rows, axis=1), (-1, ops.shape(values)[1], kernel.shape[-1]))
+    entries = values.shape[-1]
+    x = backend.weighted_rows(kernel, ops.reshape(columns, (-1, entries)), ops.reshape(values, (-1, entries)))
+    x = ops.reshape(x, (-1, ops.shape(values)[1], kernel.shape[-1]))
     return x if bias is None else x + bias
 
 

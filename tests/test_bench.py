@@ -9,7 +9,7 @@ import pytest
 from apps.common.batches import predict_all
 from bench import growth, instruments, prediction, run
 from layers import backend
-from layers.models import gpt, lenet, lstm_language_model, tabular_mlp
+from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def float32():
 
 
 @pytest.mark.parametrize("build", [
-    lambda: (lenet((12, 12, 1), 3), np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1), "uint8")),
+    lambda: (lenet5((12, 12, 1), 3), np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1), "uint8")),
     lambda: (gpt(7, 6, width=8, depth=1, num_heads=2), np.random.default_rng(0).integers(0, 7, (5, 6), "int32")),
     lambda: (lstm_language_model(7, 6, width=8, depth=1), np.random.default_rng(0).integers(0, 7, (5, 6), "int32")),
     lambda: (tabular_mlp(2, (3,), 2), {"numeric": np.ones((5, 2)), "categorical": np.arange(5)[:, None] % 3}),
@@ -34,7 +34,7 @@ def test_predictions_are_those_of_the_model_and_follow_its_weights(build):
 
 
 def test_a_prediction_of_known_shape_compiles_nothing_and_one_of_a_new_shape_does():
-    model, x = lenet((12, 12, 1), 3), np.zeros((6, 12, 12, 1), "uint8")
+    model, x = lenet5((12, 12, 1), 3), np.zeros((6, 12, 12, 1), "uint8")
     backend.compilations()
     for _ in range(3):
         predict_all(model, x[:1])

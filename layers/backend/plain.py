@@ -75,6 +75,11 @@ def take_rows(x, indices):
     return ops.take(x, indices, axis=0)
 
 
+def weighted_rows(x, indices, weights):
+    """`y_i = sum_k weights_ik x[indices_ik]`, both `(rows, entries)`: a product with a sparse matrix."""
+    return ops.sum(take_rows(x, indices) * ops.expand_dims(weights, -1), axis=1)
+
+
 def segment_sum(x, segments, num_segments):
     return ops.segment_sum(x, segments, num_segments)
 
