@@ -10,6 +10,7 @@ from runs import bundle_weights, train, train_and_kill, triptych
 import layers
 from apps.common.errors import UserError
 from apps.common.graphs import Graph, GraphNodes, read_graph, split_nodes
+from layers import backend
 from layers import graph as graph_layers
 
 NODES = 7
@@ -51,6 +52,40 @@ def filled(layer, x, edges=EDGES):
         if "seed" not in variable.path:
             variable.assign(generator.normal(size=variable.shape))
     return layer
+
+
+def tensor(array):
+    return keras.ops.convert_to_tensor(array)
+
+
+def close(ours, expected):
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_sums_by_segments_and_rows_by_index_are_those_of_numpy(deterministic):
+    backend.configure(deterministic=deterministic)
+    numbers = np.random.default_rng(0)
+    segments, indices = numbers.integers(0, 5, 40).astype("int32"), numbers.integers(0, 5, (7, 3)).astype("int32")
+    weights = numbers.normal(size=(7, 3)).astype("float32")
+    for shape in ((3,), (1,), (2, 4)):
+        x, factor = (numbers.normal(size=(count, *shape)).astype("float32") for count in (40, 6))
+        expected = np.zeros((6, *shape), "float32")
+        np.add.at(expected, segments, x)
+        close(backend.segment_sum(tensor(x), tensor(segments), 6), expected)
+        slopes = backend.gradient(lambda x, f=factor: backend.segment_sum(x, tensor(segments), 6) * tensor(f), tensor(x))
+        close(slopes, factor[segments])
+    x, factor = numbers.normal(size=(5, 3)).astype("float32"), numbers.normal(size=(7, 3)).astype("float32")
+    close(backend.weighted_rows(tensor(x), tensor(indices), tensor(weights)), np.einsum("nk,nkc->nc", weights, x[indices]))
+    expected = np.zeros_like(x)
+    np.add.at(expected, indices, weights[..., None] * factor[:, None])
+    slopes = backend.gradient(lambda x: backend.weighted_rows(x, tensor(indices), tensor(weights)) * tensor(factor), tensor(x))
+    close(slopes, expected)
+    slopes = backend.gradient(lambda w: backend.weighted_rows(tensor(x), tensor(indices), w) * tensor(factor), tensor(weights))
+    close(slopes, np.einsum("nc,nkc->nk", factor, x[indices]))
+    expected = np.zeros_like(x)
+    np.add.at(expected, indices, np.ones((7, 3, 3), "float32"))
+    close(backend.gradient(lambda x: backend.take_rows(x, tensor(indices)), tensor(x)), expected)
 
 
 def test_gcn_is_the_normalised_adjacency_times_features_times_kernel():
