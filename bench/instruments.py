@@ -59,7 +59,8 @@ def bench(name=None, backend=None, only=None):
     for each in running:
         for subject in wanted:
             print(f"{subject} on {each} ...", file=sys.stderr)
-            rows += in_child(each, chosen, subject)
+            rows += (read := in_child(each, chosen, subject))
+            print(shown(read), file=sys.stderr)
     getattr(instrument, "finish", len)(rows)
     keep(chosen, rows, running, time.monotonic() - started, getattr(instrument, "figure", None))
     return rows
