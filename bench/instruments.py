@@ -60,7 +60,8 @@ def bench(name=None, backend=None, only=None):
         for subject in wanted:
             print(f"{subject} on {each} ...", file=sys.stderr)
             rows += (read := in_child(each, chosen, subject))
-            print(shown(read), file=sys.stderr)
+            if len(wanted) * len(running) > 1:
+                print(shown(read), file=sys.stderr)
     getattr(instrument, "finish", len)(rows)
     keep(chosen, rows, running, time.monotonic() - started, getattr(instrument, "figure", None))
     return rows
