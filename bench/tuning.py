@@ -17,6 +17,7 @@ from apps.common.errors import UserError
 from apps.common.files import write_json
 from apps.common.options import options_of
 from apps.common.output import table
+from apps.common.renewal import Grown, renew
 from apps.common.tokens import read_tokens, settle_switches, whole_number
 
 SEARCHES = "bayesian,hyperband"
@@ -121,5 +122,7 @@ if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         main(sys.argv[1:])
+    except Grown:
+        renew()
     except UserError as error:
         sys.exit(f"bench.tuning: {error}")

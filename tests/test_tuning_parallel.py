@@ -9,14 +9,17 @@ import subprocess
 import threading
 import time
 
+import grpc
 import keras
 import psutil
 import pytest
+from keras_tuner.src import protos
 from runs import command, environment
 
 import triptych
 from apps import tabular
 from apps.common.tracking import client
+from tuning import parallel
 from tuning.parallel import join
 
 BACKEND = keras.backend.backend()
@@ -42,22 +45,31 @@ def kill_a_worker_at_work(folder, killed):
                     return
 
 
-def join_when_there_is_a_chief(port, folder, joined):
+def ask_and_say_no_more(port):
+    """Get a trial as a worker whose machine is then gone: not another word is heard of it. Returns the trial."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        asked = protos.get_service().CreateTrialRequest(tuner_id="gone")
+        return protos.get_service_grpc().OracleStub(channel).CreateTrial(asked, wait_for_ready=True, timeout=60).trial.trial_id
+
+
+def join_when_there_is_a_chief(port, folder, joined, silent):
     words = command("tune", "tabular", "--join", f"127.0.0.1:{port}", "--json")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not joined:
         time.sleep(0.1)
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            silent.append(ask_and_say_no_more(port))
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             joined.append(subprocess.Popen(words, cwd=folder, env=environment(BACKEND), **pipes))
 
 
-def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, monkeypatch, capsys):
+def test_a_dead_worker_costs_one_trial_and_a_silent_ones_trial_is_given_to_another(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    port, killed = free_port(), []
+    monkeypatch.setattr(parallel, "SILENCE", 8.0)
+    port, killed, silent = free_port(), [], []
     watcher = threading.Thread(target=kill_a_worker_at_work, args=(tmp_path, killed))
-    helper = threading.Thread(target=join_when_there_is_a_chief, args=(port, tmp_path, joined := []))
+    helper = threading.Thread(target=join_when_there_is_a_chief, args=(port, tmp_path, joined := [], silent))
     watcher.start()
     helper.start()
     small = ("--hidden-dims", "8", "--epochs", "60", "--only", "learning_rate,dropout", "--model", "mlp", "--no-final")
@@ -76,6 +88,7 @@ def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, m
     failed = [row for row in result["rows"] if row["status"] == "failed"]
     assert [row["trial"] for row in failed] == killed and "its worker died (SIGKILL)" in failed[0]["reason"]
     assert [row["status"] for row in result["rows"]].count("completed") == 7
+    assert f"trial {silent[0]}: its worker gone was silent for 8 s; another worker runs it again" in err
     api = client()
     experiment = api.get_experiment_by_name("tabular").experiment_id
     runs = api.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{result['run_id']}'")
@@ -88,7 +101,6 @@ def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, m
 def test_a_chief_for_another_task_or_other_data_is_refused(tmp_path, monkeypatch):
     from apps import image_classification
     from apps.common.errors import UserError
-    from tuning import parallel
 
     told = {"task": "tabular", "backend": BACKEND, "fixed": {"data": "iris"}, "space": [["dropout", [0.0, 0.5, False]]],
             "folder": str(tmp_path), "epochs": 1, "parent": None, "tags": {}, "data_fingerprint": "0"}  # fmt: skip
