@@ -8,19 +8,22 @@ import socket
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
-import grpc
 import keras
 import psutil
 import pytest
 from keras_tuner.src import protos
+from keras_tuner.src.engine.trial import Trial
 from runs import command, environment
 
 import triptych
 from apps import tabular
 from apps.common.tracking import client
 from tuning import parallel
+from tuning.oracles import make_oracle
 from tuning.parallel import join
+from tuning.space import Space
 
 BACKEND = keras.backend.backend()
 
@@ -45,31 +48,22 @@ def kill_a_worker_at_work(folder, killed):
                     return
 
 
-def ask_and_say_no_more(port):
-    """Get a trial as a worker whose machine is then gone: not another word is heard of it. Returns the trial."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        asked = protos.get_service().CreateTrialRequest(tuner_id="gone")
-        return protos.get_service_grpc().OracleStub(channel).CreateTrial(asked, wait_for_ready=True, timeout=60).trial.trial_id
-
-
-def join_when_there_is_a_chief(port, folder, joined, silent):
+def join_when_there_is_a_chief(port, folder, joined):
     words = command("tune", "tabular", "--join", f"127.0.0.1:{port}", "--json")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not joined:
         time.sleep(0.1)
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            silent.append(ask_and_say_no_more(port))
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             joined.append(subprocess.Popen(words, cwd=folder, env=environment(BACKEND), **pipes))
 
 
-def test_a_dead_worker_costs_one_trial_and_a_silent_ones_trial_is_given_to_another(tmp_path, monkeypatch, capsys):
+def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parallel, "SILENCE", 8.0)
-    port, killed, silent = free_port(), [], []
+    port, killed = free_port(), []
     watcher = threading.Thread(target=kill_a_worker_at_work, args=(tmp_path, killed))
-    helper = threading.Thread(target=join_when_there_is_a_chief, args=(port, tmp_path, joined := [], silent))
+    helper = threading.Thread(target=join_when_there_is_a_chief, args=(port, tmp_path, joined := []))
     watcher.start()
     helper.start()
     small = ("--hidden-dims", "8", "--epochs", "60", "--only", "learning_rate,dropout", "--model", "mlp", "--no-final")
@@ -88,13 +82,40 @@ def test_a_dead_worker_costs_one_trial_and_a_silent_ones_trial_is_given_to_anoth
     failed = [row for row in result["rows"] if row["status"] == "failed"]
     assert [row["trial"] for row in failed] == killed and "its worker died (SIGKILL)" in failed[0]["reason"]
     assert [row["status"] for row in result["rows"]].count("completed") == 7
-    assert f"trial {silent[0]}: its worker gone was silent for 8 s; another worker runs it again" in err
     api = client()
     experiment = api.get_experiment_by_name("tabular").experiment_id
     runs = api.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{result['run_id']}'")
     states = {run.data.tags["trial"]: run.info.status for run in runs}
     assert states == {row["trial"]: "FAILED" if row in failed else "FINISHED" for row in result["rows"]}
     assert not [child for child in psutil.Process().children() if "--join" in child.cmdline()]
+
+
+@pytest.mark.once
+def test_the_trial_of_a_worker_that_falls_silent_is_given_to_another_and_the_search_ends(tmp_path, monkeypatch, capsys):
+    recorded = []
+    monkeypatch.setattr(parallel, "SILENCE", 1.0)
+    monkeypatch.setattr(parallel, "_record_lost", lambda search, trial, status, tags: recorded.append(status))
+    space = Space(tabular.Config, {}, ("learning_rate",))
+    oracle = make_oracle("random", space, "val_loss", "min", seed=0, trials=2).open(tmp_path)
+    servicer, search = parallel.Servicer(oracle, {}), SimpleNamespace(oracle=oracle, impossible=None)
+    chief = threading.Thread(target=parallel._watch, args=(search, servicer, SimpleNamespace(look_after=lambda: None)))
+    chief.start()
+
+    def ask(name):
+        request = protos.get_service().CreateTrialRequest(tuner_id=name)
+        return Trial.from_proto(servicer.CreateTrial(request, None).trial)
+
+    lost, ran = ask("killed -9 on its own machine"), []
+    while (trial := ask("at work")).status != "STOPPED":
+        if trial.status == "RUNNING":
+            ran.append(trial.trial_id)
+            oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
+            trial.status = "COMPLETED"
+            oracle.end_trial(trial)
+        time.sleep(0.05)
+    chief.join(10)
+    assert not chief.is_alive() and ran == ["1", lost.trial_id] and recorded == ["KILLED"]
+    assert "silent for 1 s; another worker runs it again" in capsys.readouterr().err
 
 
 @pytest.mark.once
