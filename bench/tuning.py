@@ -1,8 +1,8 @@
 """Searches against random search at equal cost: `python -m bench.tuning TASK [--data ...] [--searches ...] [--seeds 3]`.
 
 Every search gets the same space and the same number of epochs in all; the figure is the mean of the best score so far
-over the seeds, with their spread. Takes the options of `triptych tune` that fix or choose what is searched. On two CPU
-cores `python -m bench.tuning tabular --data tabular_uci/adult-train.csv --trials 30 --epochs 4` takes about an hour.
+over the seeds, with their spread. Takes the options of `triptych tune` that fix or choose what is searched. Hyperband's
+trials are shorter, so it has more of them.
 """
 
 import importlib
