@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BACKEND ?= jax
-EXTRAS = tensorflow,jax,torch,export,bench,test
+EXTRAS = tensorflow,jax,torch,export,bench,postgres,test
 
 run: .venv/ready
 	.venv/bin/triptych train image-classification --backend $(BACKEND)

@@ -12,6 +12,7 @@ from pathlib import Path
 from apps.common import backends
 from apps.common.errors import UserError, nearest
 from apps.common.options import make_config, options_of
+from apps.common.renewal import Grown, renew
 from apps.common.tokens import options_help, read_tokens, settle_switches, whole_number
 
 FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
@@ -92,10 +93,11 @@ COMMANDS = {
 
 def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 2 the user's input, 1 our fault."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with terminable():
-            return _dispatch(arguments)
+            return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
+    except Grown:
+        return renew() if arguments is None else main(arguments)
     except UserError as error:
         print(f"triptych: {error}", file=sys.stderr)
         return 2

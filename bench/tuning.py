@@ -1,8 +1,8 @@
 """Searches against random search at equal cost: `python -m bench.tuning TASK [--data ...] [--searches ...] [--seeds 3]`.
 
 Every search gets the same space and the same number of epochs in all; the figure is the mean of the best score so far
-over the seeds, with their spread. Takes the options of `triptych tune` that fix or choose what is searched. On two CPU
-cores `python -m bench.tuning tabular --data tabular_uci/adult-train.csv --trials 30 --epochs 4` takes about an hour.
+over the seeds, with their spread. Takes the options of `triptych tune` that fix or choose what is searched. Hyperband's
+trials are shorter, so it has more of them.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from apps.common.errors import UserError
 from apps.common.files import write_json
 from apps.common.options import options_of
 from apps.common.output import table
+from apps.common.renewal import Grown, renew
 from apps.common.tokens import read_tokens, settle_switches, whole_number
 
 SEARCHES = "bayesian,hyperband"
@@ -121,5 +122,7 @@ if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         main(sys.argv[1:])
+    except Grown:
+        renew()
     except UserError as error:
         sys.exit(f"bench.tuning: {error}")

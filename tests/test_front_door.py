@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from runs import HOUSE, command, triptych
+from runs import HOUSE, command, environment, triptych
 
 
 def refused(*arguments, cwd, **environment):
@@ -96,6 +96,21 @@ def test_an_app_run_as_a_module_is_the_same_door(tmp_path):
         [sys.executable, "-m", "apps.tabular", "--epochs", "x"], cwd=HOUSE, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stderr.startswith("triptych: --epochs")
+
+
+def test_a_process_begins_anew_with_its_number_its_command_and_the_backend_it_had():
+    code = """
+import os, sys
+from apps.common.renewal import renew
+print(os.getpid(), *sys.argv[1:])
+if "KERAS_BACKEND" not in os.environ:
+    os.environ["KERAS_BACKEND"] = "jax"
+    renew()
+"""
+    variables = {name: value for name, value in environment().items() if name != "KERAS_BACKEND"}
+    words = [sys.executable, "-c", code, "tune", "--backend=auto"]
+    first, second = subprocess.run(words, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    assert first.endswith(" tune --backend=auto") and second == f"{first} --backend jax"
 
 
 def test_the_door_opens_quickly(tmp_path):

@@ -13,6 +13,7 @@ from apps.common import files
 from apps.common import run as runs
 from apps.common.compare import compare
 from apps.common.tracking import client
+from tuning import search
 from tuning.oracles import SEARCHES
 from tuning.trials import DataCache
 
@@ -155,15 +156,26 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tune, monkeypatch):
     assert [run.info.status for run in children(result)] == ["FINISHED"] * 3
 
 
+@pytest.mark.once
+def test_a_process_that_has_grown_gives_way_and_the_search_goes_on(tune, monkeypatch):
+    monkeypatch.setattr(search, "SPAN", 2)
+    monkeypatch.setattr(search, "GROWTH", -(2**50))
+    result, said = tune("--trials", 3, "--epochs", 1, "--no-final", "--seed", 8)
+    assert "a fresh one goes on" in said and "going on: 2 of 3" in said
+    assert [row["trial"] for row in result["rows"]] == ["0", "1", "2"]
+    assert [run.info.status for run in children(result)] == ["FINISHED"] * 3
+    assert client().get_run(result["run_id"]).info.status == "FINISHED"
+
+
 class Killed(BaseException):
     """The process is gone."""
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("search", [each for each in SEARCHES if each != "evolution"])
-def test_killed_while_a_file_is_written_the_same_command_goes_on(search, tune, monkeypatch):
-    command = ("--search", search, "--trials", 4, "--epochs", 2, "--trial-epochs", 3, "--no-final", "--seed", 6)
-    if search == "grid":
+@pytest.mark.parametrize("kind", [each for each in SEARCHES if each != "evolution"])
+def test_killed_while_a_file_is_written_the_same_command_goes_on(kind, tune, monkeypatch):
+    command = ("--search", kind, "--trials", 4, "--epochs", 2, "--trial-epochs", 3, "--no-final", "--seed", 6)
+    if kind == "grid":
         command = (*command, "--fix", "dropout=0.1", "--only", "learning_rate")
     replace, budget, generator = files.os.replace, [0], np.random.default_rng(7)
 
@@ -179,7 +191,7 @@ def test_killed_while_a_file_is_written_the_same_command_goes_on(search, tune, m
         budget[0] = int(generator.integers(8, 20))
         with pytest.raises(Killed):
             tune(*command)
-        states = files.Path.cwd().glob(f"mlruns/searches/tabular-{search}-*/oracle.json")
+        states = files.Path.cwd().glob(f"mlruns/searches/tabular-{kind}-*/oracle.json")
         finished.append(json.loads(max(states, key=lambda path: path.stat().st_mtime).read_text()))
     budget[0] = 0
     result, _ = tune(*command)

@@ -137,6 +137,40 @@ def test_hyperband_promotes_the_best_and_keeps_to_its_plan(tmp_path):
     assert promoted == set(sorted(first, key=first.get)[: len(promoted)]) and len(promoted) == len(first) // 3
 
 
+@pytest.mark.parametrize("failing", [2, 8])
+def test_where_a_trial_failed_hyperband_promotes_the_next_best(failing, tmp_path):
+    oracle = make_oracle("hyperband", SPACE, "val_loss", "min", seed=3, epochs=9).open(tmp_path)
+    first = oracle._get_size(2, 0)
+    while (trial := oracle.create_trial("here")).status == "RUNNING":
+        if len(oracle.ended()) < failing:
+            trial.status = "FAILED"
+            oracle.end_trial(trial)
+        else:
+            finish(oracle, trial, badness(trial.hyperparameters.values))
+    ended = oracle.ended()
+    scores = {trial.trial_id: trial.score for trial in ended[failing:first]}
+    bracket = [t.hyperparameters.values for t in ended if t.hyperparameters.values["tuner/bracket"] == 2]
+    promoted = [values["tuner/trial_id"] for values in bracket if values["tuner/round"] == 1]
+    assert promoted == sorted(scores, key=scores.get)[: min(oracle._get_size(2, 1), first - failing)]
+    # The bracket comes to its end, a trial of full length, however few are left.
+    assert sum(values["tuner/round"] == 2 for values in bracket) == 1
+    if len(promoted) == oracle._get_size(2, 1):
+        assert len(ended) == oracle.planned()[0]
+
+
+def test_a_trial_whose_worker_is_silent_is_run_by_the_next_one_that_asks(tmp_path):
+    oracle = make_oracle("random", SPACE, "val_loss", "min", seed=0, trials=2).open(tmp_path)
+    lost = oracle.create_trial("silent")
+    finish(oracle, oracle.create_trial("here"), 1.0)
+    assert oracle.create_trial("here").status == "IDLE"  # who is told to stop could not take over
+    assert oracle.give_up("silent")
+    again = oracle.create_trial("here")
+    assert (again.trial_id, again.hyperparameters.values) == (lost.trial_id, lost.hyperparameters.values)
+    assert not oracle.give_up("here")  # once is enough
+    finish(oracle, again, 2.0)
+    assert oracle.create_trial("here").status == "STOPPED" and len(oracle.ended()) == 2
+
+
 def test_evolution_mutates_one_option_of_a_living_parent(tmp_path):
     space = Space(tabular.Config, {"model": "ft-transformer"}, ("optimizer", "depth", "width", "scaling", "schedule"))
     oracle = make_oracle("evolution", space, "val_loss", "min", seed=0, trials=40).open(tmp_path)

@@ -8,16 +8,22 @@ import socket
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import keras
 import psutil
 import pytest
+from keras_tuner.src import protos
+from keras_tuner.src.engine.trial import Trial
 from runs import command, environment
 
 import triptych
 from apps import tabular
 from apps.common.tracking import client
+from tuning import parallel
+from tuning.oracles import make_oracle
 from tuning.parallel import join
+from tuning.space import Space
 
 BACKEND = keras.backend.backend()
 
@@ -85,10 +91,37 @@ def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, m
 
 
 @pytest.mark.once
+def test_the_trial_of_a_worker_that_falls_silent_is_given_to_another_and_the_search_ends(tmp_path, monkeypatch, capsys):
+    recorded = []
+    monkeypatch.setattr(parallel, "SILENCE", 1.0)
+    monkeypatch.setattr(parallel, "_record_lost", lambda search, trial, status, tags: recorded.append(status))
+    space = Space(tabular.Config, {}, ("learning_rate",))
+    oracle = make_oracle("random", space, "val_loss", "min", seed=0, trials=2).open(tmp_path)
+    servicer, search = parallel.Servicer(oracle, {}), SimpleNamespace(oracle=oracle, impossible=None)
+    chief = threading.Thread(target=parallel._watch, args=(search, servicer, SimpleNamespace(look_after=lambda: None)))
+    chief.start()
+
+    def ask(name):
+        request = protos.get_service().CreateTrialRequest(tuner_id=name)
+        return Trial.from_proto(servicer.CreateTrial(request, None).trial)
+
+    lost, ran = ask("killed -9 on its own machine"), []
+    while (trial := ask("at work")).status != "STOPPED":
+        if trial.status == "RUNNING":
+            ran.append(trial.trial_id)
+            oracle.update_trial(trial.trial_id, {"val_loss": 1.0})
+            trial.status = "COMPLETED"
+            oracle.end_trial(trial)
+        time.sleep(0.05)
+    chief.join(10)
+    assert not chief.is_alive() and ran == ["1", lost.trial_id] and recorded == ["KILLED"]
+    assert "silent for 1 s; another worker runs it again" in capsys.readouterr().err
+
+
+@pytest.mark.once
 def test_a_chief_for_another_task_or_other_data_is_refused(tmp_path, monkeypatch):
     from apps import image_classification
     from apps.common.errors import UserError
-    from tuning import parallel
 
     told = {"task": "tabular", "backend": BACKEND, "fixed": {"data": "iris"}, "space": [["dropout", [0.0, 0.5, False]]],
             "folder": str(tmp_path), "epochs": 1, "parent": None, "tags": {}, "data_fingerprint": "0"}  # fmt: skip

@@ -63,7 +63,8 @@ class Transactional:
         super().__init__(*arguments, max_consecutive_failed_trials=2**31, **options)
         self.verbose = 0
         self._max_collisions = 1000  # KerasTuner's 20 gives up a small space before it is used up
-        self.file, self.reports, self.on_end, self.heard = None, {}, None, {}
+        self.file, self.reports, self.on_end = None, {}, None
+        self.heard, self.given_up = {}, set()  # when a trial's worker was last heard of; trials a silent one had
         self._holding = threading.local()
 
     def open(self, folder):
@@ -120,7 +121,22 @@ class Transactional:
             trial.metrics, trial.score = MetricsTracker(), None  # of an earlier, interrupted attempt
             self.heard[trial.trial_id] = time.monotonic()
             self.save()
+        elif trial.status == "STOPPED" and self.ongoing_trials:
+            trial.status = "IDLE"  # until they have ended: one of them may yet be given up by its worker
+            self.tuner_ids.add(tuner_id)
         return trial
+
+    @keras_tuner.synchronized
+    def give_up(self, tuner_id):
+        """Take a worker's trial away: the next one that asks runs it. `False` when it was taken from another one before."""
+        trial_id = self.ongoing_trials[tuner_id].trial_id
+        if trial_id in self.given_up:
+            return False
+        self.given_up.add(trial_id)
+        self._retry_queue.append(trial_id)
+        del self.ongoing_trials[tuner_id]
+        self.save()
+        return True
 
     @keras_tuner.synchronized
     def update_trial(self, trial_id, metrics, step=0):
@@ -212,6 +228,39 @@ class Hyperband(Transactional, oracles.HyperbandOracle):
         asked = self.hyperband_iterations
         super().set_state(state)
         self.hyperband_iterations = asked
+
+    def populate_space(self, trial_id):
+        for bracket in self._brackets:
+            values = self._promoted(bracket, trial_id)
+            if values:
+                return {"status": "RUNNING", "values": values}
+        return super().populate_space(trial_id)
+
+    def _promoted(self, bracket, trial_id):
+        """The values of the next trial that trains on, or `None`. One that failed has lost: the next best takes its place.
+
+        KerasTuner waits for a score of each trial of a round, so that each failure costs the round above a trial.
+        """
+        number, rounds = bracket["bracket_num"], bracket["rounds"]
+        coming = self._get_size(number, 0)  # trials a round has in the end
+        if len(rounds[0]) < coming:
+            return None
+        sign = 1 if self.objective.direction == "min" else -1
+        for level in range(1, len(rounds)):
+            trials = [self.trials[each["id"]] for each in rounds[level - 1]]
+            alive = coming - sum(trial.status == "FAILED" for trial in trials)
+            coming = min(alive, self._get_size(number, level))
+            taken = {each["past_id"] for each in rounds[level]}
+            ready = [trial for trial in trials if trial.status == "COMPLETED" and trial.trial_id not in taken]
+            if len(ready) > alive - coming:  # more than will be left behind, so that the best of them is among the best of all
+                best = min(ready, key=lambda trial: sign * trial.score)
+                rounds[level].append({"past_id": best.trial_id, "id": trial_id})
+                return {
+                    **best.hyperparameters.values,
+                    "tuner/trial_id": best.trial_id, "tuner/bracket": number, "tuner/round": level,
+                    "tuner/initial_epoch": self._get_epochs(number, level - 1), "tuner/epochs": self._get_epochs(number, level),
+                }  # fmt: skip
+        return None
 
     def planned(self):
         """`(trials, epochs)` of one pass over all brackets."""

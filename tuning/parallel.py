@@ -25,9 +25,10 @@ from keras_tuner.src.engine.trial import Trial
 from apps.common import run as runs
 from apps.common.errors import UserError
 from apps.common.facts import describe_machine, fingerprint
+from apps.common.renewal import Grown
 from apps.common.tracking import ROOT, Tracker
 from layers import backend
-from tuning.command import ANSWER, no_chief
+from tuning.command import ANSWER, RENEWED, no_chief
 from tuning.search import end_open_trials, work
 from tuning.space import Space
 from tuning.trials import Trainer, nested_runs
@@ -111,11 +112,22 @@ def _watch(search, servicer, crew):
         now = time.monotonic()
         for name, trial in list(oracle.ongoing_trials.items()):
             if now - oracle.heard.get(trial.trial_id, now) > SILENCE:
-                lose(search, name, f"its worker {name} was silent for {SILENCE:.0f} s")
+                give_up(search, name, trial)
         if servicer.stop_triggered and not oracle.ongoing_trials:
             stopped_at = stopped_at or now
             if not oracle.tuner_ids or now - stopped_at > 3:  # the others hear of the end when they next ask
                 return
+
+
+def give_up(search, name, trial):
+    """The trial of a worker that is silent is given to another one; the trial that silences two has failed."""
+    reason = f"its worker {name} was silent for {SILENCE:.0f} s"
+    if not search.oracle.give_up(name):
+        return lose(search, name, reason)
+    search.oracle.tuner_ids.discard(name)
+    runs.say(f"trial {trial.trial_id}: {reason}; another worker runs it again")
+    with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
+        _record_lost(search, trial, "KILLED", {"lost": reason})
 
 
 def lose(search, name, reason):
@@ -127,10 +139,10 @@ def lose(search, name, reason):
         gone.hyperparameters.values["tuner/report"] = json.dumps({"reason": reason})
         search.oracle.end_trial(gone)
         with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
-            _record_lost(search, trial, reason)
+            _record_lost(search, trial, "FAILED", {"reason": reason})
 
 
-def _record_lost(search, trial, reason):
+def _record_lost(search, trial, status, tags):
     """Close the MLflow run of a trial whose worker is gone; one that died at once had opened none."""
     found = [run for run in nested_runs(search.task, search.tracker.run_id) if run.data.tags.get("trial") == trial.trial_id]
     folder = search.folder.folder / "trials" / trial.trial_id
@@ -143,8 +155,8 @@ def _record_lost(search, trial, reason):
         tags={**search.trainer.tags, "trial": trial.trial_id},
         parent=search.tracker.run_id,
     )
-    tracker.tags({"reason": reason})
-    tracker.end("FAILED")
+    tracker.tags(tags)
+    tracker.end(status)
 
 
 class Crew:
@@ -210,11 +222,13 @@ def join(app, at, data_name):
     Raises:
         UserError: Nobody answers there, or it searches another task, backend or data.
     """
-    where = f"{at[0]}:{at[1]}"
+    where, count = f"{at[0]}:{at[1]}", int(os.environ.get(RENEWED, 0))
     try:
         with grpc.insecure_channel(where) as channel:
             grpc.channel_ready_future(channel).result(timeout=ANSWER)
     except grpc.FutureTimeoutError:
+        if count:
+            return {"trials": count}  # the chief has ended while this worker began anew
         raise UserError(no_chief(where)) from None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the trial's MLflow run is closed
     os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"] = at[0], str(at[1])
@@ -224,7 +238,6 @@ def join(app, at, data_name):
     try:
         told = json.loads(oracle.get_space().space[0].value)
         trainer = _trainer(app, told, data_name)
-        count = 0
         with _Pulse(oracle, name) as pulse:
             run = trainer.run
 
@@ -239,6 +252,9 @@ def join(app, at, data_name):
 
             trainer.run = counted
             work(oracle, trainer, name)
+    except Grown:
+        os.environ[RENEWED] = str(count)
+        raise
     except grpc.RpcError as error:
         raise UserError(f"--join {where}: the chief is gone ({error.code().name}); start it again with its own command") from None
     return {"trials": count}

@@ -10,11 +10,14 @@ import json
 import signal
 import time
 
+import psutil
+
 from apps.common import run as runs
 from apps.common.errors import UserError
 from apps.common.facts import describe_machine, fingerprint
 from apps.common.files import write_json
 from apps.common.options import to_plain
+from apps.common.renewal import Grown
 from apps.common.runs import all_runs, mark_dead_runs
 from apps.common.tracking import ROOT, Tracker, client
 from layers import backend
@@ -23,6 +26,8 @@ from tuning.oracles import make_oracle
 from tuning.trials import Folder, Trainer, nested_runs, objective_of
 
 ALIAS = "tuned"
+# Compiled programs and traces pile up. A fresh process takes some seconds, so it has to last for some trials.
+SPAN, GROWTH = 25, 50 * 2**20  # trials a process runs at least, and bytes it may then have grown by since its first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,11 +252,13 @@ class Search:
             yield
             self.tracker.end("FINISHED")
         except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            killed = isinstance(error, KeyboardInterrupt | SystemExit | Grown)
             with contextlib.suppress(OSError):
                 self.folder.update(status="killed" if killed else "failed", error=str(error)[:500])
             self.tracker.end("KILLED" if killed else "FAILED")
-            if killed:
+            if isinstance(error, Grown):
+                runs.say("this process has grown over its trials; a fresh one goes on")
+            elif killed:
                 runs.say(f"stopped after {len(self.oracle.ended())} of {self.total} trials; the same command goes on from there")
             raise
         finally:
@@ -260,7 +267,12 @@ class Search:
 
 
 def work(oracle, trainer, name, stopped=lambda: None):
-    """Ask the oracle (or its chief, through KerasTuner's client) for trials and run them until there are none left."""
+    """Ask the oracle (or its chief, through KerasTuner's client) for trials and run them until there are none left.
+
+    Raises:
+        Grown: Between two trials, when this process should be replaced.
+    """
+    sizes = []
     while True:
         reason = stopped()
         if reason:
@@ -277,6 +289,9 @@ def work(oracle, trainer, name, stopped=lambda: None):
             oracle.update_trial(trial.trial_id, {trainer.objective: score}, step=told["epochs"])
         trial.hyperparameters.values["tuner/report"] = json.dumps(told)
         oracle.end_trial(trial)
+        sizes.append(psutil.Process().memory_info().rss)
+        if len(sizes) >= SPAN and sizes[-1] - sizes[0] > GROWTH:
+            raise Grown
 
 
 def mark_dead_searches():
