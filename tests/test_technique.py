@@ -254,6 +254,13 @@ def test_accumulating_small_batches_equals_one_large_batch(data):
     assert np.abs(before - large.get_weights()[0]).max() > 1e-2
 
 
+def test_the_moving_average_counts_updates_and_not_the_batches_they_are_made_of(data):
+    whole, halves = linear(*data, ema=0.8), linear(*data, ema=0.8, accumulate=2)
+    whole.fit(Batches(Examples(*data), 4, seed=0), epochs=2, shuffle=False, verbose=0)
+    halves.fit(Batches(Examples(*data), 4, seed=0, parts=2), epochs=2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(halves.get_weights()[0], whole.get_weights()[0], rtol=1e-5, atol=1e-6)
+
+
 def test_a_schedule_ends_with_the_run_when_gradients_are_accumulated(data):
     model = linear(*data, accumulate=2, schedule="cosine", epochs=3, batch_size=2)
     model.fit(Batches(Examples(*data), 2, seed=0), epochs=3, shuffle=False, verbose=0)

@@ -96,7 +96,30 @@ def make_optimizer(config, steps_per_epoch):
         "adagrad": lambda: rules.Adagrad(**shared),
         "adadelta": lambda: rules.Adadelta(**shared),
     }
-    return makers[config.optimizer]()
+    optimizer = makers[config.optimizer]()
+    if config.ema and optimizer.gradient_accumulation_steps:
+        average_after_updates(optimizer)
+    return optimizer
+
+
+def average_after_updates(optimizer):
+    """Have the moving average of the weights take one step an update.
+
+    Keras's takes one with every batch, also with those whose gradients only wait for the rest of theirs, and so forgets
+    as many times faster as an update has batches.
+    """
+    steps = optimizer.gradient_accumulation_steps
+
+    def update(variables):
+        done = optimizer._iterations + 1  # batches; `iterations` are updates
+        momentum = keras.ops.where(done % steps == 0, optimizer.ema_momentum, 1.0)
+        momentum = keras.ops.where(done <= steps, 0.0, momentum)  # the first average is the weights themselves
+        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+            if average is not None:
+                kept = keras.ops.cast(momentum, variable.dtype)
+                average.assign(kept * average + (1 - kept) * variable)
+
+    optimizer._update_model_variables_moving_average = update
 
 
 class Players(keras.optimizers.Optimizer):

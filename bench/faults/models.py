@@ -169,7 +169,24 @@ def many_groups(folder):
     change_weights(folder, lambda file: file.create_group("a").__setitem__("b", file["/"]))
 
 
+def deep_record(folder):
+    (folder / "bundle.json").write_text("[" * 100_000)
+
+
+def long_record(folder):
+    with open(folder / "bundle.json", "w", encoding="utf-8") as file:
+        file.write("[" + "[]," * 100_000_000 + "0]")
+
+
+def odd_record(folder):
+    record = files.read_json(folder / "bundle.json")
+    files.write_json(folder / "bundle.json", {**record, "options": [], "about": "text"})
+
+
+UNSIGNED = {"a record 100,000 deep": deep_record, "a record of 300 MB": long_record}
 HOSTILE = {
+    **UNSIGNED,
+    "a record of other types": odd_record,
     "a Lambda layer": lambda_layer,
     "os.system as a layer": layer("os", "system", command=f"touch {MARK}"),
     "subprocess.Popen as a layer": layer("subprocess", "Popen", args=["touch", MARK]),
