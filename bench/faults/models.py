@@ -242,6 +242,7 @@ def refused(name):
         expect(not written, f"files were written: {written[:3]}")
         taken = place.beyond_idle(ended)
         expect(taken < MEGABYTES, f"it took {taken:.0f} MB")
-        return f"{taken:.0f} MB; {lines[0].partition('refused: ')[2][:90] or lines[0][-90:]}"
+        reason = lines[0].partition("bundle.json: ")[2] or lines[0].partition("refused: ")[2]
+        return reason.partition(" Only models saved")[0][:100]
 
     return fault

@@ -42,7 +42,7 @@ when everything below holds, and **lost** when anything does not.
 
 **Stock** is Keras as it comes, `fit` with `BackupAndRestore`, held against its own undisturbed run in the same way; where
 nothing stands it has no answer to the fault. Three numbers are TensorFlow / JAX / PyTorch; one number is of a fault that
-concerns no backend. There are no tries with WAV or FASTA files: no task reads them.
+concerns no backend (*any*). There are no tries with WAV or FASTA files: no task reads them.
 """
 
 
@@ -124,8 +124,8 @@ class Record:
             yield {"backend": backend, **{head: str(sum(_count(row, head) or 0 for row in rows)) for head in _heads()}}
 
     def _row(self, fault, name):
-        backends = [each for each in (*BACKENDS, "any") if (fault, each) in self.rows]
-        rows = [self.rows[fault, each] for each in backends]
+        backends = ["any"] if (fault, "any") in self.rows else BACKENDS
+        rows = [self.rows.get((fault, each), {}) for each in backends]
         cells = {}
         for head in _heads():
             values = [_count(row, head) for row in rows]
@@ -177,7 +177,7 @@ def _heads():
 
 
 def _count(row, head):
-    """The number under this heading; `None` where there is none."""
+    """The number under this heading; `None` where there is none, as in an empty row."""
     kind, name = ("stock", head.removeprefix("stock ")) if head.startswith("stock") else ("ours", head)
     if kind not in row:
         return None
