@@ -83,7 +83,7 @@ def wait_for_sighting(run, folder, pattern, count):
         found = any((folder / "mlruns").glob(pattern))
         count -= found and not there
         there = found
-        time.sleep(0.0002)  # the run may have but this core
+        time.sleep(0.001)  # the run may have but this core
 
 
 def stop_by(name):
@@ -208,7 +208,7 @@ def stock_killed_in_backup(place, number):
                 now = stock_backup(folder).stat().st_mtime_ns
                 wanted -= now != before
                 before = now
-            time.sleep(0.0002)
+            time.sleep(0.001)
 
     place.kill_again_and_again(lambda: start_stock(place, folder), until)
     finish_stock(place, folder)
