@@ -1,5 +1,6 @@
 """The training options turned into Keras objects: optimizer, schedule, penalties, compilation, learning-rate finder."""
 
+import contextlib
 import math
 
 import keras
@@ -120,6 +121,22 @@ def average_after_updates(optimizer):
                 average.assign(kept * average + (1 - kept) * variable)
 
     optimizer._update_model_variables_moving_average = update
+
+
+@contextlib.contextmanager
+def averaged_when_done(model):
+    """Within it `fit` leaves the moving average to us, who put it into the model only when `fit` has come to its end.
+
+    Keras on JAX does so also when `fit` is left by an exception, then over variables that hold nothing, and what had gone
+    wrong (no memory, a signal, a NaN) is hidden by the error of that.
+    """
+    optimizer = model.optimizer
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
+    optimizer.finalize_variable_values(model.trainable_weights)
 
 
 class Players(keras.optimizers.Optimizer):

@@ -123,12 +123,12 @@ def kill_after_checkpoints(place, folder, options=()):
 
 
 def cut(path, chances):
-    os.truncate(path, int(chances.integers(path.stat().st_size)))
+    os.truncate(path, int(chances.integers(max(1, path.stat().st_size))))
 
 
 def flip(path, chances):
     content = bytearray(path.read_bytes())
-    content[chances.integers(len(content))] ^= 1 << int(chances.integers(8))
+    content[chances.integers(max(1, len(content)))] ^= 1 << int(chances.integers(8))
     path.write_bytes(content)
 
 
