@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import h5py
-import numpy as np
+from bench.faults.common import bundle_weights, wait_for_checkpoint
+
+__all__ = ["bundle_weights", "train", "train_and_kill", "triptych"]
 
 HOUSE = Path(__file__).resolve().parents[1]
 
@@ -40,31 +40,8 @@ def train_and_kill(*arguments, cwd, after_epoch, backend=None):
     child = subprocess.Popen(
         command("train", *arguments), cwd=cwd, env=environment(backend), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    pattern, deadline = f"mlruns/runs/*/checkpoints/epoch-{after_epoch:05d}", time.monotonic() + 120
     try:
-        while not (found := list(Path(cwd).glob(pattern))):
-            assert child.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline, "no checkpoint within two minutes"
-            time.sleep(0.002)
+        return wait_for_checkpoint(cwd, lambda: child.poll() is not None, after_epoch).parents[1]
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    return found[0].parents[1]
-
-
-def bundle_weights(folder):
-    """Every array of a bundle's model, by its path in the file."""
-    import io
-    import zipfile
-
-    arrays = {}
-    with zipfile.ZipFile(Path(folder) / "model.keras") as archive:
-        stored = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(stored) as file:
-
-        def keep(name, item):
-            if isinstance(item, h5py.Dataset) and "seed_generator" not in name:
-                arrays[name] = np.array(item)
-
-        file.visititems(keep)
-    return arrays

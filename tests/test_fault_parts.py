@@ -1,6 +1,9 @@
 """The parts that rescue a run, by themselves: calls that wait for a store, hostile data and models, signals."""
 
+import contextlib
 import signal
+import socket
+import sqlite3
 import threading
 import time
 from types import SimpleNamespace
@@ -9,9 +12,12 @@ import pytest
 
 from apps.common import sending
 from apps.common.errors import UserError
+from apps.common.files import read_json
 from apps.common.model_file import check_classes
 from apps.common.sending import Sender, read_calls, send_left
 from apps.common.signals import Signals
+from apps.common.tracking import sqlite_uri, store_answers
+from bench.faults.record import Record
 
 
 class Store:
@@ -102,6 +108,71 @@ def test_a_call_the_store_refuses_does_not_hold_up_the_rest(sender, tmp_path, ca
     assert Store.kept == [("end", "FINISHED")] and "refused params" in capsys.readouterr().err
 
 
+def test_a_transaction_that_failed_is_tried_again(sender):
+    class Failed(Exception):
+        error_code = "BAD_REQUEST"
+
+        def get_http_status_code(self):
+            return 400
+
+    def metrics(rows, failing=[True]):  # noqa: B006  the first call fails
+        if failing.pop() if failing else False:
+            raise Failed("two writers of one metric")
+        Store.kept.append(("metrics", rows))
+
+    sender.store.metrics = metrics
+    sender.call("metrics", rows(0))
+    deadline = time.monotonic() + 5
+    while not Store.kept and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert Store.kept == [("metrics", rows(0))]
+
+
+def test_a_store_that_is_no_database_is_seen_at_once_and_a_new_or_busy_one_is_there(tmp_path, monkeypatch):
+    store = tmp_path / "a b%.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(store))
+    assert store_answers()
+    store.write_bytes(b"no database" * 1000)
+    assert not store_answers()
+    store.unlink()
+    with contextlib.closing(sqlite3.connect(store)) as writer:
+        writer.execute("CREATE TABLE t (x)")
+        writer.execute("BEGIN EXCLUSIVE")
+        assert store_answers()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://u@127.0.0.1:{taken.getsockname()[1]}/mlflow")
+        assert not store_answers()
+        taken.listen()
+        assert store_answers()
+
+
+def test_json_that_is_too_deep_or_too_long_is_no_json(tmp_path):
+    (tmp_path / "deep").write_text("[" * 100_000)
+    (tmp_path / "long").write_text("[1, 2, 3]")
+    with pytest.raises(ValueError, match="too deep"):
+        read_json(tmp_path / "deep")
+    with pytest.raises(ValueError, match="larger than"):
+        read_json(tmp_path / "long", largest=8)
+
+
+def test_tries_are_counted_up_over_calls_and_shown(tmp_path):
+    order, page = ["kill", "data: odd"], tmp_path / "faults.md"
+    for backend, lost in (("torch", None), ("jax", "other weights")):
+        for _ in range(2):
+            record = Record(order, page)
+            record.add("kill", backend, "ours", {"lost": lost, "notes": ["inside"], "kills": 3, "seconds": 1.0})
+    Record(order, page).add("data: odd", "any", "ours", {"lost": None, "notes": [], "kills": 0, "seconds": 1.0})
+    record.add("kill", "jax", "stock", {"lost": "other weights", "notes": [], "kills": 1, "seconds": 1.0})
+    assert Record(order, page).tries("kill", "torch", "ours") == 2
+    shown = page.read_text()
+    assert "| kill | - / 2 / 2 | - / 6 / 6 | - / 0 / 2 | - / 2 / 0 | - / 1 / - | - / 0 / - | 2 x other weights; stock:" in shown
+    assert "| odd | 1 | 1 | 0 |  |" in shown
+    assert [row["lost"] for row in record.table(["kill"], ["jax", "torch"])] == [2, 0]
+    record.forget("kill", "jax")
+    assert Record(order, page).tries("kill", "jax", "ours") == 0
+
+
 def test_the_first_signal_waits_for_a_near_end_of_the_epoch_and_the_second_does_not():
     with Signals() as signals:
         signals.epochs(lambda: 3.0)
@@ -118,6 +189,16 @@ def test_a_signal_between_epochs_or_far_from_the_end_stops_at_once(remaining):
     with Signals() as signals, pytest.raises(SystemExit):
         signals.epochs(lambda: remaining)
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_into_an_import_comes_after_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_to_import.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\nWHOLE = True\n")
+    with pytest.raises(SystemExit), Signals():
+        import slow_to_import
+
+        assert slow_to_import.WHOLE
+        time.sleep(5)
 
 
 def test_signals_are_left_alone_outside_of_the_main_thread():
@@ -150,8 +231,9 @@ def test_classes_of_keras_and_of_this_package_are_taken():
 
 
 HOSTILE = [
-    "images that declare 100,000 x 100,000", "CSV of NUL bytes", "CSV with an open quote", "JSON 100,000 deep",
-    "JSON cut short", "IDX that declares 10^12 pixels", "NPZ that declares 10^14 numbers", "graph that declares 10^14 features",
+    "images that declare 100,000 x 100,000", "CSV of NUL bytes", "CSV with an open quote", "text of NUL bytes",
+    "images that are links to /etc/passwd", "IDX that declares 10^12 pixels",
+    "NPZ that declares 10^14 numbers", "graph that declares 10^14 features",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 
 @pytest.fixture(scope="module")
 def place():
-    made = Place(os.environ["KERAS_BACKEND"])
+    made = Place(os.environ["KERAS_BACKEND"], most_kills=1)
     yield made
     made.close()
 

@@ -11,7 +11,14 @@ from apps.common.classification import LOSSES, OneHotLoss, softmax
 from apps.common.data import Examples
 from apps.common.errors import UserError
 from apps.common.options import make_config
-from apps.common.technique import Schedule, class_weights, compile_model, find_learning_rate, make_optimizer
+from apps.common.technique import (
+    Schedule,
+    averaged_when_done,
+    class_weights,
+    compile_model,
+    find_learning_rate,
+    make_optimizer,
+)
 from apps.common.training import ACTIVATIONS, Training
 from layers import backend, models
 from layers.initialization import draw
@@ -252,6 +259,27 @@ def test_accumulating_small_batches_equals_one_large_batch(data):
         small.train_on_batch(x[start : start + 2], y[start : start + 2])
     np.testing.assert_allclose(small.get_weights()[0], large.get_weights()[0], rtol=1e-5, atol=1e-6)
     assert np.abs(before - large.get_weights()[0]).max() > 1e-2
+
+
+def test_the_moving_average_counts_updates_and_not_the_batches_they_are_made_of(data):
+    whole, halves = linear(*data, ema=0.8), linear(*data, ema=0.8, accumulate=2)
+    whole.fit(Batches(Examples(*data), 4, seed=0), epochs=2, shuffle=False, verbose=0)
+    halves.fit(Batches(Examples(*data), 4, seed=0, parts=2), epochs=2, shuffle=False, verbose=0)
+    np.testing.assert_allclose(halves.get_weights()[0], whole.get_weights()[0], rtol=1e-5, atol=1e-6)
+
+
+def test_what_goes_wrong_in_fit_is_not_hidden_by_the_moving_average(data, monkeypatch):
+    def no_memory(*arguments, **options):
+        raise MemoryError("of the loss")
+
+    model = linear(*data, ema=0.8)
+    monkeypatch.setattr(model, "compute_loss", no_memory)
+    with pytest.raises(MemoryError, match="of the loss"), averaged_when_done(model):
+        model.fit(Batches(Examples(*data), 4, seed=0), shuffle=False, verbose=0)
+    monkeypatch.undo()
+    with averaged_when_done(model):
+        assert "finalize_variable_values" in vars(model.optimizer)
+    assert "finalize_variable_values" not in vars(model.optimizer)
 
 
 def test_a_schedule_ends_with_the_run_when_gradients_are_accumulated(data):

@@ -64,9 +64,11 @@ def open_bundle(name, task=None):
     """
     folder = _locate(name)
     try:
-        record = read_json(folder / "bundle.json")
+        record = read_json(folder / "bundle.json", largest=16_000_000)
         bundle = Bundle(folder, *(record[key] for key in ("task", "options", "about", "metrics", "versions")))
-        checksums = record["checksums"]
+        checksums = dict(record["checksums"])
+        if not all(isinstance(part, dict) for part in (bundle.options, bundle.about, bundle.metrics, bundle.versions)):
+            raise TypeError("expected objects under options, about, metrics and versions")
     except FileNotFoundError:
         raise UserError(f"{name}: not a bundle (no bundle.json in it). Give the folder that `train` printed") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -30,8 +30,19 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
 
 
-def read_json(path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path, largest=64_000_000):
+    """The value in a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, nested deeper than Python reads, or of more than `largest` bytes.
+    """
+    if Path(path).stat().st_size > largest:
+        raise ValueError(f"larger than {largest // 1_000_000} MB")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 @contextlib.contextmanager

@@ -158,6 +158,7 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
     from apps.common.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds
     from apps.common.checkpoint import load_checkpoint
     from apps.common.rescue import Watch
+    from apps.common.technique import averaged_when_done
     from layers import backend
 
     stopper, stateful = stateful_callbacks(app, config, data)
@@ -181,7 +182,7 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
     if config.compile == "auto":
         backend.hasten(model)
     callbacks = [Seeds(batches, config.seed), watch, *progress, *after, *stateful, keeper]
-    with backend.distribution(config.distribute):
+    with backend.distribution(config.distribute), averaged_when_done(model):
         model.fit(
             backend.feed(batches),
             epochs=epochs,

@@ -75,7 +75,7 @@ def find_run(name, task):
     Raises:
         UserError: No such run, a run of another task, one still running, or one without a record.
     """
-    found = [path for path in all_runs() if read_json(path / "run.json").get("task") == task]
+    found = [path for path in all_runs() if _record(path).get("task") == task]
     if name == "last":
         if not found:
             raise UserError(f"--resume last: there is no run of {task} under {RUNS.resolve()}; start one without --resume")
@@ -91,6 +91,13 @@ def find_run(name, task):
     if not run.hold():
         raise UserError(f"--resume {name}: run {run.id} is still running; wait for it or stop it first")
     return run
+
+
+def _record(folder):
+    """What a run's record says; nothing where it is damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(folder / "run.json")
+    return {}
 
 
 def all_runs():

@@ -186,9 +186,13 @@ def first_call(calls):
 
 
 def is_refused(error):
-    """Whether the store is there and will never take this call, however often it is tried."""
+    """Whether the store is there and will never take this call, however often it is tried.
+
+    A transaction that failed, as one does beside another of the same metrics, is a `BAD_REQUEST` to MLflow too; the next
+    time it may succeed.
+    """
     code = getattr(error, "get_http_status_code", None)
-    return code is not None and code() == 400
+    return code is not None and code() == 400 and getattr(error, "error_code", None) != "BAD_REQUEST"
 
 
 def read_calls(folder):

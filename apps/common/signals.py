@@ -5,8 +5,25 @@ import signal
 import threading
 
 
+def postponed(number, frame):
+    """Whether a module is being imported, so that the signal is sent again in a moment.
+
+    An exception that falls into the start of a C extension crashes it or is lost: SIGTERM into the import of JAX ended in
+    exit codes 0, 1 and -11.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    if frame is not None:
+        again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+    return frame is not None
+
+
 def stop_at_once(number, frame=None):
     """Leave from wherever the program is; exit code 143 after SIGTERM, 130 after Ctrl-C."""
+    if postponed(number, frame):
+        return
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
@@ -36,6 +53,8 @@ class Signals:
             signal.signal(number, handler)
 
     def _handle(self, number, frame):
+        if postponed(number, frame):
+            return
         again, self.received = self.received is not None, number
         remaining = self.remaining() if self.remaining else None
         if again or remaining is None or remaining > self.grace:

@@ -16,6 +16,7 @@ MISSING = ("", "na", "n/a", "nan", "?", "null", "none")
 DELIMITERS = ("\t", ";", ",", "|")
 # A cell of text takes about ten times its length as a Python string; the file is held twice beside it.
 BYTES_PER_CHARACTER = 16
+LONGEST_LINE = 1 << 24
 HEADER_ROWS = 1000
 SAMPLE_LINES, SAMPLE_CHARACTERS = 50, 100_000
 ADVICE = "Give a part of it, or Parquet with only the columns that are needed"
@@ -90,7 +91,11 @@ def as_number(cell, decimal_comma=False):
 def _read_text(path):
     try:
         with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
+            start = file.read(LONGEST_LINE)
+        packed = start[:2] == b"\x1f\x8b"
+        if not packed:
+            _require_lines(start, path)
+        del start
         size = path.stat().st_size
         require_memory(size * BYTES_PER_CHARACTER, path, ADVICE)
         content = _unpack(path) if packed else path.read_bytes()
@@ -115,10 +120,18 @@ def _read_text(path):
     return text
 
 
+def _require_lines(start, path):
+    """Refuse a file whose first line goes on and on before all of it is read: rows take several times their size."""
+    if len(start) == LONGEST_LINE and b"\n" not in start and b"\r" not in start:
+        raise UserError(f"{path}: its first line is longer than {LONGEST_LINE >> 20} MB. Expected a table, one row a line")
+
+
 def _unpack(path):
     parts, total = [], 0
     with gzip.open(path) as file:
-        while part := file.read(1 << 24):
+        while part := file.read(LONGEST_LINE):
+            if not parts:
+                _require_lines(part, path)
             parts.append(part)
             total += len(part)
             require_memory(total * BYTES_PER_CHARACTER, path, ADVICE)

@@ -1,5 +1,6 @@
 """The training options turned into Keras objects: optimizer, schedule, penalties, compilation, learning-rate finder."""
 
+import contextlib
 import math
 
 import keras
@@ -96,7 +97,46 @@ def make_optimizer(config, steps_per_epoch):
         "adagrad": lambda: rules.Adagrad(**shared),
         "adadelta": lambda: rules.Adadelta(**shared),
     }
-    return makers[config.optimizer]()
+    optimizer = makers[config.optimizer]()
+    if config.ema and optimizer.gradient_accumulation_steps:
+        average_after_updates(optimizer)
+    return optimizer
+
+
+def average_after_updates(optimizer):
+    """Have the moving average of the weights take one step an update.
+
+    Keras's takes one with every batch, also with those whose gradients only wait for the rest of theirs, and so forgets
+    as many times faster as an update has batches.
+    """
+    steps = optimizer.gradient_accumulation_steps
+
+    def update(variables):
+        done = optimizer._iterations + 1  # batches; `iterations` are updates
+        momentum = keras.ops.where(done % steps == 0, optimizer.ema_momentum, 1.0)
+        momentum = keras.ops.where(done <= steps, 0.0, momentum)  # the first average is the weights themselves
+        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+            if average is not None:
+                kept = keras.ops.cast(momentum, variable.dtype)
+                average.assign(kept * average + (1 - kept) * variable)
+
+    optimizer._update_model_variables_moving_average = update
+
+
+@contextlib.contextmanager
+def averaged_when_done(model):
+    """Within it `fit` leaves the moving average to us, who put it into the model only when `fit` has come to its end.
+
+    Keras on JAX does so also when `fit` is left by an exception, then over variables that hold nothing, and what had gone
+    wrong (no memory, a signal, a NaN) is hidden by the error of that.
+    """
+    optimizer = model.optimizer
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
+    optimizer.finalize_variable_values(model.trainable_weights)
 
 
 class Players(keras.optimizers.Optimizer):

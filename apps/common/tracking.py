@@ -8,9 +8,12 @@ import contextlib
 import fcntl
 import logging
 import os
+import socket
+import sqlite3
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from apps.common.errors import UserError
 from apps.common.sending import Sender, read_calls, send_left
@@ -29,7 +32,11 @@ def sqlite_uri(path):
 
 
 def client():
-    """An MLflow client of the store; a request that fails is not tried again by MLflow, which would wait minutes."""
+    """An MLflow client of the store; what fails is not tried again by MLflow, which would wait minutes.
+
+    Raises:
+        OSError: There is no such database.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -43,6 +50,8 @@ def client():
     uri, given = store_uri(), os.environ.get("MLFLOW_TRACKING_URI")
     if given is None:
         _make_store(ROOT / "mlflow.db")
+    if not uri.startswith("http") and not store_answers():
+        raise OSError(f"{uri} cannot be opened")
     mlflow.set_tracking_uri(uri)
     if given is None:  # MLflow writes it into the environment, where it would outlive a change of folder
         os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -88,14 +97,34 @@ def experiment_id(api, name):
 def store_answers():
     """Whether there is anybody at the store's address; a second is waited for it."""
     uri = store_uri()
-    if not uri.startswith("http"):
-        return True
-    import requests
+    address = urlsplit(uri)
+    if uri.startswith("http"):
+        import requests
 
-    with contextlib.suppress(requests.RequestException):
-        requests.get(f"{uri.rstrip('/')}/health", timeout=1)
+        with contextlib.suppress(requests.RequestException):
+            requests.get(f"{uri.rstrip('/')}/health", timeout=1)
+            return True
+        return False
+    if address.scheme.startswith("sqlite"):
+        return _is_database(Path(unquote(uri.partition(":///")[2].partition("?")[0])))
+    port = address.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(address.scheme.partition("+")[0])
+    if address.hostname is None or port is None:
+        return True
+    with contextlib.suppress(OSError), socket.create_connection((address.hostname, port), timeout=1):
         return True
     return False
+
+
+def _is_database(path):
+    """Whether SQLite can open the file, or MLflow can make it."""
+    if not path.exists():
+        return os.access(next(parent for parent in path.absolute().parents if parent.exists()), os.W_OK)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=1)) as store:
+            store.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY"  # it is there, and somebody writes to it
+    return True
 
 
 class Store:
@@ -245,7 +274,8 @@ class Tracker:
 def send_rest(run):
     """Send what a `Run` that has ended could not."""
     if read_calls(run.folder):
-        client()
+        with contextlib.suppress(Exception):
+            client()
         sender = Sender(Store(run.record.get("mlflow_run_id")), store_answers)
         sender.when_open(lambda run_id: run.update(mlflow_run_id=run_id))
         sender.keep_in(run.folder)
@@ -259,7 +289,6 @@ def serve_ui(port):
     Raises:
         UserError: The port is taken.
     """
-    import socket
     import subprocess
 
     with socket.socket() as probe:

@@ -1,13 +1,15 @@
 """`python -m bench.faults`: every fault is injected, and what was lost is counted.
 
-usage: python -m bench.faults [--backend NAME] [--tries N] [--seconds N] [--only FAULT] [--out FILE] [--list]
+usage: python -m bench.faults [--backend NAME] [--tries N] [--seconds N] [--only FAULT] [--out FILE] [--afresh] [--list]
 
   --backend   one of tensorflow, jax, torch; all that are installed
-  --tries     tries of each fault on each backend (1)
+  --tries     tries of each fault on each backend, those already in the record among them (1)
   --seconds   a fault begins no further try after so long (600)
   --only      faults whose name holds this, for example kill; several, comma-separated
   --first     number of the first try: its moment of a kill follows from it (0)
-  --out       also write the table to this file
+  --out       page to write after every try, for example docs/faults.md; the counts are kept beside it, as .json, and a
+              later call (of another backend, say, also at the same time) adds to them
+  --afresh    forget what the record has of these faults on these backends
   --list      print the names of the faults
 """
 
@@ -17,11 +19,12 @@ from apps.common import backends
 from apps.common.errors import UserError
 from apps.common.output import table
 from apps.common.tokens import read_tokens, whole_number
-from bench.faults.run import FAULTS, measure, write_page
+from bench.faults.record import Record
+from bench.faults.run import FAULTS, measure
 
 
 def main():
-    _, given = read_tokens(sys.argv[1:], {"list", "help"})
+    _, given = read_tokens(sys.argv[1:], {"list", "help", "afresh"})
     if "help" in given:
         print(__doc__.strip())
         return 0
@@ -33,11 +36,15 @@ def main():
         print("\n".join(fault.name for fault in chosen))
         return 0
     wanted = [backends.choose(given["backend"])] if "backend" in given else backends.installed()
+    record = Record([fault.name for fault in FAULTS], given.get("out"))
+    if "afresh" in given:
+        for fault in chosen:
+            for backend in ["any"] if fault.once else wanted:
+                record.forget(fault.name, backend)
     limits = {"tries": whole_number(given, "tries", 1), "seconds": whole_number(given, "seconds", 600)}
-    rows = measure(chosen, wanted, first=whole_number(given, "first", 0), **limits)
+    measure(chosen, wanted, record, first=whole_number(given, "first", 0), **limits)
+    rows = record.table([fault.name for fault in chosen], wanted)
     print(table(rows))
-    if "out" in given:
-        write_page(given["out"], rows)
     return 1 if any(row["lost"] for row in rows) else 0
 
 

@@ -3,7 +3,9 @@
 import io
 import json
 import shutil
+import signal
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +35,14 @@ def expect(condition, words):
 
 @dataclass
 class Place:
-    """Where the tries of one backend happen."""
+    """Where the tries of one backend happen; one try kills a run at most so often."""
 
     backend: str
+    most_kills: int = 10
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="faults-")))
 
     def __post_init__(self):
-        self.server, self.count, self._known = Server(self.backend, self.root), 0, {}
+        self.server, self.count, self.kills, self._known = Server(self.backend, self.root), 0, None, {}
 
     def folder(self, *, store=True):
         """An empty folder for a try, with an empty MLflow store in it unless that is to be made by the run."""
@@ -63,6 +66,24 @@ class Place:
 
     def start(self, *arguments, **options):
         return self.server.start(*arguments, **options)
+
+    def kill_again_and_again(self, start, until):
+        """Kill a run, and each that goes on with it, until one is over before its moment comes; where the kills fell.
+
+        Args:
+            start: Function that starts the run, or goes on with it.
+            until: Function of a run that waits for the moment of its kill; it may return a function that tells where it fell.
+        """
+        self.kills, words = 0, []
+        while self.kills < self.most_kills:
+            run = start()
+            where = until(run)
+            run.kill()
+            if run.wait().code != -signal.SIGKILL:
+                break
+            self.kills += 1
+            words += [where()] if where else []
+        return words
 
     def beyond_idle(self, ended):
         """Megabytes a run took beyond one that only prints its version."""
@@ -92,12 +113,15 @@ class Place:
             self._known["stock"] = arrays(folder / "final.npz"), seconds
         return self._known["stock"]
 
-    def store_of(self, folder):
-        """What the MLflow store in this folder knows of its runs."""
-        return json.loads(self.run(cwd=folder, call="bench.faults.inside:ask_store").out.strip().splitlines()[-1])
+    def store_of(self, folder, uri=None):
+        """What the MLflow store in this folder, or at this address, knows of its runs."""
+        environment = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"} if uri else None
+        asked = self.run(cwd=folder, call="bench.faults.inside:ask_store", environment=environment)
+        return json.loads(asked.out.strip().splitlines()[-1])
 
     def clear(self):
-        """Remove the tries so far, whose files are many."""
+        """Remove the tries so far, whose files are many, and what still runs of them."""
+        self.server.end_runs()
         for made in self.root.glob("try-*"):
             shutil.rmtree(made, ignore_errors=True)
 
@@ -112,6 +136,16 @@ def ended_as(ended, code):
     expect(code is None or ended.code == code, f"exit code {ended.code}, expected {code}: {last}")
     expect("Traceback" not in ended.err, f"a traceback: {last}")
     return ended
+
+
+def wait_for_checkpoint(folder, is_over, epoch=None, seconds=120):
+    """Wait until the run in this folder has the checkpoint of this epoch (of any); its path, as soon as it stands."""
+    pattern, deadline = f"runs/*/checkpoints/epoch-{'*' if epoch is None else f'{epoch:05d}'}", time.monotonic() + seconds
+    while not (found := next((Path(folder) / "mlruns").glob(pattern), None)):
+        expect(not is_over(), "the run ended before it had the checkpoint")
+        expect(time.monotonic() < deadline, f"no checkpoint within {seconds} seconds")
+        time.sleep(0.002)
+    return found
 
 
 def run_folder(folder):

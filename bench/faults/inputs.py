@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import struct
 import tarfile
 import zipfile
@@ -113,15 +112,21 @@ def npz_declaring(name, shape, **arrays):
     return write
 
 
-def coco(value):
-    """A folder of images with a JSON of annotations in the place of labels."""
+def linked_images(path):
+    """Images that are links to a file of the system."""
+    class_folders(path, png())
+    for image in path.rglob("*.png"):
+        image.unlink()
+        image.symlink_to("/etc/passwd")
 
-    def write(path):
-        (path / "images").mkdir(parents=True)
-        (path / "images" / "0.png").write_bytes(png())
-        (path / "annotations.json").write_text(value)
 
-    return write
+def manifest(path):
+    """A CSV that names files of the system as images."""
+    path.write_text("path,label\n" + "/etc/passwd,a\n../../../etc/passwd,b\n" * 4)
+
+
+def text(content):
+    return "text-generation", lambda path: path.write_bytes(content), ".txt"
 
 
 GRAPH = {"features": np.ones((6, 2), "float32"), "labels": np.array([0, 0, 0, 1, 1, 1]), "edges": np.array([[0, 1], [1, 2]])}
@@ -132,6 +137,11 @@ HOSTILE = {
     "text called .png": images(b"no image"),
     "images that declare 100,000 x 100,000": images(declared_png(100_000, 100_000)),
     "EPS called .png": images(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(" + MARK.encode() + b") (w) file\n"),
+    "images that are links to /etc/passwd": ("image-classification", linked_images, ""),
+    "manifest that names /etc/passwd": ("image-classification", manifest, ".csv"),
+    "text of no bytes": text(b""),
+    "text of NUL bytes": text(bytes(5000)),
+    "text that is no UTF-8": text(b"words \xff\xfe " * 500),
     "CSV of no bytes": table(b""),
     "CSV with other numbers of cells": table(b"a,b,y\n" + b"1,2,x\n1,2,z,4,5\n" * 20),
     "CSV of NUL bytes": table(b"a,b,y\n" + bytes(5000)),
@@ -139,8 +149,6 @@ HOSTILE = {
     "CSV of 20,000 columns": table((b"1," * 20_000 + b"x\n") * 3),
     "CSV with an open quote": table(b'a,b,y\n1,"2,x\n' + b"1,2,x\n" * 50_000),
     "Parquet cut short": ("tabular", lambda path: path.write_bytes(b"PAR1" + bytes(500)), ".parquet"),
-    "JSON 100,000 deep": ("image-classification", coco("[" * 100_000), ""),
-    "JSON cut short": ("image-classification", coco(json.dumps({"images": [{"id": 1}]})[:-4]), ""),
     "IDX that declares 10^12 pixels": (
         "image-classification",
         lambda path: (

@@ -1,5 +1,6 @@
 """A run that is killed, asked to stop or finds its checkpoint damaged ends, resumed, with the very same weights."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,7 +8,18 @@ import time
 
 import numpy as np
 
-from bench.faults.common import EPOCHS, STOCK, TRAIN, Lost, arrays, bundle_weights, ended_as, equal, expect, run_folder
+from bench.faults.common import (
+    EPOCHS,
+    STOCK,
+    TRAIN,
+    arrays,
+    bundle_weights,
+    ended_as,
+    equal,
+    expect,
+    run_folder,
+    wait_for_checkpoint,
+)
 
 STOCK_CALL = {"call": "bench.faults.inside:stock"}
 SIGNALS = {"SIGTERM": (signal.SIGTERM, 143), "Ctrl-C": (signal.SIGINT, 130)}
@@ -20,8 +32,7 @@ def moments(place, number):
 
 def finish(place, folder):
     """Go on as a user would, until the run is finished, and hold its weights and its record against the undisturbed."""
-    found = run_folder(folder)
-    ended = place.run(*TRAIN, *(("--resume", "last") if found else ()), cwd=folder)
+    ended = place.run(*go_on(folder), cwd=folder)
     found = run_folder(folder)
     expect(equal(bundle_weights(found / "bundle"), place.undisturbed()[0]), "other weights than the undisturbed run's")
     left = [path.name for path in found.rglob("*.tmp")]
@@ -32,38 +43,47 @@ def finish(place, folder):
     return ended
 
 
+def go_on(folder):
+    """The command that starts the run in this folder, or goes on with it."""
+    return (*TRAIN, *(("--resume", "last") if run_folder(folder) else ()))
+
+
 def kill_at_random(place, number):
-    """kill -9 at a moment drawn from the whole life of a run; every fifth makes its MLflow store, too."""
-    chances = moments(place, number)
-    seconds = place.undisturbed()[1]
+    """kill -9 at moments drawn from a whole run, one after the other; every fifth run makes its MLflow store, too."""
+    chances, longest = moments(place, number), 0.7 * place.undisturbed()[1]
     folder = place.folder(store=number % 5 != 4)
-    run = place.start(*TRAIN, cwd=folder)
-    time.sleep(chances.uniform(0, 1.1 * seconds))
-    run.kill()
-    run.wait()
+
+    def until(run):
+        time.sleep(chances.uniform(0, longest))
+
+    place.kill_again_and_again(lambda: place.start(*go_on(folder), cwd=folder), until)
     finish(place, folder)
 
 
-def kill_when(pattern, nth):
-    """kill -9 when a file of this pattern (in a run's folder or in `mlruns/`) is there for the n-th time."""
+def kill_when(pattern, most=1):
+    """kill -9 when a file of this pattern (in a run's folder or in `mlruns/`) is there, for the first to the `most`-th time."""
 
     def fault(place, number):
-        folder = place.folder()
-        run = place.start(*TRAIN, cwd=folder)
-        sightings, there, wanted = 0, False, 1 + int(moments(place, number).integers(nth))
-        while not run.over():
-            found = any((folder / "mlruns").glob(pattern))
-            sightings += found and not there
-            there = found
-            if sightings == wanted:
-                run.kill()
-                break
-        run.wait()
-        inside = any((folder / "mlruns").glob(pattern))
+        chances, folder = moments(place, number), place.folder()
+
+        def until(run):
+            wait_for_sighting(run, folder, pattern, 1 + int(chances.integers(most)))
+            return lambda: "inside" if any((folder / "mlruns").glob(pattern)) else "just after"
+
+        words = place.kill_again_and_again(lambda: place.start(*go_on(folder), cwd=folder), until)
         finish(place, folder)
-        return "inside" if inside else "just after"
+        return words
 
     return fault
+
+
+def wait_for_sighting(run, folder, pattern, count):
+    there = any((folder / "mlruns").glob(pattern))  # what the kill before has left is no sighting
+    while count and not run.over():
+        found = any((folder / "mlruns").glob(pattern))
+        count -= found and not there
+        there = found
+        time.sleep(0.001)  # the run may have but this core
 
 
 def stop_by(name):
@@ -94,8 +114,7 @@ def stop_by(name):
 def kill_after_checkpoints(place, folder, options=()):
     """A run killed once it has two checkpoints; returns their folders, newest first."""
     run = place.start(*TRAIN, *options, cwd=folder)
-    while not run.over() and not any((folder / "mlruns").glob("runs/*/checkpoints/epoch-00004")):
-        time.sleep(0.001)
+    wait_for_checkpoint(folder, run.over, epoch=4)
     run.kill()
     run.wait()
     found = sorted((folder / "mlruns").glob("runs/*/checkpoints/epoch-*"), reverse=True)
@@ -104,12 +123,12 @@ def kill_after_checkpoints(place, folder, options=()):
 
 
 def cut(path, chances):
-    os.truncate(path, int(chances.integers(path.stat().st_size)))
+    os.truncate(path, int(chances.integers(max(1, path.stat().st_size))))
 
 
 def flip(path, chances):
     content = bytearray(path.read_bytes())
-    content[chances.integers(len(content))] ^= 1 << int(chances.integers(8))
+    content[chances.integers(max(1, len(content)))] ^= 1 << int(chances.integers(8))
     path.write_bytes(content)
 
 
@@ -152,11 +171,22 @@ def finish_stock(place, folder):
     expect(equal(arrays(folder / "final.npz"), place.undisturbed_stock()[0]), "other weights than the undisturbed run's")
 
 
+def start_stock(place, folder):
+    return place.start(*STOCK, cwd=folder, **STOCK_CALL)
+
+
+def stock_killed(place, number):
+    chances, longest = moments(place, number), 0.7 * place.undisturbed_stock()[1]
+    folder = place.folder(store=False)
+    place.kill_again_and_again(lambda: start_stock(place, folder), lambda run: time.sleep(chances.uniform(0, longest)))
+    finish_stock(place, folder)
+
+
 def stock_stopped(number_of_signal):
     def fault(place, number):
         seconds, folder = place.undisturbed_stock()[1], place.folder(store=False)
-        run = place.start(*STOCK, cwd=folder, **STOCK_CALL)
-        time.sleep(moments(place, number).uniform(0, 1.1 * seconds))
+        run = start_stock(place, folder)
+        time.sleep(moments(place, number).uniform(0, seconds))
         run.kill(number_of_signal)
         run.wait()
         finish_stock(place, folder)
@@ -169,32 +199,31 @@ def stock_backup(folder):
 
 
 def stock_killed_in_backup(place, number):
-    folder = place.folder(store=False)
-    run = place.start(*STOCK, cwd=folder, **STOCK_CALL)
-    before, wanted = None, 1 + int(moments(place, number).integers(20))
-    while not run.over() and wanted:
-        try:
-            now = stock_backup(folder).stat().st_mtime_ns
-        except OSError:
-            continue
-        wanted -= now != before
-        before = now
-    run.kill()
-    run.wait()
+    chances, folder = moments(place, number), place.folder(store=False)
+
+    def until(run):
+        before, wanted = None, 1 + int(chances.integers(4))
+        while not run.over() and wanted:
+            with contextlib.suppress(OSError):
+                now = stock_backup(folder).stat().st_mtime_ns
+                wanted -= now != before
+                before = now
+            time.sleep(0.001)
+
+    place.kill_again_and_again(lambda: start_stock(place, folder), until)
     finish_stock(place, folder)
 
 
 def stock_damaged(damage):
     def fault(place, number):
         folder = place.folder(store=False)
-        run = place.start(*STOCK, cwd=folder, **STOCK_CALL)
+        run = start_stock(place, folder)
         while not run.over() and not stock_backup(folder).exists():
             time.sleep(0.001)
         time.sleep(0.2)
         run.kill()
         run.wait()
-        if not stock_backup(folder).exists():
-            raise Lost("the run was over before it could be killed")
+        expect(stock_backup(folder).exists(), "the run was over before it could be killed")
         damage(stock_backup(folder), moments(place, number))
         finish_stock(place, folder)
 

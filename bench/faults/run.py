@@ -1,16 +1,12 @@
-"""All faults, and the table of what was survived."""
+"""All faults, and how they are tried."""
 
 import json
-import platform
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 from apps.common.files import write_text
@@ -24,7 +20,7 @@ class Fault:
 
     Args:
         name: What the table calls it.
-        ours: Function from a `Place` and the try's number that raises `Lost`, and may return a note.
+        ours: Function from a `Place` and the try's number that raises `Lost`, and may return a note or several.
         stock: The same for Keras as it comes, with `BackupAndRestore`; `None` where that has no answer.
         once: Whether it concerns no backend and is tried on the first one only.
     """
@@ -37,10 +33,10 @@ class Fault:
 
 CHECKPOINT, BUNDLE, STORE = "runs/*/checkpoints/.epoch-*.tmp", "runs/*/.bundle.*.tmp", "mlflow.db-journal"
 FAULTS = (
-    Fault("kill -9 at a random moment", resume.kill_at_random, resume.stock_stopped(signal.SIGKILL)),
-    Fault("kill -9 in a checkpoint write", resume.kill_when(CHECKPOINT, 16), resume.stock_killed_in_backup),
-    Fault("kill -9 in a bundle write", resume.kill_when(BUNDLE, 1)),
-    Fault("kill -9 in an MLflow write", resume.kill_when(STORE, 12)),
+    Fault("kill -9 at a random moment", resume.kill_at_random, resume.stock_killed),
+    Fault("kill -9 in a checkpoint write", resume.kill_when(CHECKPOINT, 4), resume.stock_killed_in_backup),
+    Fault("kill -9 in a bundle write", resume.kill_when(BUNDLE)),
+    Fault("kill -9 in an MLflow write", resume.kill_when(STORE, 4)),
     Fault("SIGTERM", resume.stop_by("SIGTERM"), resume.stock_stopped(signal.SIGTERM)),
     Fault("Ctrl-C", resume.stop_by("Ctrl-C"), resume.stock_stopped(signal.SIGINT)),
     Fault("SIGTERM while importing", surroundings.stopped_early),
@@ -57,6 +53,7 @@ FAULTS = (
     Fault("MLflow down in the middle", store.down_in_the_middle),
     Fault("MLflow down for good", store.down_for_good),
     Fault("MLflow frozen", store.frozen),
+    Fault("MLflow's SQLite file damaged", store.damaged_store),
     Fault("two runs in one folder", store.two_runs_in_one_folder),
     Fault("eight runs on one store", store.eight_runs_on_one_store),
     Fault("data changed before a resume", surroundings.changed_data),
@@ -69,69 +66,53 @@ FAULTS = (
 
 
 def attempt(function, place, number):
-    """One try: `(lost or None, note)`."""
+    """One try: `{"lost": why or None, "notes": [words], "kills", "seconds"}`."""
+    start, place.kills = time.monotonic(), 0
+    found = {"lost": None, "notes": []}
     try:
-        return None, function(place, number)
+        said = function(place, number) or []
+        found["notes"] = [said] if isinstance(said, str) else said
     except Lost as error:
-        return str(error), None
+        found["lost"] = str(error)
+    except Exception as error:  # what a try expects to find may be missing in as many ways as there are
+        found["lost"] = f"{type(error).__name__}: {error}"
+    finally:
+        place.clear()
+    return {**found, "kills": place.kills, "seconds": time.monotonic() - start}
 
 
-def measure(faults, backends, *, tries=1, seconds=600, first=0):
-    """Inject faults and count.
+def measure(faults, backends, record, *, tries=1, seconds=600, first=0):
+    """Inject faults and count, going on from what the record has.
 
     Args:
         faults: Of `FAULTS`.
         backends: Names.
-        tries: Of each fault on each backend.
-        seconds: After so long a fault begins no further try.
+        record: The `Record` to add to.
+        tries: Of each fault on each backend, those in the record among them.
+        seconds: After so long a fault begins no further try; its stock takes no longer.
         first: Number of the first try.
-    Returns: Rows `{fault, backend, tries, survived, lost, stock_tries, stock_survived, stock_lost, seconds, notes}`.
     """
-    rows = []
     for index, backend in enumerate(backends):
-        mine = [fault for fault in faults if not (fault.once and index)]
         place = Place(backend)
         try:
-            for fault in mine:
-                rows.append(_row(fault, place, tries, seconds, first))
-                row = rows[-1]
-                print(f"{backend:10} {row['fault']}: {row['survived']} of {row['tries']}  {row['notes']}", file=sys.stderr)
-                place.clear()
+            for fault in faults:
+                if not (fault.once and index):
+                    _inject(fault, place, record, tries, seconds, first)
         finally:
             place.close()
-    _track(rows, backends)
-    return rows
+    _track(record.table([fault.name for fault in faults], backends), backends)
 
 
-def _row(fault, place, tries, seconds, first):
-    start, done, lost, notes = time.monotonic(), 0, [], Counter()
-    while done < tries and (not done or time.monotonic() - start < seconds):
-        failed, note = attempt(fault.ours, place, first + done)
-        done += 1
-        lost += [failed] if failed else []
-        notes[note] += bool(note)
-        if failed:
-            print(f"{place.backend:10} {fault.name}, try {first + done - 1}: {failed}", file=sys.stderr)
-    took, stock = time.monotonic() - start, {}
-    if fault.stock:
-        start, stock_done, stock_lost = time.monotonic(), 0, []
-        while stock_done < done and (not stock_done or time.monotonic() - start < seconds):
-            failed, _ = attempt(fault.stock, place, first + stock_done)
-            stock_done += 1
-            stock_lost += [failed] if failed else []
-        stock = {"stock_tries": stock_done, "stock_survived": stock_done - len(stock_lost), "stock_lost": len(stock_lost)}
-        notes.update(f"stock: {reason[:80]}" for reason in stock_lost)
-    shown = [f"{count} x {note}" if done > 1 else note for note, count in notes.most_common(3) if note]
-    return {
-        "fault": fault.name,
-        "backend": "any" if fault.once else place.backend,
-        "tries": done,
-        "survived": done - len(lost),
-        "lost": len(lost),
-        **{name: stock.get(name, "") for name in ("stock_tries", "stock_survived", "stock_lost")},
-        "seconds": round(took),
-        "notes": "; ".join([*dict.fromkeys(lost), *shown])[:300],
-    }
+def _inject(fault, place, record, tries, seconds, first):
+    where = "any" if fault.once else place.backend
+    for kind, function in (("ours", fault.ours), ("stock", fault.stock)):
+        start, now = time.monotonic(), 0
+        while function and record.tries(fault.name, where, kind) < tries and (not now or time.monotonic() - start < seconds):
+            number, now = first + record.tries(fault.name, where, kind), now + 1
+            found = attempt(function, place, number)
+            record.add(fault.name, where, kind, found)
+            outcome = (found["lost"] and f"LOST: {found['lost']}") or "; ".join(found["notes"]) or "survived"
+            print(f"{place.backend:10} {fault.name}, {kind} {number}: {outcome}", file=sys.stderr, flush=True)
 
 
 def _track(rows, backends):
@@ -144,28 +125,3 @@ def _track(rows, backends):
         write_text(Path(folder, "faults.json"), json.dumps(rows, indent=1))
         tracker.files(Path(folder, "faults.json"))
         tracker.end("FINISHED")
-
-
-def write_page(path, rows):
-    """The table as Markdown, with versions and date."""
-    packages = ("keras", "tensorflow", "jax", "torch", "mlflow", "numpy", "h5py")
-    stamp = ", ".join(f"{name} {version(name)}" for name in packages)
-    heads = ("fault", "backend", "tries", "survived", "lost", "stock tries", "stock survived", "stock lost", "seconds", "notes")
-    lines = [
-        "# Faults",
-        "",
-        f"Written by `python -m bench.faults` on {date.today()}: Python {platform.python_version()}, {stamp}.",
-        "",
-        "A kill is survived when the resumed run ends with the very same weights, to the last bit, as a run that nobody",
-        "disturbed, MLflow has the loss of every epoch, and no half-written file is left. What is refused must be refused in",
-        "one line with exit code 2, with nothing run or written and memory bounded. *Stock* is Keras as it comes, `fit` with",
-        "`BackupAndRestore`, held to the same: the weights of its own undisturbed run.",
-        "",
-        "| " + " | ".join(heads) + " |",
-        "|" + "---|" * len(heads),
-    ]
-    for row in rows:
-        cells = [str(row[name.replace(" ", "_")]).replace("|", "\\|").replace("\n", " ") for name in heads]
-        lines.append("| " + " | ".join(cells) + " |")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "\n".join(lines) + "\n")

@@ -60,7 +60,8 @@ class Run:
                 os.kill(self.pid, signal.SIGKILL)
                 deadline += 30
         end = self.server.ended[self.pid]
-        texts = [Path(f"{self.output}.{name}").read_text(errors="replace") for name in ("out", "err")]
+        files = [Path(f"{self.output}.{name}") for name in ("out", "err")]
+        texts = [file.read_text(errors="replace") if file.exists() else "" for file in files]  # none before its first step
         return Ended(end["code"], *texts, end["seconds"], end["megabytes"])
 
 
@@ -68,7 +69,7 @@ class Server:
     """A process of the given backend that forks a run whenever it is asked to."""
 
     def __init__(self, backend, folder):
-        self.backend, self.folder, self.ended, self.count = backend, Path(folder), {}, 0
+        self.backend, self.folder, self.started, self.ended, self.count = backend, Path(folder), [], {}, 0
         path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": backend, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -86,7 +87,8 @@ class Server:
         self.process.stdin.flush()
         while not self.answers:
             self.listen(1.0)
-        return Run(self, self.answers.pop(0)["started"], output)
+        self.started.append(Run(self, self.answers.pop(0)["started"], output))
+        return self.started[-1]
 
     def run(self, *arguments, cwd, **options):
         return self.start(*arguments, cwd=cwd, **options).wait()
@@ -104,7 +106,16 @@ class Server:
             else:
                 self.ended[line["pid"]] = line
 
+    def end_runs(self):
+        """Kill what a try that was lost has left running."""
+        for run in self.started:
+            if not run.over():
+                run.kill()
+                run.wait()
+        self.started.clear()
+
     def close(self):
+        self.end_runs()
         self.process.stdin.close()
         self.process.wait()
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -11,16 +12,19 @@ import sys
 import time
 import urllib.request
 
-from bench.faults.common import Lost, ended_as, expect, run_folder
+from bench.faults.common import Lost, ended_as, expect, run_folder, wait_for_checkpoint
 
 RUN = ("train", "tabular", "--epochs", 60, "--batch-size", "8")
 STEPS = list(range(1, 61))
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to clients, one of which might take it while the server is down."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class MlflowServer:
@@ -72,8 +76,7 @@ def away(uri):
 
 def arrived(place, folder, uri):
     """Whether the store at `uri` has every loss of the only run in `folder`, and its end."""
-    asked = place.run(cwd=folder, call="bench.faults.inside:ask_store", **away(uri))
-    runs = [run for run in json.loads(asked.out.strip().splitlines()[-1]) if run["tags"].get("task") == "tabular"]
+    runs = [run for run in place.store_of(folder, uri) if run["tags"].get("task") == "tabular"]
     expect(runs, "MLflow knows of no run")
     for run in runs:
         expect(run["steps"] == STEPS, f"MLflow has {len(run['steps'])} of {len(STEPS)} losses")
@@ -112,12 +115,27 @@ def frozen(place, number):
     return stalled(ended)
 
 
+def damaged_store(place, number):
+    """The SQLite file is cut short or is none: the run ends, its calls wait; with the file restored a later run sends them."""
+    folder = place.folder()
+    store = folder / "mlruns" / "mlflow.db"
+    whole = store.read_bytes()
+    store.write_bytes(whole[:5000] if number % 2 else b"no database" * 1000)
+    ended = place.run(*RUN, cwd=folder)
+    expect("is away" in ended.err, "it is not said that the store is away")
+    waited = stalled(ended)
+    store.write_bytes(whole)
+    place.run(*RUN, cwd=folder)
+    expect(len(arrived(place, folder, None)) == 2, "the first run never arrived")
+    return waited
+
+
 def down_at_the_start(place, number):
     """The server comes when the run has long begun: everything arrives."""
     folder = place.folder(store=False)
     with mlflow_server(folder) as server:
-        run = place.start(*long_run(), cwd=folder, **away(server.uri))
-        wait_for_epoch(run, folder)
+        run = start_long(place, folder, server.uri)
+        wait_for_checkpoint(folder, run.over)
         server.start()
         finish_long(run, folder)
         arrived_long(place, folder, server)
@@ -128,8 +146,8 @@ def down_in_the_middle(place, number):
     folder = place.folder(store=False)
     with mlflow_server(folder) as server:
         server.start()
-        run = place.start(*long_run(), cwd=folder, **away(server.uri))
-        wait_for_epoch(run, folder)
+        run = start_long(place, folder, server.uri)
+        wait_for_checkpoint(folder, run.over)
         server.stop()
         time.sleep(1 + number % 3)
         server.start()
@@ -137,16 +155,10 @@ def down_in_the_middle(place, number):
         arrived_long(place, folder, server)
 
 
-def long_run():
-    """One that lasts until it is told to end, by SIGTERM: a server takes a while to start."""
-    return ("train", "tabular", "--epochs", 100_000)
-
-
-def wait_for_epoch(run, folder):
-    deadline = time.monotonic() + 120
-    while not run.over() and not any((folder / "mlruns").glob("runs/*/checkpoints/epoch-*")):
-        expect(time.monotonic() < deadline, "no checkpoint within two minutes")
-        time.sleep(0.05)
+def start_long(place, folder, uri):
+    """A run that lasts until it is told to end, by SIGTERM: a server takes a while to start."""
+    options = ("train", "tabular", "--epochs", 100_000)
+    return place.start(*options, cwd=folder, call="bench.faults.inside:unhurried", **away(uri))
 
 
 def finish_long(run, folder):
@@ -161,8 +173,7 @@ def arrived_long(place, folder, server):
     for _ in range(3):  # where it ended while the server was still away, or slow, the next run sends the rest
         if (found / "unsent.jsonl").exists():
             place.run("train", "tabular", "--epochs", 1, cwd=folder, **away(server.uri))
-    asked = place.run(cwd=folder, call="bench.faults.inside:ask_store", **away(server.uri))
-    runs = [run for run in json.loads(asked.out.strip().splitlines()[-1]) if run["status"] == "KILLED"]
+    runs = [run for run in place.store_of(folder, server.uri) if run["status"] == "KILLED"]
     left = "; it waits to be sent" if (found / "unsent.jsonl").exists() else ""
     expect(len(runs) == 1, f"MLflow has {len(runs)} killed runs{left}")
     missing = set(range(1, epochs + 1)) - set(runs[0]["steps"])

@@ -3,14 +3,17 @@
 import contextlib
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
-from bench.faults.common import TRAIN, Lost, expect, run_folder
+from bench.faults.common import TRAIN, Lost, expect, run_folder, wait_for_checkpoint
 from bench.faults.resume import finish
 from bench.faults.server import HOUSE
 
@@ -33,8 +36,6 @@ def full_disk(place, number):
     folder = place.folder(store=False)
     generator = np.random.default_rng(number)
     with small_disk(folder, "24m") as mounted:
-        import shutil
-
         shutil.copytree(place.empty_store() / "mlruns", folder / "mlruns")
         if not mounted:
             limit = int(generator.integers(20_000, 120_000))
@@ -85,8 +86,7 @@ def changed_data(place, number):
     lines = [f"{i % 7},{i % 3 + i / 100},{'ab'[i % 2]}" for i in range(90)]
     (folder / "data.csv").write_text("u,v,y\n" + "\n".join(lines) + "\n")
     run = place.start("train", "tabular", "--data", "data.csv", "--epochs", 5000, cwd=folder)
-    while not run.over() and not any((folder / "mlruns").glob("runs/*/checkpoints/epoch-*")):
-        pass
+    wait_for_checkpoint(folder, run.over)
     run.kill()
     run.wait()
     for row in range(number % 3, 90, 3):  # wherever the split puts them, some are trained on
@@ -108,9 +108,6 @@ def port_in_use(place, number):
 
 def stopped_early(place, number):
     """SIGTERM while Python and Keras are still being imported, in a process of its own: exit code 143, or the signal's."""
-    import signal
-    import time
-
     folder = place.folder(store=False)
     environment = {**os.environ, "PYTHONPATH": str(HOUSE), "KERAS_BACKEND": place.backend}
     code = "import triptych; print('open', flush=True); raise SystemExit(triptych.main())"
@@ -122,7 +119,7 @@ def stopped_early(place, number):
     time.sleep(np.random.default_rng(number).uniform(0.05, 1.5))
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=120)
-    expect(child.returncode == 143, f"exit code {child.returncode}")
+    expect(child.returncode == 143, f"exit code {child.returncode}: {err.strip()[-200:]}")
     expect("Traceback" not in err, "a traceback")
     expect(not list(Path(folder).rglob("*.tmp")), "half-written files are left")
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.faults.common import bundle_weights, expect, run_folder
 
-PLAIN = ("train", "tabular", "--epochs", 6, "--dropout", "0", "--batch-size", "64", "--schedule", "cosine")
+PLAIN = ("train", "tabular", "--epochs", 6, "--dropout", "0", "--batch-size", "64", "--schedule", "cosine", "--ema", "0.8")
 
 
 def diverging(place, number):
