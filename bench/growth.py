@@ -101,14 +101,14 @@ def tokens(family):
 
 
 def generation(size):
-    """So many tokens written by a GPT of 128 tokens, which keeps what it has computed."""
+    """So many tokens written by a GPT that sees 32 and keeps what it has computed; every size lies beyond what it sees."""
     from apps.common import run
     from apps.common.options import make_config
     from apps.common.sampling import Sampler, continuation
     from bench import raw_text
     from layers import Decoder
 
-    app, options, data = raw_text.setting("gpt", block_size=128)
+    app, options, data = raw_text.setting("gpt", block_size=32)
     decoder = Decoder(run.make_model(app, make_config(app.Config, options), data))
 
     def generate():

@@ -59,6 +59,7 @@ def test_a_run_compiles_nothing_after_its_first_epoch():
     assert found["checkpoint"] > 0 and found["tracking"] > 0
 
 
+@pytest.mark.once
 def test_growth_reads_a_step_at_every_size():
     (row,) = growth.measure("gcn-edges", largest=512)
     assert [each["size"] for each in row["readings"]] == [64, 128, 256, 512]
