@@ -13,7 +13,7 @@ from apps.common import backends
 from apps.common.errors import UserError, nearest
 from apps.common.options import make_config, options_of
 from apps.common.renewal import Grown, renew
-from apps.common.signals import stop_at_once
+from apps.common.signals import stop_at_once, swallowed
 from apps.common.tokens import options_help, read_tokens, settle_switches, whole_number
 
 FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
@@ -120,15 +120,16 @@ def main(arguments=None):
 @contextlib.contextmanager
 def terminable():
     """SIGTERM ends the program by an exception, with exit code 143, also while Keras or the data are still being read."""
-
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, stop_at_once)
+    before, sys.unraisablehook = sys.unraisablehook, swallowed
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = before
 
 
 def _dispatch(arguments):

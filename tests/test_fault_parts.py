@@ -252,3 +252,18 @@ def test_hostile_data_are_refused_in_one_line(tmp_path, monkeypatch, name):
     with pytest.raises(UserError) as refused:
         app.load_data(config)
     assert "\n" not in str(refused.value)
+
+
+def test_a_signal_that_falls_into_a_finaliser_is_not_lost(capsys):
+    from triptych import terminable
+
+    class Held:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped, terminable():
+        held = Held()
+        del held
+        time.sleep(5)
+    assert stopped.value.code == 143
+    assert "Traceback" not in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 
@@ -14,10 +15,26 @@ def postponed(number, frame):
     while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     if frame is not None:
-        again = threading.Timer(0.05, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()
+        send_again(number)
     return frame is not None
+
+
+def send_again(number):
+    """The signal comes once more in a moment."""
+    again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+def swallowed(report):
+    """For `sys.unraisablehook`: Python drops what is raised in a finaliser or a callback of the garbage collector (JAX has
+    one). Where that was the answer to a signal, the signal is sent again."""
+    if report.exc_type is KeyboardInterrupt:
+        send_again(signal.SIGINT)
+    elif report.exc_type is SystemExit and report.exc_value.code == 128 + signal.SIGTERM:
+        send_again(signal.SIGTERM)
+    else:
+        sys.__unraisablehook__(report)
 
 
 def stop_at_once(number, frame=None):
