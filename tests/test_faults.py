@@ -9,12 +9,17 @@ from bench.faults.run import FAULTS
 
 # What is not here is tried by other tests (damaged bundles and checkpoints, the port, the readers) or takes minutes.
 SHORT = (
-    "kill -9 in a checkpoint write",
     "SIGTERM",
     "NaN loss after some epochs",
     "out of memory",
 )
-ONCE = ("kill -9 in a bundle write", "kill -9 in an MLflow write", "MLflow frozen", "data changed before a resume")
+ONCE = (
+    "kill -9 in a checkpoint write",
+    "kill -9 in a bundle write",
+    "kill -9 in an MLflow write",
+    "MLflow frozen",
+    "data changed before a resume",
+)
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 

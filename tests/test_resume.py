@@ -31,6 +31,7 @@ def test_a_killed_run_resumes_to_the_very_same_weights(undisturbed, tmp_path):
     assert resumed["metrics"] == result["metrics"]
 
 
+@pytest.mark.once
 def test_resume_refuses_other_options_and_a_finished_run_is_left_alone(undisturbed):
     folder, result = undisturbed
     refused = triptych("train", "image-classification", "--epochs", "9", "--resume", "last", cwd=folder, check=2)
