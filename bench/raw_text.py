@@ -221,7 +221,8 @@ def setting(family, block_size=BLOCK):
     from apps.common.text import StoredIds, Windows
 
     changed = {"model": family, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP, "block_size": block_size}
-    options = {name: value for name, value in app.RECIPES["shakespeare-char-cpu"].options.items() if name != "final_rate"}
+    idle = {"final_rate"} if family == "gpt" else {"final_rate", "positions"}
+    options = {name: value for name, value in app.RECIPES["shakespeare-char-cpu"].options.items() if name not in idle}
     ids, file = text(), tempfile.TemporaryFile()  # noqa: SIM115  read in every step
     file.write(ids)
     file.flush()

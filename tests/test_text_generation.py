@@ -346,7 +346,7 @@ def test_the_default_text_is_english():
         ("naïve ".encode("latin1") * 99, "byte 2 is 0xef"),
         (b"plain text\0" * 50, "NUL byte at byte 10"),
         ("text ".encode("utf-16") * 50, "NUL byte"),
-        (b"too short", "too few for --block-size 64"),
+        (b"too short", "too few for --block-size 32"),
     ],
 )
 def test_a_text_that_cannot_be_learnt_is_refused(content, words, tmp_path):
