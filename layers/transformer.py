@@ -237,8 +237,10 @@ class SelfAttention(keras.layers.Layer):
     def heads(self, x, position=None):
         """Query, key and value of each head, `(batch, tokens, heads, features)`."""
         _, tokens, width = x.shape
-        heads = ops.reshape(self.query_key_value.call(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
-        query, key, value = heads[:, :, 0], heads[:, :, 1], heads[:, :, 2]
+        # Split and not sliced: the gradient of a slice is a tensor of the whole size, filled up with zeros.
+        parts = ops.split(self.query_key_value.call(x), 3, axis=-1)
+        shape = (-1, tokens, self.num_heads, width // self.num_heads)
+        query, key, value = (ops.reshape(part, shape) for part in parts)
         if self.rotary:
             query, key = self.rotary.call(query, position), self.rotary.call(key, position)
         return query, key, value

@@ -1,5 +1,6 @@
 """`--backend auto`: a few steps on each installed backend, each in a process of its own, and the fastest is taken."""
 
+import importlib
 import json
 import os
 import statistics
@@ -10,22 +11,32 @@ from pathlib import Path
 
 from apps.common import backends
 from apps.common.errors import UserError
+from apps.common.options import options_of
 
 STEPS = 30
+LONG = 60.0  # seconds a run must take as it is before a compiler, which itself takes up to forty, is tried
 
 
-def fastest(task, given):
-    """The backend on which a training step of this task under these options takes the least time."""
-    return _choose(["train", task, json.dumps({name: str(value) for name, value in given.items()})])
+def fastest(app, task, given, resume=False):
+    """The backend on which this run takes the least time, and `given` with the `--compile` that goes with it.
+
+    Where `--compile` is left to us, a run of more than a minute is also tried compiled (torch.compile, XLA on TensorFlow).
+    A run that is gone on with keeps the way in which it began.
+    """
+    free = not resume and options_of(app.Config)["compile"].parse(given.get("compile", "auto")) == "auto"
+    words = json.dumps({name: str(value) for name, value in given.items()})
+    backend, compiled = _choose(["train", task, words, "free" if free else "settled"])
+    return backend, {**given, "compile": "on"} if compiled else given
 
 
 def fastest_for_bundle(bundle):
     """The backend on which this bundle predicts fastest."""
-    return _choose(["bundle", str(bundle.folder.resolve()), ""])
+    return _choose(["bundle", str(bundle.folder.resolve()), "", "settled"])[0]
 
 
 def _choose(arguments):
-    times = {}
+    """`(backend, whether compiled)` of the least seconds in all."""
+    found = []
     for name in backends.installed():
         environment = dict(os.environ)
         environment["KERAS_BACKEND"] = name
@@ -36,51 +47,76 @@ def _choose(arguments):
         child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         lines = child.stdout.strip().splitlines()
         if child.returncode == 0 and lines:
-            times[name] = float(lines[-1])
+            found += [{"backend": name, **each} for each in json.loads(lines[-1])]
         else:
             errors = [line for line in child.stderr.splitlines() if line.strip()] or [""]
             print(f"auto: {name} cannot run this: {errors[-1][:200]}", file=sys.stderr)
-    if not times:
+    if not found:
         raise UserError("--backend auto: no installed backend could run this; name one to see why, or run triptych doctor")
-    best = min(times, key=times.get)
-    shown = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in sorted(times.items(), key=lambda pair: pair[1]))
-    print(f"auto: {best} ({shown} a step)", file=sys.stderr)
-    return best
+    found.sort(key=lambda each: each["in_all"])
+    shown = ", ".join(
+        f"{each['backend']} {1000 * each['step']:.2f} ms" + (f" compiled in {each['first']:.0f} s" if each["compiled"] else "")
+        for each in found
+    )
+    best = found[0]
+    print(f"auto: {best['backend']}{' compiled' if best['compiled'] else ''} ({shown} a step)", file=sys.stderr)
+    return best["backend"], best["compiled"]
 
 
 def measure():
-    """In the child process: print the median time of a step in seconds."""
-    kind, name, given = sys.argv[1:]
+    """In the child process: print what was measured, `[{compiled, first, step, in_all}]` in seconds."""
+    kind, name, given, freedom = sys.argv[1:]
     output, sys.stdout = sys.stdout, sys.stderr
-    seconds = _training_step(name, json.loads(given)) if kind == "train" else _prediction_step(name)
-    print(seconds, file=output)
+    found = _training(name, json.loads(given), freedom == "free") if kind == "train" else [_prediction(name)]
+    print(json.dumps(found), file=output)
 
 
-def _training_step(task, given):
-    import importlib
-
-    from apps.common import run
-    from apps.common.batches import Batches
+def _training(task, given, free):
     from apps.common.options import make_config
     from layers import backend
 
     app = importlib.import_module("apps." + task.replace("-", "_"))
     config = make_config(app.Config, given)
     data = app.load_data(config)
+    found = [_steps(app, config, data)]
+    if free and backend.compiles_when_asked() and found[0]["in_all"] > LONG:
+        try:
+            found.append(_steps(app, make_config(app.Config, {**given, "compile": "on"}), data))
+        except Exception as error:  # no C compiler, or an operation that the compiler does not know
+            print(f"auto: cannot be compiled: {error}", file=sys.stderr)
+    return found
+
+
+def _steps(app, config, data):
+    """`{compiled, first, step, in_all}`: seconds of the first step, of a later one and of all of the run's."""
+    from apps.common import run
+    from apps.common.batches import Batches
+    from apps.common.callbacks import Callbacks, Seeds
+    from layers import backend
+
+    backend.configure(deterministic=config.compile != "on")
     model = run.make_model(app, config, data)
     batches = Batches(data.train, config.batch_size, config.seed)
-    few = _Few(batches, STEPS)
-    model.fit(few, shuffle=False, verbose=0)
-    times = []
-    for _ in range(3):
+    total = config.epochs * len(batches)
+    if config.compile == "auto":
+        backend.hasten(model)
+
+    def seconds(steps):
+        if batches.steps != steps:
+            batches.steps = steps
+            batches.set_epoch(0)
         start = time.perf_counter()
-        model.fit(few, shuffle=False, verbose=0)
+        model.fit(backend.feed(batches), shuffle=False, verbose=0, callbacks=Callbacks([Seeds(batches, 0)], model, epochs=1))
         backend.synchronize()
-        times.append((time.perf_counter() - start) / STEPS)
-    return statistics.median(times)
+        return time.perf_counter() - start
+
+    first = seconds(1)
+    seconds(STEPS)
+    step = statistics.median(seconds(STEPS) for _ in range(3)) / STEPS
+    return {"compiled": config.compile == "on", "first": first, "step": step, "in_all": first + total * step}
 
 
-def _prediction_step(folder):
+def _prediction(folder):
     from apps.common.bundle import load_model, open_bundle
     from apps.common.export import deployed, sample_inputs
 
@@ -93,19 +129,5 @@ def _prediction_step(folder):
         start = time.perf_counter()
         model.predict(inputs, verbose=0)
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _Few(batches, steps):
-    import keras
-
-    class Few(keras.utils.PyDataset):
-        """The first batches again and again, so that every backend takes the same number of steps."""
-
-        def __len__(self):
-            return steps
-
-        def __getitem__(self, step):
-            return batches[step % len(batches)]
-
-    return Few()
+    step = statistics.median(times)
+    return {"compiled": False, "first": 0.0, "step": step, "in_all": step}

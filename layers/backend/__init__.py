@@ -65,6 +65,11 @@ def hasten(model):
     _best("hasten")(model)
 
 
+def compiles_when_asked():
+    """Whether `compile(jit_compile=True)` makes `fit` run otherwise than it does by itself."""
+    return _best("compiles_when_asked")()
+
+
 def distribution(kind):
     """The context in which a model is built so that its batches are shared among the devices.
 

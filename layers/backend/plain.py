@@ -143,3 +143,7 @@ def feed(batches):
 
 def hasten(model):
     pass
+
+
+def compiles_when_asked():
+    return True
