@@ -78,8 +78,8 @@ COMMANDS = {
         {"only": "cases and tasks whose name holds this", "out": "Markdown file to write", "html": "HTML file to write"},
     ),
     "bench": (
-        "[TASK|run|prediction|growth]",
-        "fit against raw native loops; the costs around a step; single-row prediction; how time and memory grow",
+        "[TASK|run|prediction|growth|accelerator]",
+        "fit against raw native loops; what surrounds a step; single-row prediction; growth; GPT-2 on an accelerator",
         {**BACKEND, "only": "families or subjects, comma-separated"},
     ),
     "reproduce": (

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from apps.common.batches import predict_all
-from bench import growth, instruments, prediction, run
+from apps.common.errors import UserError
+from bench import accelerator, growth, instruments, prediction, run
 from layers import backend
 from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
 
@@ -57,6 +58,16 @@ def test_a_run_compiles_nothing_after_its_first_epoch():
     found = run.epochs("mlp", step=1.0)
     assert found["compiled_again"] == 0
     assert found["checkpoint"] > 0  # tracking is a difference of two times and may be lost in their noise
+
+
+def test_utilisation_is_the_models_arithmetic_over_the_peak():
+    assert accelerator.operations(124_439_808, accelerator.GPT2) == 6 * 123_653_376 + 12 * 12 * 12 * 64 * 1024
+    size = {"tokens": 11, "block_size": 8, "batch_size": 2, "width": 8, "depth": 1, "num_heads": 2}
+    (row,) = accelerator.measure("gpt-124m", size, peak=1e9)
+    per_second = row["tokens_per_second"] * accelerator.operations(row["parameters"], size) / 1e9
+    assert row["utilisation"] == pytest.approx(per_second, rel=0.02, abs=2e-4)
+    with pytest.raises(UserError, match="expected a GPU or TPU"):
+        accelerator.measure("gpt-124m", size)
 
 
 @pytest.mark.once

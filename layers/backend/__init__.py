@@ -169,6 +169,11 @@ def devices():
     return _running.devices()
 
 
+def device_kind():
+    """What the maker calls the device the running backend computes on; `cpu` for a processor."""
+    return _running.device_kind()
+
+
 def peak_memory_bytes():
     """The most memory in use so far: the accelerators' where there are any, else this process's."""
     on_device = _running.peak_device_bytes()

@@ -73,6 +73,10 @@ def devices():
     return [str(device) for device in jax.devices()]
 
 
+def device_kind():
+    return jax.devices()[0].device_kind
+
+
 def is_out_of_memory(error):
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 

@@ -57,6 +57,11 @@ def devices():
     return [device.name for device in tf.config.list_logical_devices()]
 
 
+def device_kind():
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "cpu"
+
+
 def is_out_of_memory(error):
     return isinstance(error, tf.errors.ResourceExhaustedError)
 

@@ -87,6 +87,10 @@ def devices():
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
 
 
+def device_kind():
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+
+
 def is_out_of_memory(error):
     # On a processor the error has no class of its own.
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
