@@ -243,7 +243,7 @@ def test_terminating_a_run_ends_it_as_killed_and_says_how_to_go_on(place, run, t
 def test_a_run_that_died_is_marked_at_the_next_start_and_goes_on_on_another_backend(place, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("tabular", "--epochs", "30", "--schedule", "cosine")
-    killed = train_and_kill(*options, cwd=tmp_path, after_epoch=2, backend=BACKEND)
+    killed = train_and_kill(*options, cwd=tmp_path, after_epoch=2)
     assert client().get_run(killed.name).info.status == "RUNNING"
 
     _, said = run("train", "tabular", "--data", place / "houses.csv", *TABLE_OPTIONS)

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from runs import bundle_weights, train, train_and_kill, triptych
+from runs import bundle_weights, forked, train, train_and_kill
 
 import layers
 from apps.common.errors import UserError
@@ -327,7 +327,7 @@ def trained(tmp_path_factory):
 def test_communities_are_found_and_nodes_predicted_by_number_and_name(trained):
     folder, result = trained
     assert result["metrics"]["accuracy"] > 0.6
-    answer = triptych("predict", result["model"], "0", "Javert", "--json", cwd=folder)
+    answer = forked("predict", result["model"], "0", "Javert", "--json", cwd=folder)
     rows = json.loads(answer.stdout)["predictions"]
     assert [row["node"] for row in rows] == ["Napoleon", "Javert"]
     assert all(row["class"].startswith("around ") for row in rows)
@@ -337,7 +337,7 @@ def test_communities_are_found_and_nodes_predicted_by_number_and_name(trained):
 def test_a_node_that_is_not_there_is_refused(trained):
     folder, result = trained
     for word in ("77", "-1", "Javer"):
-        refused = triptych("predict", result["model"], word, cwd=folder, check=2)
+        refused = forked("predict", result["model"], word, cwd=folder, check=2)
         assert f"node {word}" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
 
 
@@ -345,16 +345,16 @@ def test_a_node_that_is_not_there_is_refused(trained):
 def test_prediction_refuses_a_graph_that_has_changed(tmp_path):
     path = write(tmp_path / "g.npz")
     result = train("graph", "--data", path, "--epochs", "2", cwd=tmp_path)
-    assert len(json.loads(triptych("predict", result["model"], "0", "--json", cwd=tmp_path).stdout)["predictions"]) == 1
+    assert len(json.loads(forked("predict", result["model"], "0", "--json", cwd=tmp_path).stdout)["predictions"]) == 1
     write(path, edges=np.array([[0, 1], [1, 3]]))
-    refused = triptych("predict", result["model"], "0", cwd=tmp_path, check=2)
+    refused = forked("predict", result["model"], "0", cwd=tmp_path, check=2)
     assert "no longer the graph this model was trained on" in refused.stderr
-    answer = json.loads(triptych("predict", result["model"], path, "--json", cwd=tmp_path).stdout)
+    answer = json.loads(forked("predict", result["model"], path, "--json", cwd=tmp_path).stdout)
     assert len(answer["predictions"]) == 6
 
 
 def test_options_that_mean_nothing_for_one_graph_are_refused(tmp_path):
-    refused = triptych("train", "graph", "--batch-size", "32", cwd=tmp_path, check=2)
+    refused = forked("train", "graph", "--batch-size", "32", cwd=tmp_path, check=2)
     assert "every step sees the whole graph" in refused.stderr
 
 

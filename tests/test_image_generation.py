@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from runs import bundle_weights, train, train_and_kill, triptych
+from runs import bundle_weights, forked, train, train_and_kill
 from scipy.integrate import quad
 from scipy.linalg import sqrtm
 from scipy.stats import norm
@@ -360,7 +360,7 @@ def test_a_killed_run_resumes_to_the_very_same_weights(trained, tmp_path):
 def test_predict_writes_the_same_pictures_for_a_seed(trained, tmp_path):
     folder, result = trained
     bundle = folder / result["model"]
-    done = triptych("predict", bundle, "dark", "any", "--seeds", "0,5", "--folder", "out", "--json", cwd=tmp_path)
+    done = forked("predict", bundle, "dark", "any", "--seeds", "0,5", "--folder", "out", "--json", cwd=tmp_path)
     rows = json.loads(done.stdout)["predictions"]
     assert [(row["class"], row["seed"]) for row in rows] == [("dark", 0), ("dark", 5), ("dark", 0), ("light", 5)]
     pictures = {row["picture"]: np.asarray(Image.open(tmp_path / row["picture"])) for row in rows}

@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory):
 def test_a_killed_run_resumes_to_the_very_same_weights(undisturbed, tmp_path):
     folder, result = undisturbed
     killed = train_and_kill(*EVERYTHING_ON, cwd=tmp_path, after_epoch=2)
-    resumed = train(*EVERYTHING_ON, "--resume", "last", cwd=tmp_path)
+    resumed = train(*EVERYTHING_ON, "--resume", "last", cwd=tmp_path, run=triptych)
     assert resumed["run_id"] == killed.name
     expected, found = bundle_weights(folder / result["model"]), bundle_weights(tmp_path / resumed["model"])
     assert expected.keys() == found.keys() and len(found) > 5

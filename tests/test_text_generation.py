@@ -7,7 +7,7 @@ import signal
 import keras
 import numpy as np
 import pytest
-from runs import bundle_weights, train, train_and_kill, triptych
+from runs import bundle_weights, forked, train, train_and_kill
 
 import layers
 from apps import text_generation as app
@@ -395,7 +395,7 @@ def test_the_app_trains_continues_prompts_and_names_what_it_cannot_read(text_fil
     assert result["metrics"]["cross_entropy"] < np.log(24)
     bundle = tmp_path / result["model"]
     options = ("--length", "40", "--temperature", "0.9", "--top-k", "5", "--seed", "4", "--json")
-    done = triptych("predict", bundle, "Humpty", "sat", *options, cwd=tmp_path)
+    done = forked("predict", bundle, "Humpty", "sat", *options, cwd=tmp_path)
     rows = json.loads(done.stdout)["predictions"]
     assert [row["prompt"] for row in rows] == ["Humpty", "sat"] and all(len(row["text"]) == 40 for row in rows)
     assert "Humpty" + rows[0]["text"] in done.stderr
@@ -404,11 +404,11 @@ def test_the_app_trains_continues_prompts_and_names_what_it_cannot_read(text_fil
         (("Humpty", "--top-q", "3"), "Did you mean '--top-"),
         (("Humpty", "--top-p", "2"), "--top-p: expected a number above 0 and at most 1"),
     ):
-        refused = triptych("predict", bundle, *arguments, cwd=tmp_path, check=2)
+        refused = forked("predict", bundle, *arguments, cwd=tmp_path, check=2)
         assert words in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
     other = tmp_path / "other.txt"
     other.write_text("Humpty Dumpty had a wall.\n" * 10)
-    evaluated = json.loads(triptych("evaluate", bundle, "--data", other, "--json", cwd=tmp_path).stdout)
+    evaluated = json.loads(forked("evaluate", bundle, "--data", other, "--json", cwd=tmp_path).stdout)
     assert evaluated["metrics"]["perplexity"] > 1
 
 
