@@ -1,14 +1,18 @@
 """The parts that rescue a run, by themselves: calls that wait for a store, hostile data and models, signals."""
 
 import contextlib
+import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
+from runs import HOUSE
 
 from apps.common import sending
 from apps.common.errors import UserError
@@ -267,3 +271,28 @@ def test_a_signal_that_falls_into_a_finaliser_is_not_lost(capsys):
         time.sleep(5)
     assert stopped.value.code == 143
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_store_half_made_when_the_program_ends_is_removed(tmp_path):
+    code = """
+import sys, threading, time, types
+made = threading.Event()
+
+def half_made(uri, artifacts):
+    open("mlruns/.mlflow.db.tmp", "w").close()
+    open("mlruns/.mlflow.db.tmp-journal", "w").close()
+    made.set()
+    time.sleep(60)
+
+sys.modules["mlflow.store.tracking.sqlalchemy_store"] = types.SimpleNamespace(SqlAlchemyStore=half_made)
+from pathlib import Path
+from apps.common import tracking
+threading.Thread(target=tracking._make_store, args=[Path("mlruns/mlflow.db")], daemon=True).start()
+made.wait()
+assert Path("mlruns/.mlflow.db.tmp").exists()
+raise SystemExit(143)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 143, done.stderr
+    assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [".lock"]

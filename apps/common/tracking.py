@@ -4,6 +4,7 @@ Every call is written to a file beside the run and sent by a thread of its own (
 waits there, is tried again while the run lasts, and by the next run in the same folder.
 """
 
+import atexit
 import contextlib
 import fcntl
 import logging
@@ -76,11 +77,18 @@ def _make_store(path):
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        made = path.with_name(f".{path.name}.tmp")
-        made.unlink(missing_ok=True)  # of a process that was killed: the lock is ours
+        made = path.resolve().with_name(f".{path.name}.tmp")
+
+        def remove():
+            for half in (made, made.with_name(f"{made.name}-journal")):
+                half.unlink(missing_ok=True)
+
+        remove()  # of a process that was killed: the lock is ours
+        atexit.register(remove)  # this is a thread's work, and a signal may end the program in the middle of it
         store = SqlAlchemyStore(sqlite_uri(made), (ROOT / "artifacts").resolve().as_uri())
         store.engine.dispose()
         os.replace(made, path)
+        atexit.unregister(remove)
 
 
 def experiment_id(api, name):
