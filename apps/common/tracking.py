@@ -99,7 +99,8 @@ def experiment_id(api, name):
             return found.experiment_id
         local = store_uri().startswith("sqlite")
         place = (ROOT / "artifacts" / name).resolve().as_uri() if local else None
-        return api.create_experiment(name, artifact_location=place)
+        # Or else the UI opens it among language models' traces and judges.
+        return api.create_experiment(name, artifact_location=place, tags={"mlflow.experimentKind": "custom_model_development"})
 
 
 def store_answers():
