@@ -1,9 +1,12 @@
 """The command line's door: what it refuses before any backend is imported, in one line, at once."""
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from runs import HOUSE, command, environment, triptych
@@ -111,6 +114,27 @@ if "KERAS_BACKEND" not in os.environ:
     words = [sys.executable, "-c", code, "tune", "--backend=auto"]
     first, second = subprocess.run(words, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
     assert first.endswith(" tune --backend=auto") and second == f"{first} --backend jax"
+
+
+def test_the_ui_answers_on_loopback_and_leaves_its_port_when_it_is_ended(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    child = subprocess.Popen(command("ui", "--port", port), cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                assert answer.status == 200
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the UI does not answer within a minute")
+    finally:
+        child.terminate()
+    assert child.wait(60) == 143
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
 
 
 def test_the_door_opens_quickly(tmp_path):

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import signal
 import socket
 import sqlite3
 import sys
@@ -310,6 +311,13 @@ def serve_ui(port):
     print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(), "--host", "127.0.0.1"]
     place = (ROOT / "artifacts").resolve().as_uri()
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # The runner of jobs is for judging language models: seven processes for nothing here.
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command += ["--port", str(port), "--workers", "1", "--default-artifact-root", place]
-    subprocess.run(command, env=environment, check=False)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        server.wait()
+    finally:  # its own children outlive it, and would keep the port
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
