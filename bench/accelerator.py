@@ -4,7 +4,6 @@
 """
 
 import statistics
-import tempfile
 
 import numpy as np
 
@@ -75,14 +74,10 @@ def operations(parameters, size):
 def setting(size, compiled):
     """`(app, options, data)` under which the app trains this network."""
     from apps import text_generation as app
-    from apps.common.data import Data
-    from apps.common.text import StoredIds, Windows
+    from bench import raw_text
 
     network = {name: size[name] for name in ("block_size", "batch_size", "width", "depth", "num_heads")}
     options = {"model": "gpt", "positions": "learned", "schedule": "constant", "precision": "mixed_bfloat16",
                "weight_decay": 0.1, "compile": compiled, **network}  # fmt: skip
-    ids, file = np.random.default_rng(0).integers(0, size["tokens"], 1_000_000).astype("uint16"), tempfile.TemporaryFile()  # noqa: SIM115
-    file.write(ids)
-    file.flush()
-    train = Windows(StoredIds(file, ids.dtype, 0, len(ids), ""), size["block_size"], per_epoch=STEPS * size["batch_size"])
-    return app, options, Data(train, None, None, {"characters": "".join(map(chr, range(size["tokens"])))})
+    ids = np.random.default_rng(0).integers(0, size["tokens"], 1_000_000).astype("uint16")
+    return app, options, raw_text.windows(ids, size["tokens"], size["block_size"], STEPS * size["batch_size"])

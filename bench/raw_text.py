@@ -214,20 +214,26 @@ class TensorFlowLoop:
 
 def setting(family, block_size=BLOCK):
     """`(app, options, data)` under which the app trains these networks."""
-    import tempfile
-
     from apps import text_generation as app
-    from apps.common.data import Data
-    from apps.common.text import StoredIds, Windows
 
     changed = {"model": family, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP, "block_size": block_size}
     idle = {"final_rate"} if family == "gpt" else {"final_rate", "positions"}
     options = {name: value for name, value in app.RECIPES["shakespeare-char-cpu"].options.items() if name not in idle}
-    ids, file = text(), tempfile.TemporaryFile()  # noqa: SIM115  read in every step
+    return app, {**options, **changed}, windows(text(), TOKENS, block_size, 256 * BATCH)
+
+
+def windows(ids, tokens, block_size, per_epoch):
+    """The app's `Data` of these ids, of which there are `tokens` different ones."""
+    import tempfile
+
+    from apps.common.data import Data
+    from apps.common.text import StoredIds, Windows
+
+    file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
     file.write(ids)
     file.flush()
-    train = Windows(StoredIds(file, ids.dtype, 0, len(ids), ""), block_size, per_epoch=256 * BATCH)
-    return app, {**options, **changed}, Data(train, None, None, {"characters": "".join(map(chr, range(TOKENS)))})
+    train = Windows(StoredIds(file, ids.dtype, 0, len(ids), ""), block_size, per_epoch=per_epoch)
+    return Data(train, None, None, {"characters": "".join(map(chr, range(tokens)))})
 
 
 def loops(backend, family):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -207,6 +208,21 @@ def test_killed_while_a_file_is_written_the_same_command_goes_on(kind, tune, mon
 
 
 @pytest.mark.once
+@pytest.mark.once
+def test_evolution_is_set_beside_random_search_at_equal_cost(tune, monkeypatch):
+    monkeypatch.setattr(triptych, "show", lambda result, as_json: kept.append(result) or 0)
+    kept = []
+    tune("--search", "evolution", "--trials", 4, "--epochs", 1, "--no-final", "--seed", 31, "--control")
+    ((result, text),) = kept
+    control, objective = result["control"], result["objective"]
+    assert (control["trials"], control["epochs"]) == (4, 4) and control["run_id"] != result["run_id"]
+    rows = json.loads((next(Path().glob("mlruns/searches/tabular-evolution-*")) / "curves.json").read_text())
+    assert control[objective] == min(score for _, score in rows["random"])
+    assert f"random search at equal cost: {objective}" in text
+    figures = {each.path for each in client().list_artifacts(result["run_id"], "figures")}
+    assert "figures/against-random.png" in figures
+
+
 def test_data_are_loaded_again_only_for_an_option_that_changes_them(monkeypatch):
     load, calls = tabular.load_data, []
     monkeypatch.setattr(tabular, "load_data", lambda config: calls.append(config) or load(config))

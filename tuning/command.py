@@ -141,7 +141,9 @@ def summary(result, table):
     options = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in best["options"].items())
     tried = f"{result['configurations']} configurations were tried in {result['trials']} trials; {result['failed']} failed"
     lines = [table(result["rows"]), "", tried, f"best on validation: trial {best['trial']}, {objective} {shown(best[objective])}"]
-    final = result["final"]
+    control, final = result.get("control"), result["final"]
+    if control:
+        lines.append(f"random search at equal cost: {objective} {shown(control[objective])} in {control['trials']} trials")
     if final:
         metrics = [f"  {name:24} {shown(value)}" for name, value in final["metrics"].items()]
         lines += [f"test metrics of the final model ({result['task']} on {result['backend']}):", *metrics]
