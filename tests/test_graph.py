@@ -88,6 +88,26 @@ def test_sums_by_segments_and_rows_by_index_are_those_of_numpy(deterministic):
     close(backend.gradient(lambda x: backend.take_rows(x, tensor(indices)), tensor(x)), expected)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_adam_squares_the_sum_of_the_gradients_of_a_row_that_is_read_twice(deterministic):
+    backend.configure(deterministic=deterministic)
+
+    class Rows(keras.layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(3, 1), initializer="ones")
+
+        def call(self, indices):
+            kernel, ones = keras.ops.convert_to_tensor(self.kernel), keras.ops.ones_like(indices, "float32")
+            return backend.weighted_rows(kernel, indices, ones)
+
+    indices = keras.Input((2,), dtype="int32")
+    model = keras.Model(indices, Rows()(indices))
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    model.fit(np.array([[0, 0], [1, 2]]), np.zeros((2, 1)), verbose=0)
+    # Mean of y^2 over two examples, y = 2 in both: dL/dy = 2, and 4 for row 0, which is in its sum twice.
+    close(model.optimizer._velocities[0], 0.001 * np.array([[16], [4], [4]]))
+
+
 def test_gcn_is_the_normalised_adjacency_times_features_times_kernel():
     x, layer = features(), layers.GraphConvolution(4)
     found = apply(filled(layer, x), x)

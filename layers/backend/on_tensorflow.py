@@ -10,8 +10,6 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
-from . import plain
-
 # It drops orderings it takes for superfluous, and some are not: one in eight trainings of a DCGAN gave other losses.
 tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
 
@@ -224,7 +222,7 @@ def gathered(x, indices):
 
 def weighted_rows(x, indices, weights):
     if not has_sparse_products():
-        return plain.weighted_rows(x, indices, weights)
+        return tf.reduce_sum(take_rows(x, indices) * tf.expand_dims(weights, -1), axis=1)  # not `plain`'s: see `gathered`
     count, entries = tf.shape(indices)[0], tf.shape(indices)[1]
     rows = tf.repeat(tf.range(count), entries)
     return sparse_product(rows, tf.reshape(indices, (-1,)), tf.reshape(weights, (-1,)), count, tf.convert_to_tensor(x))
