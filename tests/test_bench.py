@@ -16,6 +16,8 @@ from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
 @pytest.fixture(autouse=True)
 def float32():
     """What is measured sets how the whole process computes; later tests are not to find it so."""
+    backend.configure()
+    keras.config.set_dtype_policy("float32")
     yield
     backend.configure()
     keras.config.set_dtype_policy("float32")
