@@ -98,9 +98,7 @@ def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatc
     instruments.keep("speed", [{"family": "mlp", "backend": "jax", "raw": "jax.jit, donated", "ratio": 1.25}], ["jax"], 1.0)
     from apps.common.tracking import client
 
-    experiment = client().get_experiment_by_name("bench")
-    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    (kept,) = client().search_runs([experiment.experiment_id])
+    (kept,) = client().search_runs([client().get_experiment_by_name("bench").experiment_id])
     assert kept.data.metrics["mlp.jax.jax.jit donated.ratio"] == 1.25
     assert {each.path for each in client().list_artifacts(kept.info.run_id)} == {"speed.txt", "speed.json"}
     assert os.listdir(tmp_path) == ["mlruns"]

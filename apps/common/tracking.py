@@ -100,8 +100,7 @@ def experiment_id(api, name):
             return found.experiment_id
         local = store_uri().startswith("sqlite")
         place = (ROOT / "artifacts" / name).resolve().as_uri() if local else None
-        # Or else the UI opens it among language models' traces and judges.
-        return api.create_experiment(name, artifact_location=place, tags={"mlflow.experimentKind": "custom_model_development"})
+        return api.create_experiment(name, artifact_location=place)
 
 
 def store_answers():
@@ -308,7 +307,8 @@ def serve_ui(port):
         except OSError:
             raise UserError(f"--port {port}: in use already; choose another with --port") from None
     ROOT.mkdir(parents=True, exist_ok=True)
-    print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    # MLflow opens among language models' traces, whatever an experiment says of its kind.
+    print(f"http://127.0.0.1:{port}  (choose Model training at the top left; Ctrl-C ends it)", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(), "--host", "127.0.0.1"]
     place = (ROOT / "artifacts").resolve().as_uri()
     # The runner of jobs is for judging language models: seven processes for nothing here.
