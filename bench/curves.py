@@ -93,7 +93,7 @@ def lay_over(found, nudged):
             "part_at": int(parted[0]) + 1 if len(parted) else None,
             "why": "",
         }
-        if any(each["draws"] for each in curves.values()):
+        if far.max() > CLOSE and any(each["draws"] for each in curves.values()):
             row["why"] = "the model draws noise, which each backend does with its own generator"
         elif own and np.max(own) > far.max() / 10:
             row["why"] = (
