@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import platform
 import socket
 import subprocess
 import sys
@@ -135,6 +136,27 @@ def test_the_ui_answers_on_loopback_and_leaves_its_port_when_it_is_ended(tmp_pat
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other ways with memory")
+def test_freed_memory_is_kept_unless_the_user_says_otherwise():
+    """A block larger than glibc ever keeps by itself is cleared by the kernel page by page, anew each time."""
+    code = """
+import resource
+from apps.common.backends import keep_freed_memory
+keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(8):
+    bytes(1) * (40 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+    def faults(**given):
+        variables = {name: value for name, value in environment().items() if not name.startswith(("MALLOC", "GLIBC"))}
+        done = subprocess.run([sys.executable, "-c", code], env={**variables, **given}, stdout=subprocess.PIPE, check=True)
+        return int(done.stdout)
+
+    assert faults() < faults(MALLOC_ARENA_MAX="1") / 3
 
 
 def test_the_door_opens_quickly(tmp_path):
