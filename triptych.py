@@ -255,7 +255,7 @@ def command_train(positionals, given, as_json):
     if backend == "auto":
         from apps.common.auto import fastest
 
-        backend, given = fastest(app, task, given, "resume" in shared)
+        backend, given = fastest(app, task, given, settled="resume" in shared)
     backends.prepare(backends.choose(backend))
     from apps.common import run
 
@@ -283,7 +283,7 @@ def command_tune(positionals, given, as_json):
     if backend == "auto":
         from apps.common.auto import fastest
 
-        backend, _ = fastest(app, positionals[0], given, resume=True)
+        backend, _ = fastest(app, positionals[0], given, settled=True)
     backends.prepare(backends.choose(backend))
     result = command.run(app, request)
     return result, command.summary(result, table)

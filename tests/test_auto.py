@@ -49,6 +49,6 @@ def test_the_least_time_in_all_wins_and_compiling_is_left_out_of_a_resumed_run(m
     assert auto.fastest(tabular, "tabular", {"epochs": "9"}) == ("torch", {"epochs": "9", "compile": "on"})
     said = capsys.readouterr().err
     assert "tensorflow cannot run this: no room" in said and "torch 5.00 ms compiled in 30 s, torch 10.00 ms, jax" in said
-    assert auto.fastest(tabular, "tabular", {}, resume=True) == ("torch", {})
+    assert auto.fastest(tabular, "tabular", {}, settled=True) == ("torch", {})
     assert auto.fastest(tabular, "tabular", {"compile": "off"}) == ("torch", {"compile": "off"})
     assert freedoms == ["free"] * 3 + ["settled"] * 6

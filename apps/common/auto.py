@@ -17,13 +17,13 @@ STEPS = 30
 LONG = 60.0  # seconds a run must take as it is before a compiler, which itself takes up to forty, is tried
 
 
-def fastest(app, task, given, resume=False):
+def fastest(app, task, given, settled=False):
     """The backend on which this run takes the least time, and `given` with the `--compile` that goes with it.
 
     Where `--compile` is left to us, a run of more than a minute is also tried compiled (torch.compile, XLA on TensorFlow).
-    A run that is gone on with keeps the way in which it began.
+    With `settled` that is left as it is: a run that is gone on with, or a search whose trials are short.
     """
-    free = not resume and options_of(app.Config)["compile"].parse(given.get("compile", "auto")) == "auto"
+    free = not settled and options_of(app.Config)["compile"].parse(given.get("compile", "auto")) == "auto"
     words = json.dumps({name: str(value) for name, value in given.items()})
     backend, compiled = _choose(["train", task, words, "free" if free else "settled"])
     return backend, {**given, "compile": "on"} if compiled else given
