@@ -59,7 +59,8 @@ def _choose(arguments):
         for each in found
     )
     best = found[0]
-    print(f"auto: {best['backend']}{' compiled' if best['compiled'] else ''} ({shown} a step; the least in all, its first step too, stands first)", file=sys.stderr)
+    chosen = f"{best['backend']}{' compiled' if best['compiled'] else ''}"
+    print(f"auto: {chosen} ({shown} a step; the least in all, its first step too, stands first)", file=sys.stderr)
     return best["backend"], best["compiled"]
 
 
