@@ -129,7 +129,9 @@ def adam():
     batch norm) would move by the whole learning rate, in another direction on each backend."""
     import keras
 
-    return keras.optimizers.Adam(0.01, epsilon=1e-3)
+    from layers import backend
+
+    return backend.fused(keras.optimizers.Adam(0.01, epsilon=1e-3))
 
 
 def first_gradients(optimizer):

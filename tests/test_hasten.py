@@ -83,3 +83,40 @@ def test_torch_replays_what_it_can_and_only_that():
     )]  # fmt: skip
     assert replays[0] is not None
     assert replays[1:] == [None, None]
+
+
+@pytest.mark.parametrize("rule", [keras.optimizers.Adam, keras.optimizers.AdamW])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_a_fused_optimizer_takes_the_steps_of_its_plain_form(rule, amsgrad):
+    generator = np.random.default_rng(0)
+    start = [generator.normal(size=shape).astype("float32") for shape in ((5, 3), (3,))]
+    optimizers = [rule(0.01, epsilon=1e-3, amsgrad=amsgrad, weight_decay=0.1, clipnorm=1.0) for _ in range(2)]
+    weights = [[keras.Variable(value) for value in start] for _ in optimizers]
+    backend.fused(optimizers[1])
+    for size in np.geomspace(1, 1e-4, 20):  # gradients that shrink below epsilon, and whose largest squares stay behind
+        gradients = [keras.ops.convert_to_tensor(size * generator.normal(size=w.shape).astype("float32")) for w in start]
+        for optimizer, mine in zip(optimizers, weights, strict=True):
+            optimizer.apply(gradients, mine)
+    for plain, fused in zip(*weights, strict=True):
+        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5, atol=1e-7)
+    for plain, fused in zip(*(optimizer.variables for optimizer in optimizers), strict=True):
+        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch has one kernel for Adam")
+def test_torch_goes_over_the_weights_once():
+    model, _ = trained(keras.Sequential, True)
+    ((replay, _),) = model.train_function.replays.values()
+    names = [str(node.target) for node in replay.graph.nodes]
+    assert sum("_fused_adam_" in name for name in names) == 1
+    assert not any("_foreach_sqrt" in name for name in names)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch has one kernel for Adam")
+def test_a_fused_optimizer_can_be_compiled():
+    torch = pytest.importorskip("torch")
+    optimizer, weights = backend.fused(keras.optimizers.Adam(0.1, epsilon=0.0)), [keras.Variable([1.0, 2.0])]
+    optimizer.build(weights)
+    with torch.no_grad():
+        torch.compile(optimizer.apply, backend="aot_eager")([torch.tensor([0.5, -4.0])], weights)
+    np.testing.assert_allclose(weights[0].numpy(), [0.9, 2.1], rtol=1e-6)  # the first step is the rate, against the sign

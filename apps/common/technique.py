@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from apps.common.errors import UserError
+from layers import backend
 from layers.initialization import initialize
 
 
@@ -97,7 +98,7 @@ def make_optimizer(config, steps_per_epoch):
         "adagrad": lambda: rules.Adagrad(**shared),
         "adadelta": lambda: rules.Adadelta(**shared),
     }
-    optimizer = makers[config.optimizer]()
+    optimizer = backend.fused(makers[config.optimizer]())
     if config.ema and optimizer.gradient_accumulation_steps:
         average_after_updates(optimizer)
     return optimizer

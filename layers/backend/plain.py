@@ -145,5 +145,9 @@ def hasten(model):
     pass
 
 
+def fused(optimizer):
+    return optimizer
+
+
 def compiles_when_asked():
     return True
