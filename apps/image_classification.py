@@ -166,6 +166,8 @@ def network(config, shape, num_classes):
 
 def evaluate(model, data, config):
     """Accuracy, F1, AUC and calibration on test; confusion, worst mistakes and where the network looked."""
+    import keras
+
     from apps.common import figures
     from apps.common.batches import predict_all
     from apps.common.classification import classification_report, softmax
@@ -179,7 +181,7 @@ def evaluate(model, data, config):
         drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
     sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
     standardise = model.get_layer("standardise")
-    heat = grad_cam(model.layers[-1], np.asarray(standardise(images[sample])), predicted[sample])
+    heat = grad_cam(model.layers[-1], keras.ops.convert_to_numpy(standardise(images[sample])), predicted[sample])
     if heat is not None:
         drawn["grad-cam"] = figures.image_grid(images[sample], [names[i] for i in predicted[sample]], overlays=heat)
     return Report(metrics, drawn, tables)

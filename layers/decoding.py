@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from keras.src.backend import AutocastScope
 
 from . import backend
 
@@ -46,7 +47,8 @@ class Decoder:
                 return layer
 
             def step(x, **call_options):
-                x, states[layer.name] = layer.step(x, states[layer.name], position)
+                with AutocastScope(layer.compute_dtype):  # as Keras does around a layer's `call`
+                    x, states[layer.name] = layer.step(x, states[layer.name], position)
                 return x
 
             return step

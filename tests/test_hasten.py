@@ -86,21 +86,20 @@ def test_torch_replays_what_it_can_and_only_that():
 
 
 @pytest.mark.parametrize("rule", [keras.optimizers.Adam, keras.optimizers.AdamW])
-@pytest.mark.parametrize("amsgrad", [False, True])
-def test_a_fused_optimizer_takes_the_steps_of_its_plain_form(rule, amsgrad):
+def test_a_fused_optimizer_takes_the_steps_of_its_plain_form(rule):
     generator = np.random.default_rng(0)
     start = [generator.normal(size=shape).astype("float32") for shape in ((5, 3), (3,))]
-    optimizers = [rule(0.01, epsilon=1e-3, amsgrad=amsgrad, weight_decay=0.1, clipnorm=1.0) for _ in range(2)]
+    optimizers = [rule(0.01, epsilon=1e-3, weight_decay=0.1, clipnorm=1.0) for _ in range(2)]
     weights = [[keras.Variable(value) for value in start] for _ in optimizers]
     backend.fused(optimizers[1])
-    for size in np.geomspace(1, 1e-4, 20):  # gradients that shrink below epsilon, and whose largest squares stay behind
-        gradients = [keras.ops.convert_to_tensor(size * generator.normal(size=w.shape).astype("float32")) for w in start]
+    for size in np.geomspace(1, 1e-4, 20):  # gradients that shrink below epsilon
+        gradients = [keras.ops.convert_to_tensor((size * generator.normal(size=w.shape)).astype("float32")) for w in start]
         for optimizer, mine in zip(optimizers, weights, strict=True):
             optimizer.apply(gradients, mine)
     for plain, fused in zip(*weights, strict=True):
-        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=2e-6, atol=2e-7)
     for plain, fused in zip(*(optimizer.variables for optimizer in optimizers), strict=True):
-        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=2e-5, atol=1e-9)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch has one kernel for Adam")

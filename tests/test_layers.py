@@ -135,6 +135,35 @@ def test_masked_positions_get_no_attention(causal):
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("tokens", [5, 150, 300])  # also of more than one block of queries, and one example at a time
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_attention_and_its_gradient_are_the_formula(tokens, causal, place):
+    generator = np.random.default_rng(0)
+    heads = [generator.normal(size=(2, tokens, 2, 4)).astype("float32") for _ in range(3)]
+    direction = generator.normal(size=heads[0].shape).astype("float32")
+    mask = generator.random((2, tokens)) < 0.7
+    mask[:, 0] = True
+
+    def formula(moved):
+        query, key, value = (moved if index == place else part for index, part in enumerate(heads))
+        scores = np.einsum("bqhf,bkhf->bhqk", query, key) / 2
+        seen = mask[:, None, None, :] & (np.tri(tokens, dtype=bool) if causal else True)
+        shares = np.exp(scores - scores.max(-1, keepdims=True)) * seen
+        return np.einsum("bhqk,bkhf->bqhf", shares / shares.sum(-1, keepdims=True), value)
+
+    def ours(moved):
+        given = [moved if index == place else keras.ops.convert_to_tensor(part) for index, part in enumerate(heads)]
+        return backend.attention(*given, causal, keras.ops.convert_to_tensor(mask))
+
+    x = keras.ops.convert_to_tensor(heads[place])
+    np.testing.assert_allclose(as_array(ours(x)), formula(heads[place]), atol=1e-5)
+    slope = as_array(backend.gradient(lambda x: keras.ops.sum(keras.ops.multiply(ours(x), direction)), x))
+    step = 1e-3 * generator.normal(size=heads[0].shape)
+    change = np.sum((formula(heads[place] + step) - formula(heads[place] - step)) * direction) / 2
+    np.testing.assert_allclose(np.sum(slope * step), change, rtol=1e-3, atol=1e-6)
+
+
 def test_patches_are_read_row_by_row():
     layer, x = layers.PatchEmbedding(2, 12), numbers(1, 4, 6, 3)
     layer.build(x.shape)

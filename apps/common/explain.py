@@ -24,7 +24,7 @@ def grad_cam(model, images, classes):
     features = keras.ops.convert_to_tensor(body(images, training=False))
     chosen = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1])
     slope = backend.gradient(lambda tensor: keras.ops.sum(head(tensor, training=False) * chosen), features)
-    features, slope = keras.ops.convert_to_numpy(features), keras.ops.convert_to_numpy(slope)
+    features, slope = (keras.ops.convert_to_numpy(keras.ops.cast(each, "float32")) for each in (features, slope))
     heat = np.maximum((features * slope.mean((1, 2), keepdims=True)).sum(-1), 0)
     heat /= np.maximum(heat.max((1, 2), keepdims=True), 1e-12)
     grown = keras.ops.image.resize(heat[..., None], images.shape[1:3], data_format="channels_last")

@@ -66,7 +66,7 @@ def hasten(model):
 
 
 def fused(optimizer):
-    """The same optimizer, a Keras one, made to go over its weights once instead of ten times where torch has the kernel (Adam).
+    """The same optimizer, a Keras one, made to update its weights by the one kernel that TensorFlow and torch have for Adam.
 
     The kernel rounds otherwise: results agree within the rounding of a few operations, not to the bit.
     """

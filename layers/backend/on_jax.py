@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from . import plain
 from .plain import same_padding
+
+WHOLE, SPAN = 256, 128  # attention: tokens whose scores are made at once; queries at a time
 
 
 def loss_and_gradients(model, x, y, sample_weight, training):
@@ -117,6 +120,44 @@ def dense(x, kernel, bias):
     if bias is not None:
         x = x + bias
     return x.reshape(*shape[:-1], kernel.shape[-1])
+
+
+def attention(query, key, value, causal, mask):
+    """On a processor: no score of a key that lies after all of its queries, and from `WHOLE` tokens on one example at a time,
+    its scores made again on the way back."""
+    if jax.default_backend() != "cpu":
+        return plain.attention(query, key, value, causal, mask)
+    given = tuple(jnp.swapaxes(part, 1, 2) for part in (query, key, value))
+    if query.shape[1] * key.shape[1] <= WHOLE**2:
+        x = attended(*given, causal, mask)
+    else:
+
+        @jax.checkpoint
+        def one(example):
+            *heads, mask = jax.tree.map(lambda part: part[None], example)
+            return attended(*heads, causal, mask)[0]
+
+        x = jax.lax.map(one, (*given, mask))
+    return jnp.swapaxes(x, 1, 2)
+
+
+def attended(query, key, value, causal, mask):
+    """Attention over tensors `(batch, heads, tokens, features)`; scores and shares are of single precision at least."""
+    precision = jnp.promote_types(query.dtype, "float32")
+    scale, lowest = query.shape[-1] ** -0.5, -0.7 * float(jnp.finfo(precision).max)  # what Keras puts in a masked score's place
+    tokens, results = query.shape[2], []
+    for start in range(0, tokens, SPAN if causal else tokens):
+        end = min(start + SPAN, tokens) if causal else tokens
+        seen = slice(end) if causal else slice(None)
+        keys, values = (part[:, :, seen].astype(precision) for part in (key, value))
+        scores = jnp.einsum("bhqf,bhkf->bhqk", query[:, :, start:end].astype(precision), keys) * scale
+        if causal:
+            scores = jnp.where(jnp.arange(start, end)[:, None] >= jnp.arange(keys.shape[2]), scores, lowest)
+        if mask is not None:
+            scores = jnp.where(mask[:, None, None, seen], scores, lowest)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        results.append(jnp.einsum("bhqk,bhkf->bhqf", weights, values) / weights.sum(-1)[..., None])
+    return jnp.concatenate(results, 2).astype(query.dtype)
 
 
 def max_pooling(x, pool_size, strides, padding):

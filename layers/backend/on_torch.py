@@ -51,48 +51,40 @@ def hasten(model):
 
 
 def fused(optimizer):
-    if isinstance(optimizer, keras.optimizers.Adam):
-        optimizer._parallel_update_step = FusedAdam(optimizer, optimizer._parallel_update_step)
-    return optimizer
+    if not isinstance(optimizer, keras.optimizers.Adam) or optimizer.amsgrad:
+        return optimizer
+    plainly = optimizer._parallel_update_step  # ten operations on every weight, five of them into new memory
 
-
-class FusedAdam:
-    """Keras's Adam by torch's one kernel; Keras goes over every weight in ten operations, five of them into new memory.
-
-    Torch divides by what corrects the two means for their start at zero in other places than Keras, which matters beside
-    `epsilon`. So Keras's corrected rate is handed over, for a step so late that torch corrects nothing.
-    """
-
-    def __init__(self, optimizer, plainly):
-        self.optimizer, self.plainly = optimizer, plainly
-
-    def __call__(self, gradients, variables, learning_rate):
-        optimizer, weights = self.optimizer, [variable.value for variable in variables]
-        first = weights[0]
-        same = all(each.dtype == torch.float32 and each.device == first.device for each in (*weights, *gradients))
-        if torch.compiler.is_compiling() or not same:  # the compiler makes one kernel of the plain way itself
-            return self.plainly(gradients, variables, learning_rate)
+    def update(gradients, variables, learning_rate):
+        weights = [variable.value for variable in variables]
+        device = weights[0].device
+        fit = all(each.dtype == torch.float32 and each.device == device for each in (*weights, *gradients))
+        if torch.compiler.is_compiling() or not fit:  # the compiler makes one kernel of the plain way itself
+            return plainly(gradients, variables, learning_rate)
+        # Torch corrects the means for their start at zero in another place than Keras, which matters beside `epsilon`: so
+        # it is given Keras's corrected rate, and a step so late that it corrects nothing.
         step = (optimizer.iterations + 1).float()
         correction = torch.sqrt(1 - optimizer.beta_2**step) / (1 - optimizer.beta_1**step)
-        late = torch.full_like(correction, 1e12)
         indices = [optimizer._get_variable_index(variable) for variable in variables]
-        kept = [optimizer._momentums, optimizer._velocities, *([optimizer._velocity_hats] if optimizer.amsgrad else [])]
-        first_means, second_means, *largest = [[each[index].value for index in indices] for each in kept]
+        means, squares = ([kept[index].value for index in indices] for kept in (optimizer._momentums, optimizer._velocities))
         torch._fused_adam_(
             weights,
             list(gradients),
-            first_means,
-            second_means,
-            largest[0] if largest else [],
-            [late] * len(weights),
-            lr=learning_rate * correction,
+            means,
+            squares,
+            [],
+            [torch.full_like(correction, 1e12)] * len(weights),
+            lr=(learning_rate * correction).float(),
             beta1=optimizer.beta_1,
             beta2=optimizer.beta_2,
             weight_decay=0.0,
             eps=optimizer.epsilon,
-            amsgrad=optimizer.amsgrad,
+            amsgrad=False,
             maximize=False,
         )
+
+    optimizer._parallel_update_step = update
+    return optimizer
 
 
 def feed(batches):
