@@ -72,6 +72,19 @@ def test_calls_arrive_in_order_and_neighbouring_metrics_together(sender, tmp_pat
     assert not (tmp_path / "unsent.jsonl").exists()
 
 
+def test_metrics_that_come_faster_than_a_store_takes_them_leave_the_run_its_time(sender, monkeypatch):
+    monkeypatch.setattr(sending, "SHARE", 1e-9)
+    monkeypatch.setattr(sending, "AT_ONCE", 2)
+    sender.call("open")
+    for step in range(9):
+        sender.call("metrics", rows(step))
+    time.sleep(0.5)
+    assert len(Store.kept) <= 3  # a request, at most one more, then the longest pause
+    sender.settle()
+    sent = [row for name, *arguments in Store.kept if name == "metrics" for row in arguments[0]]
+    assert sent == [row for step in range(9) for row in rows(step)]
+
+
 def test_a_store_that_is_away_is_given_up_at_once_and_its_calls_are_kept(sender, tmp_path, capsys):
     Store.away = True
     (tmp_path / "run").mkdir()

@@ -15,6 +15,7 @@ UNSENT = "unsent.jsonl"
 GATHER, RETRY = 1.0, 10.0  # seconds between two sendings, and after one that failed
 PATIENCE = 60.0  # for a single call, an upload perhaps, to a store that is there
 AT_ONCE = 900  # metrics in one request; MLflow takes 1000
+SHARE, BREATH = 0.01, 5.0  # of a processor's time that metrics may take while a run lasts, and the longest pause for it
 
 
 class Sender:
@@ -70,13 +71,21 @@ class Sender:
     def settle(self):
         """Wait until all is sent, as long as somebody is at the store's address: two seconds where nobody is."""
         start = moved = time.monotonic()
+        again = True  # a call that was under way may have found the store away that is back by now
         with self.changed:
             self.hurried, self.away, left = True, False, len(self.calls)
             self.changed.notify_all()
         while True:
             with self.changed:
-                if self.changed.wait_for(lambda: not self.calls or self.away, timeout=1.0):
-                    break
+                done = self.changed.wait_for(lambda: not self.calls or self.away, timeout=1.0)
+            if done and self.calls and again and self.answers():
+                again = False
+                with self.changed:
+                    self.away = False
+                    self.changed.notify_all()
+                continue
+            if done:
+                break
             if len(self.calls) != left:
                 moved, left = time.monotonic(), len(self.calls)
             if time.monotonic() - moved > PATIENCE or not self.answers():
@@ -116,8 +125,9 @@ class Sender:
         while not self.closed:
             with self.changed:
                 self.changed.wait_for(lambda: self.calls or self.closed)
+            spent = 0.0
             try:
-                self._play()
+                spent = self._play()
             except Exception as error:  # a store fails in as many ways as there are stores, and none may stop a run
                 self._say(" ".join(str(error).strip().splitlines()[:1]))
                 with self.changed:
@@ -128,22 +138,30 @@ class Sender:
                     return
                 with contextlib.suppress(OSError):
                     self._rewrite()
-                pause = RETRY if self.away else GATHER
+                pause = RETRY if self.away else max(GATHER, min(BREATH, spent / SHARE))
                 self.changed.wait_for(lambda: (self.hurried and not self.away) or self.closed, timeout=pause)
                 self.away = False
 
     def _play(self):
+        """Make the calls that wait, up to a request of metrics while nobody waits for the end; returns its seconds of work.
+
+        Python works for the store while the run's steps would. Metrics of steps of milliseconds come faster than MLflow
+        takes them, and without a pause they would have a third of the run's time; what is left over is sent at its end.
+        """
+        name = spent = None
         while True:
             with self.changed:
-                if not self.calls or self.closed:
-                    return
+                if not self.calls or self.closed or (name == "metrics" and not self.hurried):
+                    return spent or 0.0
                 name, arguments, count = first_call(self.calls)
+            start = time.thread_time()
             try:
                 getattr(self.store, name)(*arguments)
             except Exception as error:
                 if not is_refused(error):
                     raise
                 print(f"tracking: the MLflow store refused {name} ({str(error)[:200]})", file=sys.stderr)
+            spent = time.thread_time() - start
             with self.changed:
                 for _ in range(count):
                     self.calls.popleft()
