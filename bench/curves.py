@@ -2,8 +2,8 @@
 
     python -m bench.curves FOLDER plain|nudged [TASK]
 
-Where curves part, one backend alone trains once more from weights moved by a ten-millionth, which is the size of a rounding:
-if its own two curves part as far, the difference between the backends is rounding, magnified by training.
+Where curves part, each backend alone trains once more from weights moved by a ten-millionth, which is the size of a rounding:
+if the two curves of one part as far, the difference between the backends is rounding, magnified by training.
 """
 
 import importlib
@@ -76,12 +76,13 @@ def lay_over(found, nudged):
 
     Args:
         found: `{task: {backend: {"losses", "draws"}}}`.
-        nudged: The same from nudged weights, of one backend, for the tasks that part.
+        nudged: The same from nudged weights for the tasks that part.
     """
     rows = []
     for task, curves in found.items():
         far = _farthest(curves)
-        own = [apart(curves[backend]["losses"], each["losses"]) for backend, each in nudged.get(task, {}).items()]
+        own = {backend: apart(curves[backend]["losses"], each["losses"]).max() for backend, each in nudged.get(task, {}).items()}
+        unsteady = max(own, key=own.get, default=None)
         parted = np.flatnonzero(far > PARTED)
         row = {
             "task": task,
@@ -89,16 +90,16 @@ def lay_over(found, nudged):
             "at_first": float(far[0]),
             "at_last": float(far[-1]),
             "largest": float(far.max()),
-            "largest_nudged": float(np.max(own)) if own else None,
+            "largest_nudged": float(own[unsteady]) if own else None,
             "part_at": int(parted[0]) + 1 if len(parted) else None,
             "why": "",
         }
         if far.max() > CLOSE and any(each["draws"] for each in curves.values()):
             row["why"] = "the model draws noise, which each backend does with its own generator"
-        elif own and np.max(own) > far.max() / 10:
+        elif own and own[unsteady] > far.max() / 10:
             row["why"] = (
-                f"rounding, which training magnifies: {next(iter(nudged[task]))} alone parts from itself by "
-                f"{np.max(own):.0%} when its first weights are moved by {NUDGE:.0e}"
+                f"rounding, which training magnifies: {unsteady} alone parts from itself by "
+                f"{own[unsteady]:.0%} when its first weights are moved by {NUDGE:.0e}"
             )
         elif len(parted):
             row["why"] = "not known"
@@ -113,7 +114,7 @@ def _farthest(curves):
 
 
 def figure(found, nudged):
-    """The curves of each app over one another, and under them how far they lie apart; and one backend from itself, nudged."""
+    """The curves of each app over one another, and under them how far they lie apart; and each backend from itself, nudged."""
     from apps.common import figures
 
     drawn, panels = figures.new(4.2 * len(found), 6.4, 2, len(found))

@@ -171,8 +171,8 @@ def laid_over(folder, backends, only):
         _process("bench.curves", backend, folder, "plain", only)
     found = curves.load(folder, backends, "plain")
     unclear = [row["task"] for row in curves.lay_over(found, {}) if row["largest"] > curves.CLOSE]
-    if unclear:
-        _process("bench.curves", backends[-1], folder, "nudged", ",".join(unclear))
+    for backend in backends if unclear else ():
+        _process("bench.curves", backend, folder, "nudged", ",".join(unclear))
     nudged = curves.load(folder, backends, "nudged")
     return curves.lay_over(found, nudged), curves.figure(found, nudged)
 
