@@ -22,8 +22,7 @@ FAULTS = [
     "Minimal script: `bench/upstream/adam_repeated_ids.py`; no upstream issue was found. Mended in `backend.take_rows`.",
     "- Keras 3.15.1, JAX and torch: `keras.backend.result_type` brings float64 back to float32 whatever `floatx` says, and "
     "Python numbers such as Adam's 0.999 become float32 before a cast. The double-precision column undoes both "
-    "(`bench.parity.in_double_precision`, `exact`). What remains there in a transformer was traced to "
-    "TensorFlow's GELU (5e-9), which computes a part in single precision.",
+    "(`bench.parity.in_double_precision`, `exact`).",
 ]
 
 
