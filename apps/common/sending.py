@@ -148,11 +148,11 @@ class Sender:
         Python works for the store while the run's steps would. Metrics of steps of milliseconds come faster than MLflow
         takes them, and without a pause they would have a third of the run's time; what is left over is sent at its end.
         """
-        name = spent = None
+        name, spent = None, 0.0
         while True:
             with self.changed:
                 if not self.calls or self.closed or (name == "metrics" and not self.hurried):
-                    return spent or 0.0
+                    return spent
                 name, arguments, count = first_call(self.calls)
             start = time.thread_time()
             try:
