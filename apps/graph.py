@@ -18,7 +18,7 @@ class Config(Training):
     batch_size: int = refused(1, "every step sees the whole graph")
     distribute: Literal["none"] = refused("none", "one graph cannot be split over devices")
     learning_rate: float = option(1e-2, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-3, 1e-1), log=True)
-    checkpoint_every: int = option(50, "epochs between checkpoints", low=1)
+    checkpoint_every: int = option(0, "epochs between checkpoints; 0 for as many as take a thousandth of the time", low=0)
     model: Literal["gcn", "graphsage", "gat", "gin"] = option(
         "gcn", "architecture", search=("gcn", "graphsage", "gat", "gin")
     )

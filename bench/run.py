@@ -18,7 +18,7 @@ from bench.families import setting
 from bench.instruments import in_turns, ratio
 
 SUBJECTS = ("mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
-EPOCHS, SECONDS = 4, 4.0  # of the run that is measured, in all
+EPOCHS, SECONDS = 4, 4.0  # of the run that is measured, in all; where an epoch is a single step, as many as fill the time
 # Steps of an epoch in the field's setting: Fashion-MNIST's 60,000 images in batches of 64; nanoGPT's; a whole graph.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 USUAL_STEPS = {"lstm": 500, "gpt": 500, "gcn": 1}
@@ -27,11 +27,12 @@ USUAL_STEPS = {"lstm": 500, "gpt": 500, "gcn": 1}
 def measure(family):
     """The costs of one family on the running backend.
 
-    Returns: `[{subject, backend, step_ms, compile_s, stall, stall_spread, checkpoint_ms, tracking_ms, usual_steps, cost,
-        compiled_again}]`. `compile_s` is the first step less a later one, no compilation being kept from earlier processes;
-        `stall` the share of a step that is gone when the same batch is given at each step; the milliseconds are of
-        one epoch's end, the work of the tracking thread included, and `cost` their share of an epoch of
-        `usual_steps`; `compiled_again` counts what was compiled, traced or recorded after the first epoch.
+    Returns: `[{subject, backend, step_ms, compile_s, stall, stall_spread, checkpoint_ms, tracking_ms, end_ms, usual_steps,
+        cost, compiled_again}]`. `compile_s` is the first step less a later one, no compilation being kept from earlier
+        processes; `stall` the share of a step that is gone when the same batch is given at each step; the milliseconds are
+        of one epoch's end, the work of the tracking thread included, and `cost` their share of an epoch of `usual_steps`;
+        `end_ms` is what is left to send when the last epoch is over, for each epoch; `compiled_again` counts what was
+        compiled, traced or recorded after the first epoch.
     """
     import keras
 
@@ -53,6 +54,7 @@ def measure(family):
             "checkpoint_ms": round(1000 * found["checkpoint"], 2),
             "tracking_ms": round(1000 * found["tracking"], 2),
             "usual_steps": usual,
+            "end_ms": round(1000 * found["end"], 2),
             "cost": round((found["checkpoint"] + found["tracking"]) / (usual * step), 4),
             "compiled_again": found["compiled_again"],
         }
@@ -101,7 +103,7 @@ def stall(family, step):
 
 
 def epochs(family, step):
-    """`{checkpoint, tracking, compiled_again}` of a run of several epochs: seconds of an epoch's end, and a count."""
+    """`{checkpoint, tracking, end, compiled_again}` of a run of several epochs: seconds of an epoch's end, and a count."""
     import keras
 
     from apps.common import callbacks, run
@@ -111,7 +113,8 @@ def epochs(family, step):
     from layers import backend
 
     app, options, data = setting(family)
-    config = make_config(app.Config, {**options, "epochs": 100 if len(data.train) == 1 else EPOCHS})
+    count = int(SECONDS / step) if len(data.train) == 1 else EPOCHS
+    config = make_config(app.Config, {**options, "epochs": count})
     data = shortened(data, config.batch_size, max(4, int(SECONDS / EPOCHS / step)))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -119,6 +122,8 @@ def epochs(family, step):
         tracker = Tracker("bench", None, name=family)
         opened = open_run("bench", {}, tracker.run_id, mlflow_run_id=tracker.run_id)
         tracker.attach(opened)
+        tracker.params(dataclasses.asdict(config))
+        tracker.sender.settle()
         clock = next(time.pthread_getcpuclockid(each.ident) for each in threading.enumerate() if each.name == "tracking")
         before = time.clock_gettime(clock)
         with (
@@ -129,13 +134,16 @@ def epochs(family, step):
             run.fit(app, config, data, model, opened, tracker, until=config.epochs)
         compiled_again = backend.compilations() - counts[1][1]
         sending = time.clock_gettime(clock) - before
+        start = time.perf_counter()
         tracker.end("FINISHED")
+        end = time.perf_counter() - start
         opened.release()
         keras.backend.clear_session()
     (_, *later), saved = ends, [seconds for seconds, _ in saves]
     kept = sum(saved) / config.epochs
     whole = sum(seconds for seconds, _ in later) / len(later) + sending / config.epochs
-    return {"checkpoint": kept, "tracking": max(0.0, whole - kept), "compiled_again": compiled_again}
+    costs = {"checkpoint": kept, "tracking": max(0.0, whole - kept), "end": end / config.epochs}
+    return {**costs, "compiled_again": compiled_again}
 
 
 def shortened(data, batch_size, steps):

@@ -247,14 +247,15 @@ def test_data_distribution_trains_to_the_same_losses_or_says_why_not():
     np.testing.assert_allclose(losses(*shared), losses(*tabular_model(epochs=2)), rtol=1e-5)
 
 
-def trained(epochs, folder, *, start=None, **options):
-    """A model after this many epochs, gone on from the checkpoints in `start` where it is given."""
+def trained(epochs, folder, *, start=None, log=None, **options):
+    """A model after this many epochs, gone on from the checkpoints in `start` where it is given; `log` gets what is tracked."""
     model, examples = small_model(dropout=0.3), classes()
     model.optimizer.build(model.trainable_variables)
     stopper = EarlyStopping("val_loss", 9)
     done, history = load_checkpoint(start, model, [stopper], print) if start else (0, {})
     record = SimpleNamespace(checkpoints=folder, update=lambda **changes: None)
-    tracker = SimpleNamespace(metrics=lambda values, step: None)
+    log = [] if log is None else log
+    tracker = SimpleNamespace(metrics=lambda values, step: log.append((step, values)), write=lambda: log.append("written"))
     keeper = Keeper(record, tracker, [stopper], history, epochs=epochs, **{"every": 1, **options})
     batches = Batches(examples, 8, seed=0)
     model.fit(
@@ -283,6 +284,29 @@ def test_a_run_gone_on_from_its_checkpoint_ends_with_the_very_same_weights(two_e
 def test_two_checkpoints_are_kept_one_every_so_many_epochs_and_one_at_the_end(tmp_path):
     trained(5, tmp_path, every=2)
     assert [path.name for path in checkpoints(tmp_path)] == ["epoch-00005", "epoch-00004"]
+
+
+def test_checkpoints_that_are_left_to_us_take_a_thousandth_of_the_time(tmp_path):
+    trained(5, tmp_path, every=0)
+    assert [path.name for path in checkpoints(tmp_path)] == ["epoch-00005"]
+    keeper = Keeper(None, None, [], {}, epochs=9, every=0)
+    keeper.kept, keeper.keeping = 100.0, 0.02
+    assert not keeper.is_due(3, 119.9) and keeper.is_due(3, 120.1)
+
+
+def test_what_a_checkpoint_has_behind_it_was_written_for_mlflow_before(tmp_path):
+    log = []
+    trained(2, tmp_path, log=log)
+    assert [each if each == "written" else each[0] for each in log] == [1, "written", 2, "written"]
+
+
+def test_a_curve_of_very_many_epochs_has_each_epoch_in_the_history_and_some_in_mlflow(tmp_path, monkeypatch):
+    monkeypatch.setattr("apps.common.callbacks.POINTS", 3)
+    log = []
+    _, history = trained(7, tmp_path, log=log, every=7, steady=True)
+    tracked = dict(each for each in log if each != "written")
+    assert list(tracked) == [3, 6, 7] and len(history["loss"]) == 7
+    assert tracked[6]["loss"] == history["loss"][5] and tracked[6]["learning_rate"] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "no arrays", "no state"])

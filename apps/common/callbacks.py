@@ -11,6 +11,9 @@ from apps.common.checkpoint import save_checkpoint
 from apps.common.errors import Diverged
 from layers import backend
 
+SHARE = 0.001  # of the time, that checkpoints may take where their number is left to us
+POINTS = 1000  # of a curve in MLflow; its charts show 320
+
 
 class Callbacks(keras.callbacks.CallbackList):
     """The callbacks of a run, which are heard between epochs and, where they look at no number, before a batch.
@@ -186,39 +189,56 @@ class Keeper(keras.callbacks.Callback):
         tracker: Where the metrics go.
         stateful: The callbacks whose state belongs in a checkpoint.
         history: What earlier parts of the run recorded.
-        epochs, every: Epochs in all, and between checkpoints.
+        epochs: Epochs in all.
+        every: Epochs between checkpoints; 0 for as many as take a 400th of the time.
+        steady: Whether the learning rate is the same all along.
         quiet: Whether nothing is printed.
         signals: The `Signals` that may ask the run to stop, or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, quiet=False, signals=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, steady=False, quiet=False, signals=None):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
-        self.epochs, self.every, self.started = epochs, every, time.monotonic()
+        self.epochs, self.every, self.steady, self.started = epochs, every, steady, time.monotonic()
         self.shown, self.signals = math.inf if quiet else 0.0, signals
+        self.rate, self.kept, self.keeping = None, time.monotonic(), 0.01  # a guess, until one has been written
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
+        now, done = time.monotonic(), epoch + 1
         values = {name: float(value) for name, value in logs.items()}
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if not math.isfinite(values["loss"]):
             raise Diverged(f"the loss became {values['loss']}", epoch)
-        values |= {"learning_rate": rate, "seconds": time.monotonic() - self.started}
+        values |= {"learning_rate": self.learning_rate(), "seconds": now - self.started}
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
-        last = epoch + 1 == self.epochs or self.model.stop_training
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
-        start = "\r" if sys.stderr.isatty() else ""
-        due = time.monotonic() - self.shown >= 0.5  # epochs of a few milliseconds would scroll by
+        last = done == self.epochs or self.model.stop_training
+        due = now - self.shown >= 0.5  # epochs of a few milliseconds would scroll by
         if due or (last and self.shown < math.inf):
-            self.shown = time.monotonic()
-            print(f"{start}epoch {epoch + 1}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
-        self.tracker.metrics(values, step=epoch + 1)
+            self.shown = now
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
+            start = "\r" if sys.stderr.isatty() else ""
+            print(f"{start}epoch {done}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
+        if last or done % math.ceil(self.epochs / POINTS) == 0:
+            self.tracker.metrics(values, step=done)
         asked = self.signals is not None and self.signals.received is not None
-        if last or asked or (epoch + 1) % self.every == 0:
-            save_checkpoint(self.run.checkpoints, self.model, epoch + 1, self.history, self.stateful)
-            self.run.update(epoch=epoch + 1)
+        if last or asked or self.is_due(done, now):
+            self.tracker.write()  # a resumed run logs no epoch again that the checkpoint has behind it
+            save_checkpoint(self.run.checkpoints, self.model, done, self.history, self.stateful)
+            self.run.update(epoch=done)
+            self.kept = time.monotonic()
+            self.keeping = self.kept - now
         if asked:
             self.signals.stop_if_asked()
+
+    def learning_rate(self):
+        """The optimizer's; to read it from the device takes up to a tenth of a millisecond, so once where it is steady."""
+        if self.rate is None or not self.steady:
+            self.rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        return self.rate
+
+    def is_due(self, done, now):
+        """Whether a checkpoint belongs after `done` epochs."""
+        return done % self.every == 0 if self.every else now - self.kept >= self.keeping / SHARE

@@ -174,8 +174,17 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
     progress = [Progress(epochs, len(batches))] if sys.stderr.isatty() and not quiet else []
     on_epoch = None if quiet else getattr(app, "on_epoch", None)
     after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
-    every = config.checkpoint_every
-    keeper = Keeper(run, tracker, stateful, history, epochs=epochs, every=every, quiet=quiet, signals=signals)
+    keeper = Keeper(
+        run,
+        tracker,
+        stateful,
+        history,
+        epochs=epochs,
+        every=config.checkpoint_every,
+        steady=config.schedule == "constant" and not config.warmup,
+        quiet=quiet,
+        signals=signals,
+    )
     held = None
     if data.validation is not None:
         held = backend.feed(InOrder(data.validation, max(1, config.batch_size // config.parts)))

@@ -12,10 +12,11 @@ import time
 from apps.common.files import read_json, write_json
 
 UNSENT = "unsent.jsonl"
-GATHER, RETRY = 1.0, 10.0  # seconds between two sendings, and after one that failed
+GATHER, RETRY = 1.0, 10.0  # seconds that metrics wait for others to go with, and after a sending that failed
 PATIENCE = 60.0  # for a single call, an upload perhaps, to a store that is there
-AT_ONCE = 900  # metrics in one request; MLflow takes 1000
-SHARE, BREATH = 0.01, 5.0  # of a processor's time that metrics may take while a run lasts, and the longest pause for it
+AT_ONCE, FEW = 900, 300  # metrics in one request, and in one while a run lasts; MLflow takes 1000
+SOON = 0.1  # seconds within which metrics are written to the file
+SHARE, BREATH = 0.0025, 10.0  # of a processor's time that metrics may take while a run lasts, and the longest wait for it
 
 
 class Sender:
@@ -30,21 +31,41 @@ class Sender:
 
     def __init__(self, store, answers):
         self.store, self.answers = store, answers
-        self.calls, self.changed = collections.deque(), threading.Condition()
+        lock = threading.RLock()
+        self.calls, self.changed, self.arrived = collections.deque(), threading.Condition(lock), threading.Condition(lock)
         self.file = self.folder = self.opened = None
+        self.unwritten, self.written = [], 0.0
         self.away = self.hurried = self.closed = self.said = False
-        self.waited = 0.0
+        self.waited, self.pause = 0.0, BREATH
         threading.Thread(target=self._work, name="tracking", daemon=True).start()
 
     def call(self, name, *arguments):
         """Have `store.name(*arguments)` called, now or later."""
+        call = (name, arguments)
         with self.changed:
-            self.calls.append((name, arguments))
-            if self.file:
-                with contextlib.suppress(OSError, ValueError):
-                    self.file.write(json.dumps((name, arguments)) + "\n")
-                    self.file.flush()
-            self.changed.notify_all()
+            self.calls.append(call)
+            self.unwritten.append(call)
+            if name != "metrics":
+                self._write()
+            elif time.monotonic() - self.written > SOON:
+                self._write()
+                self.written = time.monotonic()
+            self.arrived.notify()
+
+    def write(self):
+        """Have all calls on the disk before this returns. Metrics are written a tenth of a second late at most."""
+        with self.changed:
+            self._write()
+
+    def _write(self):
+        """Add to the file what is new; epochs of milliseconds share a line, which takes longer to make than to fill."""
+        while self.file and self.unwritten:
+            name, arguments, count = first_call(self.unwritten, AT_ONCE)
+            del self.unwritten[:count]
+            with contextlib.suppress(OSError, ValueError):
+                self.file.write(json.dumps((name, arguments)) + "\n")
+                self.file.flush()
+        self.unwritten.clear()
 
     def keep_in(self, folder):
         """Keep the calls that wait in this folder's file; those found there come first."""
@@ -54,6 +75,7 @@ class Sender:
             self.folder = folder
             self.calls.extendleft(reversed(read_calls(folder)))
             self._rewrite()
+            self.arrived.notify_all()
 
     def when_open(self, function):
         """Call this with the run's id once the store has given one."""
@@ -105,6 +127,7 @@ class Sender:
                 self.file.close()
                 self.file = None
             self.changed.notify_all()
+            self.arrived.notify_all()
         if left and self.folder:
             print(
                 f"tracking: {left} records wait in {self.folder / UNSENT}, after {self.waited:.1f} s of waiting for the store; "
@@ -124,10 +147,13 @@ class Sender:
     def _work(self):
         while not self.closed:
             with self.changed:
-                self.changed.wait_for(lambda: self.calls or self.closed)
-            spent = 0.0
+                self.arrived.wait_for(lambda: self.calls or self.closed)
+                if self.away or (self.calls and self.calls[0][0] == "metrics"):
+                    pause = RETRY if self.away else self.pause
+                    self.changed.wait_for(lambda: (self.hurried and not self.away) or self.closed, timeout=pause)
+                self.away = False
             try:
-                spent = self._play()
+                self._play()
             except Exception as error:  # a store fails in as many ways as there are stores, and none may stop a run
                 self._say(" ".join(str(error).strip().splitlines()[:1]))
                 with self.changed:
@@ -138,22 +164,19 @@ class Sender:
                     return
                 with contextlib.suppress(OSError):
                     self._rewrite()
-                pause = RETRY if self.away else max(GATHER, min(BREATH, spent / SHARE))
-                self.changed.wait_for(lambda: (self.hurried and not self.away) or self.closed, timeout=pause)
-                self.away = False
 
     def _play(self):
-        """Make the calls that wait, up to a request of metrics while nobody waits for the end; returns its seconds of work.
+        """Make the calls that wait, up to a request of metrics while nobody waits for the end.
 
         Python works for the store while the run's steps would. Metrics of steps of milliseconds come faster than MLflow
         takes them, and without a pause they would have a third of the run's time; what is left over is sent at its end.
         """
-        name, spent = None, 0.0
+        name = None
         while True:
             with self.changed:
                 if not self.calls or self.closed or (name == "metrics" and not self.hurried):
-                    return spent
-                name, arguments, count = first_call(self.calls)
+                    return
+                name, arguments, count = first_call(self.calls, AT_ONCE if self.hurried else FEW)
             start = time.thread_time()
             try:
                 getattr(self.store, name)(*arguments)
@@ -161,7 +184,8 @@ class Sender:
                 if not is_refused(error):
                     raise
                 print(f"tracking: the MLflow store refused {name} ({str(error)[:200]})", file=sys.stderr)
-            spent = time.thread_time() - start
+            if name == "metrics":
+                self.pause = max(GATHER, min(BREATH, (time.thread_time() - start) / SHARE))
             with self.changed:
                 for _ in range(count):
                     self.calls.popleft()
@@ -171,6 +195,7 @@ class Sender:
 
     def _rewrite(self):
         """Leave in the file what has not arrived."""
+        self.unwritten.clear()
         if self.folder is None:
             return
         if self.calls or not self.file:
@@ -189,14 +214,14 @@ class Sender:
             print(f"tracking: the MLflow store is away ({reason[:200]}); the run goes on", file=sys.stderr)
 
 
-def first_call(calls):
-    """The first call, neighbouring metrics joined: `(name, arguments, how many calls it is)`."""
+def first_call(calls, most):
+    """The first call, neighbouring metrics joined up to `most`: `(name, arguments, how many calls it is)`."""
     name, arguments = calls[0]
     if name != "metrics":
         return name, arguments, 1
     rows, count = [], 0
     for each, (more, *_) in calls:
-        if each != "metrics" or (rows and len(rows) + len(more) > AT_ONCE):
+        if each != "metrics" or (rows and len(rows) + len(more) > most):
             break
         rows += more
         count += 1
@@ -253,7 +278,7 @@ def _send_left_of(folder, store_class):
     record = read_json(folder / "run.json")
     store, calls = store_class(record.get("mlflow_run_id")), collections.deque(read_calls(folder))
     while calls:
-        name, arguments, count = first_call(calls)
+        name, arguments, count = first_call(calls, AT_ONCE)
         try:
             if name != "left":
                 getattr(store, name)(*arguments)

@@ -234,9 +234,13 @@ class Tracker:
         self.sender.call("params", {key: str(value)[:6000] for key, value in values.items()})
 
     def metrics(self, values, step=0):
-        """Log numbers of one epoch; what the thread finds waiting it sends together, since a write takes 30 ms."""
+        """Log numbers of one epoch; what the thread finds waiting it sends together, since a request takes 30 ms."""
         now = int(time.time() * 1000)
         self.sender.call("metrics", [[key, float(value), now, step] for key, value in values.items()])
+
+    def write(self):
+        """Have what was logged on the disk before this returns."""
+        self.sender.write()
 
     def tags(self, values):
         self.sender.call("tags", {key: str(value)[:4000] for key, value in values.items()})

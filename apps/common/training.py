@@ -74,7 +74,7 @@ class Training:
     distribute: Literal["none", "data"] = option("none", "split each batch over the devices of this machine")
     class_weights: Literal["none", "balanced"] = option("none", "weigh classes by how rare they are")
     gradient_flow: bool = option(False, "record the norm of the gradient of every layer at each epoch, as a figure")
-    checkpoint_every: int = option(1, "epochs between checkpoints", low=1)
+    checkpoint_every: int = option(1, "epochs between checkpoints; 0 for as many as take a thousandth of the time", low=0)
 
     # No option: into how many parts a batch is cut because it did not fit into memory.
     parts: ClassVar[int] = 1
