@@ -188,6 +188,9 @@ def _process(module, backend, *arguments):
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"measuring on {backend} failed:\n{result.stderr[-2000:]}")
+    for line in result.stderr.splitlines():
+        if " in double precision on " in line:
+            print(line, file=sys.stderr)
 
 
 def shown(rows, laid):

@@ -19,13 +19,14 @@ def uniform(shape, generator, low=0.0, high=1.0):
         shape: Of the result; integers, or scalar tensors such as a batch size not known beforehand.
         generator: A `keras.random.SeedGenerator`; each draw moves it on by one.
         low, high: Bounds.
-    Returns: A float32 tensor.
+    Returns: A float32 tensor; float64 where that is Keras's `floatx`.
     """
     size = math.prod(shape) if all(isinstance(each, int) for each in shape) else ops.prod(ops.stack(shape))
     first, second = ops.unstack(ops.cast(generator.next(), "int32"), 2)
     key = scramble(ops.bitwise_xor(scramble(first), second))
     bits = scramble(ops.bitwise_xor(scramble(ops.add(ops.arange(size, dtype="int32"), key)), key))
-    numbers = ops.cast(ops.bitwise_and(bits, 0xFFFFFF), "float32") * np.float32((high - low) * 2.0**-24) + np.float32(low)
+    number = np.float64 if keras.config.floatx() == "float64" else np.float32
+    numbers = ops.cast(ops.bitwise_and(bits, 0xFFFFFF), number.__name__) * number((high - low) * 2.0**-24) + number(low)
     return ops.reshape(numbers, shape)
 
 

@@ -76,7 +76,7 @@ class PixelNormal(keras.layers.Layer):
         self.deviation = self.add_weight(name="deviation", initializer="ones", **options)
 
     def call(self, z):
-        pixels = self.mean + self.deviation * ops.reshape(ops.cast(z, "float32"), (-1, *self.image_shape))
+        pixels = self.mean + self.deviation * ops.reshape(ops.cast(z, keras.config.floatx()), (-1, *self.image_shape))
         pixels = ops.clip(pixels, 1e-4, 1.0 - 1e-4)  # less than half a step of 256 grey levels
         return ops.log(pixels) - ops.log(1.0 - pixels)
 

@@ -102,6 +102,17 @@ def test_a_fused_optimizer_takes_the_steps_of_its_plain_form(rule):
         np.testing.assert_allclose(fused.numpy(), plain.numpy(), rtol=2e-5, atol=1e-9)
 
 
+def test_a_fused_optimizer_leaves_double_precision_to_keras():
+    results = []
+    for made in (keras.optimizers.Adam(0.1), backend.fused(keras.optimizers.Adam(0.1))):
+        weights = [keras.Variable(np.array([1.0, -2.0]), dtype="float64")]
+        made.beta_1, made.beta_2 = (keras.ops.convert_to_tensor(np.float64(each), dtype="float64") for each in (0.9, 0.999))
+        for _ in range(3):
+            made.apply([keras.ops.convert_to_tensor(np.array([0.3, 1e-3]), dtype="float64")], weights)
+        results.append(weights[0].numpy())
+    np.testing.assert_array_equal(*results)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch has one kernel for Adam")
 def test_torch_goes_over_the_weights_once():
     model, _ = trained(keras.Sequential, True)

@@ -114,11 +114,12 @@ def fused(optimizer):
 
     # The kernel keeps 1 - beta_2 of each square as single precision has it, 1.3e-5 less than .001, and Keras .001. What this
     # makes of the mean after so many steps alike is put right in the rate and in `epsilon`.
-    logarithms = [math.log(np.float32(optimizer.beta_2)), math.log(optimizer.beta_2)]
+    betas = optimizer.beta_1, optimizer.beta_2
+    logarithms = [math.log(np.float32(betas[1])), math.log(betas[1])]
 
     def update(gradients, variables, learning_rate):
         step = tf.cast(optimizer.iterations + 1, "float32")
-        kept = [tf.pow(beta, step) for beta in (optimizer.beta_1, optimizer.beta_2)]
+        kept = [tf.pow(beta, step) for beta in betas]
         rate = tf.cast(learning_rate, "float32") * tf.sqrt(1 - kept[1]) / (1 - kept[0])
         share = tf.sqrt(tf.math.expm1(step * logarithms[0]) / tf.math.expm1(step * logarithms[1]))
         for gradient, variable in zip(gradients, variables, strict=True):
@@ -132,8 +133,8 @@ def fused(optimizer):
                 beta1_power=0.0,
                 beta2_power=0.0,
                 lr=rate * share,
-                beta1=optimizer.beta_1,
-                beta2=optimizer.beta_2,
+                beta1=betas[0],
+                beta2=betas[1],
                 epsilon=optimizer.epsilon * share,
                 grad=gradient,
             )
@@ -229,7 +230,7 @@ def batch_normalization(x, gamma, beta, epsilon):
 
 def gelu(x):
     # TensorFlow's own is written with erfc, which ONNX does not have.
-    return 0.5 * x * (1.0 + tf.math.erf(x * tf.cast(0.5**0.5, x.dtype)))
+    return 0.5 * x * (1.0 + tf.math.erf(x * tf.constant(0.5**0.5, x.dtype)))
 
 
 def lstm(x, kernel, recurrent_kernel, bias):

@@ -41,7 +41,7 @@ def cell_network(image_shape, num_outputs, *, cell, width=16, depth=1, stages=3,
     x = keras.layers.ReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dropout(dropout)(x)
-    logits = Dense(num_outputs, dtype="float32", name="logits")(x)
+    logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="cell_network")
 
 

@@ -46,7 +46,7 @@ class DCGAN(keras.Model):
         return {**self._arguments, "name": self.name}
 
     def call(self, x, training=None):
-        return self.discriminator(ops.cast(x, "float32") / 127.5 - 1.0, training=training)
+        return self.discriminator(ops.cast(x, keras.config.floatx()) / 127.5 - 1.0, training=training)
 
     def noise(self, count):
         """Standard normal numbers, `(count, latent_dim)`."""

@@ -28,7 +28,7 @@ def image_generator(image_shape, latent_dim, *, num_classes=0, width=32, depth=N
     if num_classes:
         label = keras.Input((), dtype="int32", name="label")
         inputs = {"latent": x, "label": label}
-        x = keras.layers.Concatenate()([x, keras.ops.one_hot(label, num_classes, dtype="float32")])
+        x = keras.layers.Concatenate()([x, keras.ops.one_hot(label, num_classes, dtype=keras.config.floatx())])
     filters = width * 2 ** (depth - 1)
     x = Dense(small[0] * small[1] * filters, use_bias=False)(x)
     x = keras.layers.Reshape((*small, filters))(x)
@@ -36,10 +36,10 @@ def image_generator(image_shape, latent_dim, *, num_classes=0, width=32, depth=N
     for index in reversed(range(depth - 1)):
         x = Conv2D(4 * width * 2**index, 3, padding="same", use_bias=False)(x)
         x = keras.layers.ReLU()(BatchNormalization(momentum=0.9)(PixelShuffle()(x)))
-    x = PixelShuffle(dtype="float32")(Conv2D(4 * channels, 3, padding="same", dtype="float32")(x))
+    x = PixelShuffle(dtype=keras.config.floatx())(Conv2D(4 * channels, 3, padding="same", dtype=keras.config.floatx())(x))
     extra = [size * 2**depth - wanted for size, wanted in zip(small, (height, breadth), strict=True)]
     if any(extra):
-        x = keras.layers.Cropping2D([(size // 2, size - size // 2) for size in extra], dtype="float32")(x)
+        x = keras.layers.Cropping2D([(size // 2, size - size // 2) for size in extra], dtype=keras.config.floatx())(x)
     return keras.Model(inputs, x, name="generator")
 
 
@@ -59,7 +59,7 @@ def image_encoder(image_shape, num_outputs, *, width=32, depth=None, name="encod
     inputs = x = image_input(image_shape, minimum=4)
     for index in range(depth or _doublings(image_shape)):
         x = keras.layers.LeakyReLU(0.2)(Conv2D(width * 2**index, 4, strides=2, padding="same")(x))
-    x = Dense(num_outputs, dtype="float32")(keras.layers.Flatten()(x))
+    x = Dense(num_outputs, dtype=keras.config.floatx())(keras.layers.Flatten()(x))
     return keras.Model(inputs, x, name=name)
 
 

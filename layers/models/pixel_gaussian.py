@@ -40,7 +40,7 @@ class PixelGaussian(keras.Model):
 
     def call(self, x, training=None):
         deviation = ops.convert_to_tensor(self.pixels.deviation)
-        distance = (ops.cast(x, "float32") / 255.0 - self.pixels.mean) / deviation
+        distance = (ops.cast(x, keras.config.floatx()) / 255.0 - self.pixels.mean) / deviation
         density = 0.5 * ops.square(distance) + ops.log(deviation) + 0.5 * math.log(2 * math.pi)
         return ops.sum(density, axis=(1, 2, 3))
 

@@ -46,7 +46,7 @@ class VAE(keras.Model):
         return {**self._arguments, "name": self.name}
 
     def call(self, x, training=None):
-        x = ops.cast(x, "float32") / 127.5 - 1.0
+        x = ops.cast(x, keras.config.floatx()) / 127.5 - 1.0
         return ops.split(self.encoder(x, training=training), 2, axis=-1)
 
     def noise(self, count):
@@ -57,7 +57,7 @@ class VAE(keras.Model):
         mean, log_variance = y_pred
         z = self.draw([mean, log_variance, self.noise(ops.shape(x)[0])])
         logits = self.generator(latent_inputs(z, y, self.num_classes), training=training)
-        target = ops.cast(x, "float32") / 255.0
+        target = ops.cast(x, keras.config.floatx()) / 255.0
         reconstruction = ops.sum(ops.softplus(logits) - target * logits, axis=(1, 2, 3))
         kl = gaussian_kl(mean, log_variance)
         self.reconstruction.update_state(weighted_mean(reconstruction, sample_weight))
