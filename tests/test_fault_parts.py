@@ -55,7 +55,7 @@ def sender(monkeypatch):
 
 
 def rows(step):
-    return [["loss", 1.0, 0, step]]
+    return [[step, 0, {"loss": 1.0}]]
 
 
 def test_calls_arrive_in_order_and_neighbouring_metrics_together(sender, tmp_path):
@@ -123,8 +123,8 @@ def test_a_store_that_is_away_is_given_up_at_once_and_its_calls_are_kept(sender,
 
 
 def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "unsent.jsonl").write_text('["metrics", [[["loss", 1.0, 0, 1]]]]\n["met')
-    assert read_calls(tmp_path) == [("metrics", ([["loss", 1.0, 0, 1]],))]
+    (tmp_path / "unsent.jsonl").write_text('["metrics", [[[1, 0, {"loss": 1.0}]]]]\n["met')
+    assert read_calls(tmp_path) == [("metrics", (rows(1),))]
 
 
 def test_a_call_the_store_refuses_does_not_hold_up_the_rest(sender, tmp_path, capsys):

@@ -203,6 +203,10 @@ class Keeper(keras.callbacks.Callback):
         self.shown, self.signals = math.inf if quiet else 0.0, signals
         self.rate, self.kept, self.keeping = None, time.monotonic(), 0.01  # a guess, until one has been written
 
+    def set_model(self, model):
+        super().set_model(model)
+        self.stopping = model  # Keras's `self.model` does more than to name it, 10 us each time
+
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
 
@@ -214,7 +218,7 @@ class Keeper(keras.callbacks.Callback):
         values |= {"learning_rate": self.learning_rate(), "seconds": now - self.started}
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
-        last = done == self.epochs or self.model.stop_training
+        last = done == self.epochs or self.stopping.stop_training
         due = now - self.shown >= 0.5  # epochs of a few milliseconds would scroll by
         if due or (last and self.shown < math.inf):
             self.shown = now

@@ -215,17 +215,20 @@ class Sender:
 
 
 def first_call(calls, most):
-    """The first call, neighbouring metrics joined up to `most`: `(name, arguments, how many calls it is)`."""
+    """The first call, neighbouring metrics joined up to `most` numbers: `(name, arguments, how many calls it is)`."""
     name, arguments = calls[0]
     if name != "metrics":
         return name, arguments, 1
-    rows, count = [], 0
+    epochs, numbers, count = [], 0, 0
     for each, (more, *_) in calls:
-        if each != "metrics" or (rows and len(rows) + len(more) > most):
+        if each != "metrics":
             break
-        rows += more
+        numbers += sum(len(values) for _, _, values in more)
+        if epochs and numbers > most:
+            break
+        epochs += more
         count += 1
-    return name, (rows,), count
+    return name, (epochs,), count
 
 
 def is_refused(error):

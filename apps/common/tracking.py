@@ -163,10 +163,11 @@ class Store:
 
         self.api.log_batch(self.run_id, params=[Param(key, value) for key, value in values.items()])
 
-    def metrics(self, rows):
+    def metrics(self, epochs):
         from mlflow.entities import Metric
 
-        self.api.log_batch(self.run_id, [Metric(*row) for row in rows])
+        numbers = [Metric(key, value, when, step) for step, when, values in epochs for key, value in values.items()]
+        self.api.log_batch(self.run_id, numbers)
 
     def tags(self, values):
         from mlflow.entities import RunTag
@@ -235,8 +236,8 @@ class Tracker:
 
     def metrics(self, values, step=0):
         """Log numbers of one epoch; what the thread finds waiting it sends together, since a request takes 30 ms."""
-        now = int(time.time() * 1000)
-        self.sender.call("metrics", [[key, float(value), now, step] for key, value in values.items()])
+        numbers = {key: float(value) for key, value in values.items()}
+        self.sender.call("metrics", [[step, int(time.time() * 1000), numbers]])
 
     def write(self):
         """Have what was logged on the disk before this returns."""
