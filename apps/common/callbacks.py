@@ -12,7 +12,7 @@ from apps.common.errors import Diverged
 from layers import backend
 
 SHARE = 0.001  # of the time, that checkpoints may take where their number is left to us
-POINTS = 1000  # of a curve in MLflow; its charts show 320
+POINTS = 1000  # of a curve in MLflow for each doubling of the epochs after the first; its charts show 320
 
 
 class Callbacks(keras.callbacks.CallbackList):
@@ -225,7 +225,7 @@ class Keeper(keras.callbacks.Callback):
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
             start = "\r" if sys.stderr.isatty() else ""
             print(f"{start}epoch {done}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
-        if last or done % math.ceil(self.epochs / POINTS) == 0:
+        if last or is_recorded(done):
             self.tracker.metrics(values, step=done)
         asked = self.signals is not None and self.signals.received is not None
         if last or asked or self.is_due(done, now):
@@ -246,3 +246,8 @@ class Keeper(keras.callbacks.Callback):
     def is_due(self, done, now):
         """Whether a checkpoint belongs after `done` epochs."""
         return done % self.every == 0 if self.every else now - self.kept >= self.keeping / SHARE
+
+
+def is_recorded(done):
+    """Whether MLflow gets the epoch: each of the first 2000, every second one up to 4000, every fourth up to 8000, ..."""
+    return done % (1 << max(0, (done // POINTS).bit_length() - 1)) == 0
