@@ -59,6 +59,7 @@ def join_when_there_is_a_chief(port, folder, joined):
             joined.append(subprocess.Popen(words, cwd=folder, env=environment(BACKEND), **pipes))
 
 
+@pytest.mark.once
 def test_a_worker_that_dies_costs_one_trial_and_one_that_joins_helps(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     port, killed = free_port(), []
