@@ -65,7 +65,7 @@ def test_calls_arrive_in_order_and_neighbouring_metrics_together(sender, tmp_pat
     for step in range(3):
         sender.call("metrics", rows(step))
     sender.call("end", "FINISHED")
-    assert [name for name, _ in read_calls(tmp_path)] == ["open", "metrics", "metrics", "end"]
+    assert [name for name, _ in read_calls(tmp_path)] == ["open", *3 * ["metrics"], "end"]
     Store.away = False
     sender.settle()
     assert Store.kept == [("open",), ("metrics", rows(0) + rows(1) + rows(2)), ("end", "FINISHED")]
@@ -85,21 +85,6 @@ def test_metrics_that_come_faster_than_a_store_takes_them_leave_the_run_its_time
     sender.settle()
     sent = [row for name, *arguments in Store.kept if name == "metrics" for row in arguments[0]]
     assert sent == [row for step in range(9) for row in rows(step)]
-
-
-def test_epochs_of_milliseconds_share_a_line_which_is_written_when_it_must_be(sender, tmp_path, monkeypatch):
-    monkeypatch.setattr(sending, "SOON", 60.0)
-    Store.away = True
-    sender.keep_in(tmp_path)
-    sender.call("open")
-    for step in range(5):
-        sender.call("metrics", rows(step))
-    assert read_calls(tmp_path) == [("open", ()), ("metrics", (rows(0),))]
-    sender.write()
-    assert read_calls(tmp_path)[2:] == [("metrics", (rows(1) + rows(2) + rows(3) + rows(4),))]
-    monkeypatch.setattr(sending, "SOON", 0.0)
-    sender.call("metrics", rows(5))
-    assert read_calls(tmp_path)[-1] == ("metrics", (rows(5),))
 
 
 def test_a_store_that_is_away_is_given_up_at_once_and_its_calls_are_kept(sender, tmp_path, capsys):

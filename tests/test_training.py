@@ -255,7 +255,7 @@ def trained(epochs, folder, *, start=None, log=None, **options):
     done, history = load_checkpoint(start, model, [stopper], print) if start else (0, {})
     record = SimpleNamespace(checkpoints=folder, update=lambda **changes: None)
     log = [] if log is None else log
-    tracker = SimpleNamespace(metrics=lambda values, step: log.append((step, values)), write=lambda: log.append("written"))
+    tracker = SimpleNamespace(epochs=log.append)
     keeper = Keeper(record, tracker, [stopper], history, epochs=epochs, **{"every": 1, **options})
     batches = Batches(examples, 8, seed=0)
     model.fit(
@@ -294,17 +294,23 @@ def test_checkpoints_that_are_left_to_us_take_a_thousandth_of_the_time(tmp_path)
     assert not keeper.is_due(3, 119.9) and keeper.is_due(3, 120.1)
 
 
-def test_what_a_checkpoint_has_behind_it_was_written_for_mlflow_before(tmp_path):
+def test_epochs_of_milliseconds_are_recorded_together_and_before_a_checkpoint_that_has_them_behind_it(tmp_path, monkeypatch):
     log = []
-    trained(2, tmp_path, log=log)
-    assert [each if each == "written" else each[0] for each in log] == [1, "written", 2, "written"]
+    monkeypatch.setattr("apps.common.callbacks.SOON", 60.0)
+    monkeypatch.setattr("apps.common.callbacks.save_checkpoint", lambda *arguments: log.append("kept"))
+    trained(5, tmp_path, log=log, every=4)
+    assert [each if each == "kept" else [step for step, _, _ in each] for each in log] == [[1], [2, 3, 4], "kept", [5], "kept"]
+    monkeypatch.setattr("apps.common.callbacks.SOON", 0.0)
+    log.clear()
+    trained(3, tmp_path, log=log, every=3)
+    assert [len(each) for each in log if each != "kept"] == [1, 1, 1]
 
 
 def test_a_curve_of_very_many_epochs_has_each_epoch_in_the_history_and_some_in_mlflow(tmp_path, monkeypatch):
     monkeypatch.setattr("apps.common.callbacks.POINTS", 2)
     log = []
     _, history = trained(9, tmp_path, log=log, every=9, steady=True)
-    tracked = dict(each for each in log if each != "written")
+    tracked = {step: values for ended in log for step, _, values in ended}
     assert list(tracked) == [1, 2, 3, 4, 6, 8, 9] and len(history["loss"]) == 9
     assert tracked[6]["loss"] == history["loss"][5] and tracked[6]["learning_rate"] == pytest.approx(0.01)
 

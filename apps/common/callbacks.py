@@ -11,6 +11,7 @@ from apps.common.checkpoint import save_checkpoint
 from apps.common.errors import Diverged
 from layers import backend
 
+SOON = 0.1  # seconds for which epochs that have ended may wait for others, to be recorded with them
 SHARE = 0.001  # of the time, that checkpoints may take where their number is left to us
 POINTS = 1000  # of a curve in MLflow for each doubling of the epochs after the first; its charts show 320
 
@@ -201,6 +202,7 @@ class Keeper(keras.callbacks.Callback):
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
         self.epochs, self.every, self.steady, self.started = epochs, every, steady, time.monotonic()
         self.shown, self.signals = math.inf if quiet else 0.0, signals
+        self.waiting, self.recorded = [], 0.0
         self.rate, self.kept, self.keeping = None, time.monotonic(), 0.01  # a guess, until one has been written
 
     def set_model(self, model):
@@ -214,6 +216,7 @@ class Keeper(keras.callbacks.Callback):
         now, done = time.monotonic(), epoch + 1
         values = {name: float(value) for name, value in logs.items()}
         if not math.isfinite(values["loss"]):
+            self.record()
             raise Diverged(f"the loss became {values['loss']}", epoch)
         values |= {"learning_rate": self.learning_rate(), "seconds": now - self.started}
         for name, value in values.items():
@@ -226,16 +229,25 @@ class Keeper(keras.callbacks.Callback):
             start = "\r" if sys.stderr.isatty() else ""
             print(f"{start}epoch {done}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
         if last or is_recorded(done):
-            self.tracker.metrics(values, step=done)
+            self.waiting.append([done, int(time.time() * 1000), values])
         asked = self.signals is not None and self.signals.received is not None
-        if last or asked or self.is_due(done, now):
-            self.tracker.write()  # a resumed run logs no epoch again that the checkpoint has behind it
+        keeps = last or asked or self.is_due(done, now)
+        if keeps or now - self.recorded > SOON:  # what a checkpoint has behind it is logged by no resumed run again
+            self.record()
+            self.recorded = now
+        if keeps:
             save_checkpoint(self.run.checkpoints, self.model, done, self.history, self.stateful)
             self.run.update(epoch=done)
             self.kept = time.monotonic()
             self.keeping = self.kept - now
         if asked:
             self.signals.stop_if_asked()
+
+    def record(self):
+        """Hand the epochs that wait to the tracker: one line of its file for all takes less than one for each."""
+        if self.waiting:
+            self.tracker.epochs(self.waiting)
+            self.waiting = []
 
     def learning_rate(self):
         """The optimizer's; to read it from the device takes up to a tenth of a millisecond, so once where it is steady."""

@@ -192,15 +192,18 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
         backend.hasten(model)
     callbacks = [Seeds(batches, config.seed), watch, *progress, *after, *stateful, keeper]
     with backend.distribution(config.distribute), averaged_when_done(model):
-        model.fit(
-            backend.feed(batches),
-            epochs=epochs,
-            initial_epoch=epochs if stopper and stopper.stopped else done,
-            validation_data=held,
-            shuffle=False,
-            verbose=0,
-            callbacks=Callbacks(callbacks, model, epochs),
-        )
+        try:
+            model.fit(
+                backend.feed(batches),
+                epochs=epochs,
+                initial_epoch=epochs if stopper and stopper.stopped else done,
+                validation_data=held,
+                shuffle=False,
+                verbose=0,
+                callbacks=Callbacks(callbacks, model, epochs),
+            )
+        finally:
+            keeper.record()
     if signals:
         signals.epochs(None)
     if stopper:

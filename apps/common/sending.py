@@ -14,8 +14,7 @@ from apps.common.files import read_json, write_json
 UNSENT = "unsent.jsonl"
 GATHER, RETRY = 1.0, 10.0  # seconds that metrics wait for others to go with, and after a sending that failed
 PATIENCE = 60.0  # for a single call, an upload perhaps, to a store that is there
-AT_ONCE, FEW = 900, 300  # metrics in one request, and in one while a run lasts; MLflow takes 1000
-SOON = 0.1  # seconds within which metrics are written to the file
+AT_ONCE, FEW = 900, 150  # metrics in one request, and in one while a run lasts; MLflow takes 1000
 SHARE, BREATH = 0.0025, 10.0  # of a processor's time that metrics may take while a run lasts, and the longest wait for it
 
 
@@ -34,38 +33,19 @@ class Sender:
         lock = threading.RLock()
         self.calls, self.changed, self.arrived = collections.deque(), threading.Condition(lock), threading.Condition(lock)
         self.file = self.folder = self.opened = None
-        self.unwritten, self.written = [], 0.0
         self.away = self.hurried = self.closed = self.said = False
         self.waited, self.pause = 0.0, BREATH
         threading.Thread(target=self._work, name="tracking", daemon=True).start()
 
     def call(self, name, *arguments):
         """Have `store.name(*arguments)` called, now or later."""
-        call = (name, arguments)
         with self.changed:
-            self.calls.append(call)
-            self.unwritten.append(call)
-            if name != "metrics":
-                self._write()
-            elif time.monotonic() - self.written > SOON:
-                self._write()
-                self.written = time.monotonic()
+            self.calls.append((name, arguments))
+            if self.file:
+                with contextlib.suppress(OSError, ValueError):
+                    self.file.write(json.dumps((name, arguments)) + "\n")
+                    self.file.flush()
             self.arrived.notify()
-
-    def write(self):
-        """Have all calls on the disk before this returns. Metrics are written a tenth of a second late at most."""
-        with self.changed:
-            self._write()
-
-    def _write(self):
-        """Add to the file what is new; epochs of milliseconds share a line, which takes longer to make than to fill."""
-        while self.file and self.unwritten:
-            name, arguments, count = first_call(self.unwritten, AT_ONCE)
-            del self.unwritten[:count]
-            with contextlib.suppress(OSError, ValueError):
-                self.file.write(json.dumps((name, arguments)) + "\n")
-                self.file.flush()
-        self.unwritten.clear()
 
     def keep_in(self, folder):
         """Keep the calls that wait in this folder's file; those found there come first."""
@@ -195,7 +175,6 @@ class Sender:
 
     def _rewrite(self):
         """Leave in the file what has not arrived."""
-        self.unwritten.clear()
         if self.folder is None:
             return
         if self.calls or not self.file:

@@ -236,12 +236,11 @@ class Tracker:
 
     def metrics(self, values, step=0):
         """Log numbers of one epoch; what the thread finds waiting it sends together, since a request takes 30 ms."""
-        numbers = {key: float(value) for key, value in values.items()}
-        self.sender.call("metrics", [[step, int(time.time() * 1000), numbers]])
+        self.epochs([[step, int(time.time() * 1000), {key: float(value) for key, value in values.items()}]])
 
-    def write(self):
-        """Have what was logged on the disk before this returns."""
-        self.sender.write()
+    def epochs(self, ended):
+        """Log several epochs: `[[step, milliseconds since 1970, {metric: number}]]`."""
+        self.sender.call("metrics", ended)
 
     def tags(self, values):
         self.sender.call("tags", {key: str(value)[:4000] for key, value in values.items()})
