@@ -81,6 +81,7 @@ def server(tmp_path):
         shutil.rmtree(place, ignore_errors=True)
 
 
+@pytest.mark.once
 def test_parallel_workers_share_an_mlflow_server_on_postgresql(server, tmp_path, monkeypatch):
     url, artifacts = server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)

@@ -11,7 +11,7 @@ from apps.common.checkpoint import save_checkpoint
 from apps.common.errors import Diverged
 from layers import backend
 
-SOON = 0.1  # seconds for which epochs that have ended may wait for others, to be recorded with them
+SOON = 0.25  # seconds for which epochs that have ended may wait for others, to be recorded with them
 SHARE = 0.001  # of the time, that checkpoints may take where their number is left to us
 POINTS = 1000  # of a curve in MLflow for each doubling of the epochs after the first; its charts show 320
 

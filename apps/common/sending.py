@@ -14,7 +14,7 @@ from apps.common.files import read_json, write_json
 UNSENT = "unsent.jsonl"
 GATHER, RETRY = 1.0, 10.0  # seconds that metrics wait for others to go with, and after a sending that failed
 PATIENCE = 60.0  # for a single call, an upload perhaps, to a store that is there
-AT_ONCE, FEW = 900, 150  # metrics in one request, and in one while a run lasts; MLflow takes 1000
+AT_ONCE, FEW = 900, 100  # metrics in one request, and in one while a run lasts; MLflow takes 1000
 SHARE, BREATH = 0.0025, 10.0  # of a processor's time that metrics may take while a run lasts, and the longest wait for it
 
 
