@@ -1,6 +1,6 @@
 """What a run costs besides its steps: compiling, waiting for batches, tracking and checkpoints; and what compiles again.
 
-`triptych bench run` takes about five minutes on two cores. It is the code of `triptych train` that runs here, `run.fit`, with a
+`triptych bench run` takes about nine minutes on two cores. It is the code of `triptych train` that runs here, `run.fit`, with a
 tracker on a store of its own.
 """
 
