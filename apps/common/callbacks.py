@@ -191,7 +191,7 @@ class Keeper(keras.callbacks.Callback):
         stateful: The callbacks whose state belongs in a checkpoint.
         history: What earlier parts of the run recorded.
         epochs: Epochs in all.
-        every: Epochs between checkpoints; 0 for as many as take a 400th of the time.
+        every: Epochs between checkpoints; 0 for as many as take a thousandth of the time.
         steady: Whether the learning rate is the same all along.
         quiet: Whether nothing is printed.
         signals: The `Signals` that may ask the run to stop, or `None`.
@@ -216,7 +216,6 @@ class Keeper(keras.callbacks.Callback):
         now, done = time.monotonic(), epoch + 1
         values = {name: float(value) for name, value in logs.items()}
         if not math.isfinite(values["loss"]):
-            self.record()
             raise Diverged(f"the loss became {values['loss']}", epoch)
         values |= {"learning_rate": self.learning_rate(), "seconds": now - self.started}
         for name, value in values.items():
