@@ -40,7 +40,7 @@ def curve(app, nudged=False, steps=STEPS):
     """
     from apps.common import run
     from apps.common.batches import Batches
-    from apps.common.callbacks import set_seeds
+    from apps.common.callbacks import seed_states, set_seeds
     from apps.common.options import make_config
     from layers import Dropout
 
@@ -57,7 +57,7 @@ def curve(app, nudged=False, steps=STEPS):
         epoch, place = divmod(step, len(batches))
         if place == 0:
             batches.set_epoch(epoch)
-            set_seeds(model, config.seed, epoch)
+            set_seeds(seed_states(model), config.seed, epoch)
         model.reset_metrics()
         losses.append(float(model.train_on_batch(*batches[place], return_dict=True)["loss"]))
     states = [each for each in model.variables if each.path.endswith("seed_generator_state")]

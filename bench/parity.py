@@ -106,7 +106,7 @@ def prepared(case):
     import keras
 
     import layers
-    from apps.common.callbacks import set_seeds
+    from apps.common.callbacks import seed_states, set_seeds
     from layers.initialization import undrawn
 
     with undrawn():
@@ -115,7 +115,7 @@ def prepared(case):
     model.compile(adam(), case.loss)
     model.optimizer.build(model.trainable_variables)
     exact(model.optimizer)
-    set_seeds(model, 0, 0)
+    set_seeds(seed_states(model), 0, 0)
     targets = case.targets
     if targets is None and case.loss is not None:
         shapes = [(len(keras.tree.flatten(case.inputs)[0]), *output.shape[1:]) for output in model.outputs]
@@ -173,7 +173,7 @@ def measure(case, folder=None):
         first step), `weights` and `predictions` (after the last), each a list of arrays; `paths`, the names of the
         gradients and of the weights; `milliseconds`, the median of a later step.
     """
-    from apps.common.callbacks import set_seeds
+    from apps.common.callbacks import seed_states, set_seeds
 
     model, targets = prepared(case)
     outputs = as_arrays(model.predict_on_batch(case.inputs))
@@ -186,7 +186,7 @@ def measure(case, folder=None):
             from apps.common.checkpoint import save_checkpoint
 
             save_checkpoint(Path(folder, "checkpoints"), model, CHECKPOINT_AT, {"loss": losses}, [])
-        set_seeds(model, 0, 1)  # as at the start of an epoch
+        set_seeds(seed_states(model), 0, 1)  # as at the start of an epoch
     weights = floating_weights(model)
     measurement = {
         "outputs": outputs,
@@ -256,7 +256,7 @@ def exchange(folder, name, case, writers, own):
         weights after ten steps from its own}}`.
     """
     from apps.common.bundle import load_model, open_bundle
-    from apps.common.callbacks import set_seeds
+    from apps.common.callbacks import seed_states, set_seeds
     from apps.common.checkpoint import load_checkpoint
 
     found = {"predicts": {}, "continues": {}}
@@ -270,7 +270,7 @@ def exchange(folder, name, case, writers, own):
         if model is None:
             model, targets = prepared(case)
         load_checkpoint(place / "checkpoints", model, [], print)
-        set_seeds(model, 0, 1)
+        set_seeds(seed_states(model), 0, 1)
         train(model, case, targets, STEPS - CHECKPOINT_AT)
         found["continues"][writer] = difference(as_arrays(floating_weights(model)), expected["weights"])
     return found

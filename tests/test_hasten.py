@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from apps.common.batches import Batches
-from apps.common.callbacks import Callbacks, Seeds
+from apps.common.batches import Batches, InOrder
+from apps.common.callbacks import Callbacks, Seeds, seed_states, set_seeds
 from apps.common.data import Examples
 from apps.common.options import make_config
 from apps.common.technique import compile_model
@@ -33,10 +33,14 @@ class Deciding(keras.Sequential):
         return keras.ops.cond(size > 0.5, lambda: size, lambda: keras.ops.mean(keras.ops.abs(y_pred)))
 
 
+def examples_of(count):
+    generator = np.random.default_rng(0)
+    return Examples(generator.normal(size=(count, 8, 8, 1)).astype("float32"), generator.integers(0, 3, count))
+
+
 def trained(model_class, fast):
     keras.utils.clear_session()
-    generator = np.random.default_rng(0)
-    examples = Examples(generator.normal(size=(24, 8, 8, 1)).astype("float32"), generator.integers(0, 3, 24))
+    examples = examples_of(24)
     layers = [
         RandomShift(0.2, seed=1),
         keras.layers.Conv2D(4, 3, activation="relu"),
@@ -74,6 +78,38 @@ def test_weights_and_metrics_are_those_of_the_plain_way(model_class):
         np.testing.assert_array_equal(history[name], expected[name], name)
     for ours, theirs in zip(fast.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("model_class", [keras.Sequential, Noisy, Deciding])
+def test_an_evaluation_has_the_numbers_of_keras(model_class, fast):
+    model, _ = trained(model_class, fast)
+    states = seed_states(model)
+    for batch_size in (24, 10):  # one whole batch, or three, the last one filled up
+        batches, ends = InOrder(examples_of(24), batch_size), []
+        evaluate = backend.evaluation(model, batches)
+        set_seeds(states, 0, 5)
+        expected = model.evaluate(batches, verbose=0, return_dict=True)
+        ends.append([state.numpy() for state in states])
+        for _ in range(2):  # the second time nothing of the first is left
+            set_seeds(states, 0, 5)
+            found = evaluate()
+            ends.append([state.numpy() for state in states])
+            assert found.keys() == expected.keys()
+            for name, value in found.items():
+                np.testing.assert_allclose(value, expected[name], rtol=1e-6, err_msg=name)
+        for end in ends[1:]:
+            np.testing.assert_array_equal(end, ends[0])
+
+
+def test_metrics_begin_anew_at_each_epoch_also_after_another_compile():
+    model, _ = trained(keras.Sequential, True)
+    for again in (False, True):
+        if again:
+            model.compile("sgd", model.loss, metrics=["sparse_categorical_accuracy"])
+        model.fit(*examples_of(24).take(slice(None)), epochs=3, batch_size=24, verbose=0)
+        loss = model.metrics[0]
+        assert float(loss.count) == 24  # of the last epoch alone
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch replays steps")

@@ -55,13 +55,33 @@ class Seeds(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
-        set_seeds(self.model, self.seed, epoch)
+        set_seeds(self.states, self.seed, epoch)
 
 
-def set_seeds(model, seed, epoch):
-    """Every seed a model draws from in an epoch, the same on every backend."""
+    def set_model(self, model):
+        super().set_model(model)
+        self.states = seed_states(model)  # once: it is a walk through all layers
+
+
+class Validation(keras.callbacks.Callback):
+    """After each epoch, before the other callbacks: the metrics of `evaluate()`, a function without arguments, as `val_...`."""
+
+    def __init__(self, evaluate):
+        super().__init__()
+        self.evaluate = evaluate
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update({f"val_{name}": value for name, value in self.evaluate().items()})
+
+
+def seed_states(model):
+    """The states of all generators that a built model draws from."""
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+
+
+def set_seeds(states, seed, epoch):
+    """Every seed that is drawn from in an epoch, the same on every backend; `states` as `seed_states` gives them."""
     backend.seed(int(np.random.default_rng([seed, 3, epoch]).integers(2**31)))
-    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
     for index, state in enumerate(states):
         drawn = np.random.default_rng([seed, 2, epoch, index]).integers(0, 2**31, size=state.shape)
         state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))

@@ -155,7 +155,7 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
     import keras
 
     from apps.common.batches import Batches, InOrder
-    from apps.common.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds
+    from apps.common.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds, Validation
     from apps.common.checkpoint import load_checkpoint
     from apps.common.rescue import Watch
     from apps.common.technique import averaged_when_done
@@ -185,19 +185,19 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
         quiet=quiet,
         signals=signals,
     )
-    held = None
-    if data.validation is not None:
-        held = backend.feed(InOrder(data.validation, max(1, config.batch_size // config.parts)))
     if config.compile == "auto":
         backend.hasten(model)
-    callbacks = [Seeds(batches, config.seed), watch, *progress, *after, *stateful, keeper]
+    validation = []
+    if data.validation is not None:
+        held = InOrder(data.validation, max(1, config.batch_size // config.parts))
+        validation = [Validation(backend.evaluation(model, held))]
+    callbacks = [Seeds(batches, config.seed), *validation, watch, *progress, *after, *stateful, keeper]
     with backend.distribution(config.distribute), averaged_when_done(model):
         try:
             model.fit(
                 backend.feed(batches),
                 epochs=epochs,
                 initial_epoch=epochs if stopper and stopper.stopped else done,
-                validation_data=held,
                 shuffle=False,
                 verbose=0,
                 callbacks=Callbacks(callbacks, model, epochs),

@@ -61,6 +61,70 @@ def compilations():
     return events
 
 
+class Same(keras.utils.PyDataset):
+    """One batch at each step, put on the device once."""
+
+    def __init__(self, batch, steps):
+        super().__init__()
+        self.batch, self.steps = jax.device_put(batch), steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step):
+        return self.batch
+
+
+def feed(batches):
+    constant = batches.constant()
+    return batches if constant is None else Same(constant, len(batches))
+
+
+def hasten(model):
+    if not is_plain(model):
+        return
+    kept = []
+
+    def reset():
+        """All at once; a variable's `assign` takes a tenth of a millisecond."""
+        if not kept:
+            type(model).reset_metrics(model)
+            values = [np.asarray(variable.value) for variable in model.metrics_variables]
+            kept.append(jax.jit(lambda: [jnp.asarray(value) for value in values]))
+            return
+        for variable, value in zip(model.metrics_variables, kept[0](), strict=True):
+            variable._value = value
+
+    plain.shorten_epochs(model, reset)
+
+
+def is_plain(model):
+    return model.jit_compile and not model.run_eagerly and not keras.distribution.distribution()
+
+
+def evaluation(model, batches):
+    if not is_plain(model):
+        return plain.evaluation(model, batches, feed)
+    held, test = feed(batches), jax.jit(model.test_step)
+    parts, zeros = [], []
+
+    def evaluate():
+        if not parts:
+            model.reset_metrics()
+            parts.extend((model.trainable_variables, model.non_trainable_variables))
+            zeros.extend(variable.value for variable in model.metrics_variables)
+        state = [[variable.value for variable in variables] for variables in parts]
+        state.append(zeros)
+        for step in range(len(held)):
+            logs, state = test(state, held[step])
+        for variable, value in zip(parts[1], state[1], strict=True):  # generators have drawn
+            if value is not variable.value:
+                variable.assign(value)
+        return {name: float(value) for name, value in jax.device_get(logs).items()}
+
+    return evaluate
+
+
 def compiles_when_asked():
     return False  # it always compiles
 
