@@ -233,27 +233,22 @@ class Keeper(keras.callbacks.Callback):
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        now, done = time.monotonic(), epoch + 1
-        values = {name: float(value) for name, value in logs.items()}
-        if not math.isfinite(values["loss"]):
-            raise Diverged(f"the loss became {values['loss']}", epoch)
-        values |= {"learning_rate": self.learning_rate(), "seconds": now - self.started}
-        for name, value in values.items():
-            self.history.setdefault(name, []).append(value)
+        now, done, loss = time.monotonic(), epoch + 1, float(logs["loss"])
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss became {loss}", epoch)
         last = done == self.epochs or self.stopping.stop_training
-        due = now - self.shown >= 0.5  # epochs of a few milliseconds would scroll by
-        if due or (last and self.shown < math.inf):
+        self.waiting.append((done, now, now - self.started, self.learning_rate(), last, logs))
+        shows = now - self.shown >= 0.5 or (last and self.shown < math.inf)  # epochs of a few milliseconds would scroll by
+        asked = self.signals is not None and self.signals.received is not None
+        keeps = last or asked or self.is_due(done, now)
+        if keeps or shows or now - self.recorded > SOON:  # what a checkpoint has behind it is logged by no resumed run again
+            values = self.record()
+            self.recorded = now
+        if shows:
             self.shown = now
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "seconds")
             start = "\r" if sys.stderr.isatty() else ""
             print(f"{start}epoch {done}/{self.epochs}  {values['seconds']:.1f} s  {shown}", file=sys.stderr, flush=True)
-        if last or is_recorded(done):
-            self.waiting.append([done, int(time.time() * 1000), values])
-        asked = self.signals is not None and self.signals.received is not None
-        keeps = last or asked or self.is_due(done, now)
-        if keeps or now - self.recorded > SOON:  # what a checkpoint has behind it is logged by no resumed run again
-            self.record()
-            self.recorded = now
         if keeps:
             save_checkpoint(self.run.checkpoints, self.model, done, self.history, self.stateful)
             self.run.update(epoch=done)
@@ -263,10 +258,21 @@ class Keeper(keras.callbacks.Callback):
             self.signals.stop_if_asked()
 
     def record(self):
-        """Hand the epochs that wait to the tracker: one line of its file for all takes less than one for each."""
-        if self.waiting:
-            self.tracker.epochs(self.waiting)
-            self.waiting = []
+        """Put the epochs that wait into the history and hand them to the tracker; returns the numbers of the last one.
+
+        One line of the tracker's file for all takes less than one for each, and so does Python that runs again at once.
+        """
+        epochs, values, offset = [], {}, time.time() - time.monotonic()
+        for done, ended, seconds, rate, last, logs in self.waiting:
+            values = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate, "seconds": seconds}
+            for name, value in values.items():
+                self.history.setdefault(name, []).append(value)
+            if last or is_recorded(done):
+                epochs.append([done, int(1000 * (ended + offset)), values])
+        self.waiting = []
+        if epochs:
+            self.tracker.epochs(epochs)
+        return values
 
     def learning_rate(self):
         """The optimizer's; to read it from the device takes up to a tenth of a millisecond, so once where it is steady."""

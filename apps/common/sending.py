@@ -34,6 +34,7 @@ class Sender:
         self.calls, self.changed, self.arrived = collections.deque(), threading.Condition(lock), threading.Condition(lock)
         self.file = self.folder = self.opened = None
         self.away = self.hurried = self.closed = self.said = False
+        self.others = False  # whether a call that is not of metrics has arrived and is still in the file
         self.waited, self.pause = 0.0, BREATH
         threading.Thread(target=self._work, name="tracking", daemon=True).start()
 
@@ -142,8 +143,11 @@ class Sender:
             with self.changed:
                 if self.closed:
                     return
-                with contextlib.suppress(OSError):
-                    self._rewrite()
+                # To write many anew takes longer than to send a few; metrics may stay, since they can be sent again.
+                if not (self.calls and self.file) or self.others or self.hurried:
+                    with contextlib.suppress(OSError):
+                        self._rewrite()
+                    self.others = False
 
     def _play(self):
         """Make the calls that wait, up to a request of metrics while nobody waits for the end.
@@ -169,6 +173,7 @@ class Sender:
             with self.changed:
                 for _ in range(count):
                     self.calls.popleft()
+                self.others |= name != "metrics"
                 if name == "open":
                     self._tell()
                 self.changed.notify_all()
