@@ -40,9 +40,11 @@ def measure(family):
     from layers import backend
 
     backend.compilations()
-    step, compiling = steps_of(family)
+    timed, compiling = steps_of(family)
+    step = timed()
     stalled = stall(family, step)
     found = epochs(family, step)
+    step = (step + timed()) / 2  # before and after, since a machine's speed drifts by more than what is measured
     usual = USUAL_STEPS.get(family, 938)
     return [
         {
@@ -63,15 +65,18 @@ def measure(family):
 
 
 def steps_of(family):
-    """`(seconds of a step, seconds that the first one takes longer)`."""
+    """`(function that takes the seconds of a step, seconds that the first one takes longer)`."""
     from bench.families import Fit
 
     fit = Fit(*setting(family))
     first = fit.run(1)
     steps = max(4, min(256, int(0.5 / (fit.run(4) / 4))))
     fit.run(steps)
-    step = statistics.median(fit.run(steps) / steps for _ in range(5))
-    return step, first - step
+
+    def timed():
+        return statistics.median(fit.run(steps) / steps for _ in range(5))
+
+    return timed, first - timed()
 
 
 def stall(family, step):

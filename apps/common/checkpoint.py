@@ -47,7 +47,7 @@ def save_checkpoint(folder, model, epoch, history, callbacks):
         write_bytes(made / "arrays.npz", buffer.getbuffer())
         state = {"epoch": epoch, "history": history, "callbacks": states, "backend": keras.backend.backend()}
         state["accumulated"] = accumulation(model)
-        write_json(made / "state.json", {**state, "sha256": sha256(made / "arrays.npz")})
+        write_json(made / "state.json", {**state, "sha256": sha256(made / "arrays.npz")}, indent=None)
     for old in checkpoints(folder)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
 

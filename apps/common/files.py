@@ -26,8 +26,9 @@ def write_text(path, text):
     write_bytes(path, text.encode())
 
 
-def write_json(path, value):
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+def write_json(path, value, indent=1):
+    """Without indentation (`None`) it takes little more than half the time."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=True) + "\n")
 
 
 def read_json(path, largest=64_000_000):
