@@ -12,6 +12,7 @@ from apps.common.errors import UserError
 SUBJECTS = ("gpt-124m", "gpt-124m-compiled")
 GPT2 = {"tokens": 50_304, "block_size": 1024, "batch_size": 16, "width": 768, "depth": 12, "num_heads": 12}
 STEPS, TURNS = 10, 5
+DETERMINISTIC = False
 # Dense bfloat16 operations a second, from the makers' data sheets.
 PEAKS = {
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "RTX 4090": 165e12,
@@ -41,7 +42,6 @@ def measure(subject, size=GPT2, peak=None):
         raise UserError(f"bench accelerator: expected a GPU or TPU, one of {', '.join(PEAKS)}. This machine has: {device}")
     if compiled and not backend.compiles_when_asked():
         return []
-    backend.configure(deterministic=False)
     fit = Fit(*setting(size, "on" if compiled else "auto"))
     fit.run(STEPS)
     times = [fit.run(STEPS) / STEPS for _ in range(TURNS)]

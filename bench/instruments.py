@@ -1,8 +1,8 @@
 """What the instruments of `triptych bench` share: a process a reading, medians with their spread, a record in MLflow.
 
 An instrument is a module with `SUBJECTS` (what `--only` chooses from), `measure(subject)`, which runs in a process of its own
-and returns rows, and, where there is any need, the `ENVIRONMENT` of that process, `finish(rows)`,
-which adds what only all rows together tell, and `figure(rows)`.
+and returns rows, and, where there is any need, the `ENVIRONMENT` of that process, whether it is `DETERMINISTIC` (it is),
+`finish(rows)`, which adds what only all rows together tell, and `figure(rows)`.
 """
 
 import importlib
@@ -89,10 +89,11 @@ def child(instrument, subject):
     from layers import backend
 
     output, sys.stdout = sys.stdout, sys.stderr
-    backend.configure()
+    module = importlib.import_module(f"bench.{instrument}")
+    backend.configure(deterministic=getattr(module, "DETERMINISTIC", True))
     backend.seed(0)
     try:
-        print(json.dumps(importlib.import_module(f"bench.{instrument}").measure(subject)), file=output)
+        print(json.dumps(module.measure(subject)), file=output)
     except UserError as error:
         sys.exit(str(error))
 

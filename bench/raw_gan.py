@@ -55,6 +55,9 @@ class TorchLoop:
             nn.ReLU(), nn.Conv2d(WIDTH, 4, 3, 1, 1), nn.PixelShuffle(2),
         )  # fmt: skip
         self.encoder = encoder(2 * latent if family == "vae" else 1)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        for network in (self.generator, self.encoder):
+            network.to(self.device)
         groups = [[*self.generator.parameters(), *self.encoder.parameters()]]
         if family == "dcgan":
             groups = [self.generator.parameters(), self.encoder.parameters()]
@@ -77,7 +80,7 @@ class TorchLoop:
     def gan(self, x):
         torch, softplus = self.torch, self.torch.nn.functional.softplus
         generator, discriminator = self.optimizers
-        fake = torch.tanh(0.5 * self.generator(torch.randn(len(x), self.latent)))
+        fake = torch.tanh(0.5 * self.generator(torch.randn(len(x), self.latent, device=x.device)))
         loss = softplus(-self.encoder(2 * x - 1)).mean() + softplus(self.encoder(fake.detach())).mean()
         discriminator.zero_grad()
         loss.backward()
@@ -93,7 +96,7 @@ class TorchLoop:
     def run(self, steps):
         start = time.perf_counter()
         for images in batches(self.images, self.batch_size, steps):
-            loss = self.step(self.torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+            loss = self.step(self.torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255)
         loss.item()
         return time.perf_counter() - start
 

@@ -46,10 +46,12 @@ def raw_torch():
     import torch
     from torch.nn import functional
 
-    values, columns, source, target, weight, labels, nodes = map(torch.as_tensor, arrays())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    values, columns, source, target, weight, labels, nodes = (torch.as_tensor(each, device=device) for each in arrays())
     labels = labels.long()
-    w1, w2 = (torch.tensor(glorot(*shape), requires_grad=True) for shape in ((FEATURES, HIDDEN), (HIDDEN, CLASSES)))
-    b1, b2 = (torch.zeros(size, requires_grad=True) for size in (HIDDEN, CLASSES))
+    made = {"device": device, "requires_grad": True}
+    w1, w2 = (torch.tensor(glorot(*shape), **made) for shape in ((FEATURES, HIDDEN), (HIDDEN, CLASSES)))
+    b1, b2 = (torch.zeros(size, **made) for size in (HIDDEN, CLASSES))
     optimizer = torch.optim.Adam([w1, b1, w2, b2], RATE)
 
     def spread(x):
@@ -63,7 +65,7 @@ def raw_torch():
         functional.cross_entropy(x[nodes], labels[nodes]).backward()
         optimizer.step()
 
-    return timed(step, lambda: None)
+    return timed(step, torch.cuda.synchronize if device == "cuda" else lambda: None)
 
 
 def raw_jax():

@@ -76,14 +76,15 @@ class TorchLoop:
         import torch
         from torch.nn import functional
 
-        self.ids, self.model, self.functional, self.torch = ids, network(), functional, torch
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.ids, self.model, self.functional, self.torch = ids, network().to(self.device), functional, torch
         self.optimizer = torch.optim.AdamW(self.model.parameters(), RATE, weight_decay=DECAY)
 
     def run(self, steps):
         torch, start = self.torch, time.perf_counter()
         for x, y in batches(self.ids, steps):
-            logits = self.model(torch.from_numpy(x.astype("int64")))
-            targets = torch.from_numpy(y.astype("int64")).reshape(-1)
+            logits = self.model(torch.from_numpy(x.astype("int64")).to(self.device))
+            targets = torch.from_numpy(y.astype("int64")).to(self.device).reshape(-1)
             loss = self.functional.cross_entropy(logits.view(-1, TOKENS), targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -18,15 +18,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
         last = self.axis in (-1, len(inputs.shape) - 1)
         if not (training and self.trainable) or not last or mask is not None or self.renorm or self.synchronized:
             return super().call(inputs, training=training, mask=mask)
-        # The variance of half-precision values overflows, so the statistics are always single precision.
-        x = keras.ops.cast(inputs, keras.config.floatx())
+        x = keras.ops.cast(inputs, self.compute_dtype)
         gamma = keras.ops.convert_to_tensor(self.gamma) if self.scale else None
         beta = keras.ops.convert_to_tensor(self.beta) if self.center else None
         x, mean, variance = backend.batch_normalization(x, gamma, beta, self.epsilon)
         keep = self.momentum
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
-        return keras.ops.cast(x, self.compute_dtype)
+        return x
 
 
 @keras.saving.register_keras_serializable(package="triptych")
@@ -41,6 +40,6 @@ class LayerNormalization(keras.layers.LayerNormalization):
     def call(self, inputs):
         if list(self.axis) not in ([-1], [len(inputs.shape) - 1]) or not (self.center and self.scale):
             return super().call(inputs)
-        x = keras.ops.cast(inputs, keras.config.floatx())
+        x = keras.ops.cast(inputs, self.compute_dtype)
         gamma, beta = keras.ops.convert_to_tensor(self.gamma), keras.ops.convert_to_tensor(self.beta)
-        return keras.ops.cast(backend.layer_normalization(x, gamma, beta, self.epsilon), self.compute_dtype)
+        return backend.layer_normalization(x, gamma, beta, self.epsilon)

@@ -150,7 +150,8 @@ class RotaryEmbedding(keras.layers.Layer):
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
     """A learned vector for each entry of a vocabulary; called with `reverse=True`, the logits of the entries.
 
-    Going back multiplies with the same matrix (tied weights), so that one table serves both ends of a language model.
+    Going back multiplies with the same matrix (tied weights), so that one table serves both ends of a language model. The
+    factors are of the layer's precision, the logits of single precision at least.
 
     Args:
         vocabulary_size: Number of entries.
@@ -169,8 +170,8 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         if not reverse:
             rows = backend.take_rows(ops.convert_to_tensor(self.embeddings), ops.cast(inputs, "int32"))
             return ops.cast(rows, self.compute_dtype)
-        kernel = ops.cast(ops.transpose(ops.convert_to_tensor(self.embeddings)), keras.config.floatx())
-        return backend.dense(ops.cast(inputs, keras.config.floatx()), kernel, None)
+        table = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
+        return backend.logits(ops.cast(inputs, self.compute_dtype), table)
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)

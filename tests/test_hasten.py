@@ -38,7 +38,7 @@ def examples_of(count):
     return Examples(generator.normal(size=(count, 8, 8, 1)).astype("float32"), generator.integers(0, 3, count))
 
 
-def trained(model_class, fast):
+def trained(model_class, fast, **options):
     keras.utils.clear_session()
     examples = examples_of(24)
     layers = [
@@ -52,7 +52,7 @@ def trained(model_class, fast):
     model = model_class([keras.Input((8, 8, 1)), *layers])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     own = model_class is not keras.Sequential
-    config = make_config(Training, {**OPTIONS, "batch_size": 8})
+    config = make_config(Training, {**OPTIONS, "batch_size": 8, **options})
     compile_model(model, config, examples, loss=None if own else loss, metrics=None if own else ["accuracy"])
     batches = Batches(examples, 8, 0)
     if fast:
@@ -113,11 +113,34 @@ def test_weights_and_metrics_are_those_of_the_plain_way(model_class):
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch replays steps")
 def test_torch_replays_what_it_can_and_only_that():
-    replays = [next(iter(trained(model_class, True)[0].train_function.replays.values()))[0] for model_class in (
+    replays = [next(iter(trained(model_class, True)[0].train_function.replays.values())) for model_class in (
         keras.Sequential, Noisy, Deciding
     )]  # fmt: skip
     assert replays[0] is not None
     assert replays[1:] == [None, None]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch compiles what it has recorded")
+def test_torch_compiles_a_step_in_one_piece(monkeypatch):
+    torch, graphs = pytest.importorskip("torch"), []
+
+    def compiled(graph, tensors):
+        graphs.append(graph)
+        return graph.forward
+
+    # Without the making of kernels, which takes longer than all other tests of this file.
+    compile_graph = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: compile_graph(module, dynamic=dynamic, backend=compiled))
+    plain, expected = trained(keras.Sequential, False)
+    fast, history = trained(keras.Sequential, True, compile="on")
+    for name in expected:
+        np.testing.assert_allclose(history[name], expected[name], rtol=1e-5, err_msg=name)
+    for ours, theirs in zip(fast.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    training = [graph for graph in graphs if any("convolution_backward" in str(node.target) for node in graph.graph.nodes)]
+    assert len(training) == 1
+    names = [str(node.target) for node in training[0].graph.nodes]
+    assert any("_foreach_sqrt" in name for name in names) and not any("_fused_adam_" in name for name in names)
 
 
 @pytest.mark.parametrize("rule", [keras.optimizers.Adam, keras.optimizers.AdamW])
@@ -151,8 +174,8 @@ def test_a_fused_optimizer_leaves_double_precision_to_keras():
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch has one kernel for Adam")
 def test_torch_goes_over_the_weights_once():
     model, _ = trained(keras.Sequential, True)
-    ((replay, _),) = model.train_function.replays.values()
-    names = [str(node.target) for node in replay.graph.nodes]
+    (replay,) = model.train_function.replays.values()
+    names = [str(node.target) for node in replay.module.graph.nodes]
     assert sum("_fused_adam_" in name for name in names) == 1
     assert not any("_foreach_sqrt" in name for name in names)
 

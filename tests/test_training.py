@@ -345,7 +345,11 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_ones(tmp_path, monk
     model = small_model()
     model.optimizer.build(model.trainable_variables)
     save_checkpoint(tmp_path, model, 1, {}, [])
-    monkeypatch.setattr("apps.common.checkpoint.write_json", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("apps.common.checkpoint.write_json", killed)
     with contextlib.suppress(KeyboardInterrupt):
         save_checkpoint(tmp_path, model, 2, {}, [])
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"]

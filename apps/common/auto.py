@@ -99,7 +99,7 @@ def _steps(app, config, data):
     model = run.make_model(app, config, data)
     batches = Batches(data.train, config.batch_size, config.seed)
     total = config.epochs * len(batches)
-    if config.compile == "auto":
+    if config.compile != "off":
         backend.hasten(model)
 
     def seconds(steps):

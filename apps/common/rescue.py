@@ -122,7 +122,7 @@ def _replay(error, make_model, config, examples, folder):
             break
         model = make_model()
         done, _ = load_checkpoint(folder, model, [], lambda line: None)
-        if config.compile == "auto":
+        if config.compile != "off":
             backend.hasten(model)
         batches = Batches(examples, config.batch_size, config.seed, config.parts)
         whole, seeds, start = batches.steps, Seeds(batches, config.seed), time.monotonic()

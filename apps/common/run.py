@@ -185,7 +185,7 @@ def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
         quiet=quiet,
         signals=signals,
     )
-    if config.compile == "auto":
+    if config.compile != "off":
         backend.hasten(model)
     validation = []
     if data.validation is not None:

@@ -60,7 +60,8 @@ def feed(batches):
 def hasten(model):
     """Let `fit` take this compiled model's steps in the running backend's fastest way that changes no number.
 
-    torch records the first step and replays it; TensorFlow runs a step as one function. Call again after `compile`.
+    torch records the first step and replays it, on a GPU in one launch; TensorFlow runs a step as one function. A model that
+    is compiled with `jit_compile=True` torch gives to its compiler in one piece. Call again after `compile`.
     """
     _best("hasten")(model)
 
@@ -231,6 +232,7 @@ gelu = _best("gelu")
 gru = _best("gru")
 kept = _best("kept")
 layer_normalization = _best("layer_normalization")
+logits = _best("logits")
 lstm = _best("lstm")
 max_pooling = _best("max_pooling")
 segment_max = _best("segment_max")

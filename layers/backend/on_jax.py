@@ -186,10 +186,16 @@ def dense(x, kernel, bias):
     return x.reshape(*shape[:-1], kernel.shape[-1])
 
 
+def logits(x, table):
+    return plain.single(dense(x, table.T, None))
+
+
 def attention(query, key, value, causal, mask):
     """On a processor: no score of a key that lies after all of its queries, and from `WHOLE` tokens on one example at a time,
-    its scores made again on the way back."""
+    its scores made again on the way back. On a GPU in half precision: cuDNN's, which never keeps the scores."""
     if jax.default_backend() != "cpu":
+        if mask is None and query.shape[1] > 1 and has_fused_attention(query):
+            return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn")
         return plain.attention(query, key, value, causal, mask)
     given = tuple(jnp.swapaxes(part, 1, 2) for part in (query, key, value))
     if query.shape[1] * key.shape[1] <= WHOLE**2:
@@ -203,6 +209,11 @@ def attention(query, key, value, causal, mask):
 
         x = jax.lax.map(one, (*given, mask))
     return jnp.swapaxes(x, 1, 2)
+
+
+def has_fused_attention(query):
+    capability = float(getattr(jax.devices()[0], "compute_capability", 0))
+    return capability >= 8 and query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
 
 
 def attended(query, key, value, causal, mask):

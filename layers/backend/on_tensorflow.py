@@ -275,9 +275,10 @@ def batch_normalization(x, gamma, beta, epsilon):
             x = tf.reduce_mean(x, max(0, x.shape.rank - 2))
         return x
 
-    mean = mean_of_rows(x)
-    variance = mean_of_rows(tf.math.squared_difference(x, tf.stop_gradient(mean)))
-    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance
+    whole = plain.single(x)
+    mean = mean_of_rows(whole)
+    variance = mean_of_rows(tf.math.squared_difference(whole, tf.stop_gradient(mean)))
+    return tf.cast(tf.nn.batch_normalization(whole, mean, variance, beta, gamma, epsilon), x.dtype), mean, variance
 
 
 def gelu(x):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from . import plain
 from .plain import GOLDEN, SPREAD, SPREAD_AGAIN, same_padding, window_counts
-from .recording import Recorded, Repeated, leaves, packed, recordings
+from .recording import Recorded, Repeated, for_compiler, leaves, packed, recordings
 
 
 def seed(number):
@@ -47,9 +47,10 @@ def compilations():
 
 
 def hasten(model):
-    if not (model.jit_compile or model.run_eagerly):
-        model.train_function = Recorded(model, model.train_step, training=True)
-        model.test_function = Recorded(model, model.test_step, training=False)
+    if not model.run_eagerly:
+        compiled = bool(model.jit_compile)
+        model.train_function = Recorded(model, model.train_step, training=True, compiled=compiled)
+        model.test_function = Recorded(model, model.test_step, training=False, compiled=compiled)
         plain.shorten_epochs(model, lambda: type(model).reset_metrics(model))
 
 
@@ -82,7 +83,7 @@ def fused(optimizer):
         weights = [variable.value for variable in variables]
         device = weights[0].device
         fit = all(each.dtype == torch.float32 and each.device == device for each in (*weights, *gradients))
-        if torch.compiler.is_compiling() or not fit:  # the compiler makes one kernel of the plain way itself
+        if for_compiler.get() or torch.compiler.is_compiling() or not fit:  # a compiler makes one kernel of the plain way
             return plainly(gradients, variables, learning_rate)
         # Torch corrects the means for their start at zero in another place than Keras, which matters beside `epsilon`: so
         # it is given Keras's corrected rate, and a step so late that it corrects nothing.
@@ -165,11 +166,11 @@ def peak_device_bytes():
 
 
 def configure(deterministic, threads):
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it; half a millisecond a step of LeNet
-        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not deterministic
     if threads:
         torch.set_num_threads(threads)
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -242,7 +243,13 @@ def dense(x, kernel, bias):
 
 
 def batch_normalization(x, gamma, beta, epsilon):
-    return BatchNormalization.apply(x, gamma, beta, epsilon)
+    if x.device.type == "cpu":
+        outputs, mean, variance = BatchNormalization.apply(plain.single(x), gamma, beta, epsilon)
+        return outputs.to(x.dtype), mean, variance
+    axis = x.ndim - 1
+    outputs, mean, inverse = torch.native_batch_norm(x.movedim(axis, 1), gamma, beta, None, None, True, 0.0, epsilon)
+    mean, inverse = mean.detach(), inverse.detach()
+    return outputs.movedim(1, axis), mean, inverse**-2 - epsilon
 
 
 class BatchNormalization(torch.autograd.Function):
@@ -277,7 +284,14 @@ def mean_of_rows(x):
 
 
 def layer_normalization(x, gamma, beta, epsilon):
-    return functional.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+    if x.device.type == "cpu":
+        return functional.layer_norm(plain.single(x), x.shape[-1:], gamma, beta, epsilon).to(x.dtype)
+    # The kernel computes in single precision whatever it is given, but wants one type for all.
+    return functional.layer_norm(x, x.shape[-1:], gamma.to(x.dtype), beta.to(x.dtype), epsilon)
+
+
+def logits(x, table):
+    return functional.linear(x, table).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def attention(query, key, value, causal, mask):

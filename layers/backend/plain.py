@@ -38,13 +38,26 @@ def gelu(x):
     return ops.gelu(x, approximate=False)
 
 
+def single(x):
+    """`x` in single precision at least."""
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
+def logits(x, table):
+    """`(batch, tokens, width)` times `(vocabulary, width)`: `(batch, tokens, vocabulary)` in single precision at least, whatever
+    the factors are in."""
+    return single(ops.matmul(x, ops.transpose(table)))
+
+
 def batch_normalization(x, gamma, beta, epsilon):
-    mean, variance = ops.moments(x, axes=list(range(len(x.shape) - 1)))
-    return ops.batch_normalization(x, mean, variance, -1, beta, gamma, epsilon), mean, variance
+    """`(outputs, mean, variance)`, the last two in single precision at least: the square of a half-precision number overflows."""
+    whole = single(x)
+    mean, variance = ops.moments(whole, axes=list(range(len(x.shape) - 1)))
+    return ops.cast(ops.batch_normalization(whole, mean, variance, -1, beta, gamma, epsilon), x.dtype), mean, variance
 
 
 def layer_normalization(x, gamma, beta, epsilon):
-    return ops.layer_normalization(x, gamma, beta, -1, epsilon)
+    return ops.cast(ops.layer_normalization(single(x), gamma, beta, -1, epsilon), x.dtype)
 
 
 def attention(query, key, value, causal, mask):

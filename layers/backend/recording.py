@@ -4,12 +4,18 @@ Keras walks its layers, and autograd writes its tape, in Python and anew at ever
 the arithmetic of a small network. Here the first step runs as Keras runs it, while torch notes each operation, those
 of the backward pass and of the optimizer included. The steps that follow call the same kernels on the same tensors in
 the same order, so their numbers are the same bits.
+
+On a GPU the replay is in its turn captured as a CUDA graph, all kernels of a step in one launch. And the list is what
+torch's compiler is given where compiling is asked for: passes forwards and backwards and the optimizer in one piece, which it
+cannot see in Python, since it does not follow `backward()`.
 """
 
 import collections
 import contextlib
+import contextvars
 
 import keras
+import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
@@ -17,6 +23,9 @@ from torch.overrides import TorchFunctionMode
 
 aten = torch.ops.aten
 recordings = []  # the shapes of everything recorded in this process
+for_compiler = contextvars.ContextVar("for_compiler", default=False)  # whether what is recorded will be compiled
+COPIED = ("uint8", "int32", "int64", "float32")  # of which Keras makes tensors of the same type
+WARM = 3  # replays before one is captured, in which libraries choose their kernels and take their memory
 
 
 class Recorded:
@@ -28,10 +37,12 @@ class Recorded:
     Args:
         model: A compiled model.
         step: `model.train_step` or `model.test_step`.
+        training: Whether the step is one of training.
+        compiled: Whether torch's compiler gets the recording; sums are then rounded in another order.
     """
 
-    def __init__(self, model, step, training):
-        self.model, self.step, self.training = model, step, training
+    def __init__(self, model, step, training, compiled=False):
+        self.model, self.step, self.training, self.compiled = model, step, training, compiled
         self.replays = {}  # by the shapes and types of a batch
 
     def __call__(self, batches):
@@ -40,11 +51,11 @@ class Recorded:
         kind = tuple(tensor if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
         if kind not in self.replays:
             return self._first(kind, batch, tensors)
-        replay, variables = self.replays[kind]
+        replay = self.replays[kind]
         if replay is None:
             with torch.set_grad_enabled(self.training):
                 return self.step(packed(batch, iter(tensors)))
-        return replayed(replay, variables, tensors)
+        return replay(tensors)
 
     def _first(self, kind, batch, tensors):
         variables = self._variables()
@@ -54,11 +65,13 @@ class Recorded:
 
         def step(state, tensors):
             nonlocal logs
-            with Unchecked(), torch.set_grad_enabled(self.training):
+            # A backward pass on a GPU would else run in threads of its own.
+            with Unchecked(), torch.set_grad_enabled(self.training), torch.autograd.set_multithreading_enabled(False):
                 logs = self.step(packed(batch, iter(tensors)))
             return logs
 
         recordings.append(kind)
+        compiling = for_compiler.set(self.compiled)
         try:
             graph = recorded(step, variables, tensors)
         except Exception:  # the step as Keras runs it says what is wrong, if anything is
@@ -66,11 +79,12 @@ class Recorded:
                 for variable, value in zip(variables, before, strict=True):
                     variable._value.copy_(value)
             torch.set_rng_state(random)
-            self.replays[kind] = None, ()
+            self.replays[kind] = None
             return self([batch])
         finally:
+            for_compiler.reset(compiling)
             self.model.zero_grad()
-        self.replays[kind] = (None, ()) if seeds_itself(graph) else (shortened(graph), variables)
+        self.replays[kind] = None if seeds_itself(graph) else Replay(shortened(graph), variables, self.compiled)
         return keras.tree.map_structure(torch.detach, logs)
 
     def _variables(self):
@@ -98,7 +112,7 @@ class Repeated:
         kind = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         replay = self.replays.get(kind)
         if replay is not None:
-            return replayed(replay, self.variables, tensors)
+            return replay(tensors)
         self.calls[kind] += 1
         if self.calls[kind] == 3:
             self._record(kind, arguments, tensors)
@@ -114,22 +128,83 @@ class Repeated:
         with contextlib.suppress(Exception):  # the function as it is says what is wrong, if anything is
             graph = recorded(function, self.variables, [tensor.clone() for tensor in tensors])
             if not seeds_itself(graph):
-                self.replays[kind] = shortened(graph)
+                self.replays[kind] = Replay(shortened(graph), self.variables)
+
+
+class Replay:
+    """A recorded module, called with other tensors of the same shapes on the variables' present values.
+
+    Args:
+        module: What `recorded` gave.
+        variables: The Keras variables it reads and writes.
+        compiled: Whether torch's compiler makes kernels of it.
+    """
+
+    def __init__(self, module, variables, compiled=False):
+        self.variables, self.module = variables, module
+        self.run = torch.compile(module, dynamic=False) if compiled else module
+        self.compiled, self.warm, self.captured = compiled, 0, None
+        # Numbers that lie in the machine's memory would become constants of the graph.
+        self.capturable = bool(variables) and all(variable._value.is_cuda for variable in variables)
+
+    def __call__(self, tensors):
+        if self.captured is not None:
+            return self.captured(tensors)
+        if self.capturable:
+            self.warm += 1
+            if self.warm > WARM:
+                self.capturable = False
+                with contextlib.suppress(RuntimeError):  # an operation waits for the device, or memory does not suffice
+                    self.captured = Captured(self.replayed, self.variables, tensors)
+                    return self.captured(tensors)
+        return self.replayed(tensors)
+
+    def replayed(self, tensors):
+        if self.module.wants_gradients:
+            with torch.enable_grad():
+                return self.run([variable._value.detach() for variable in self.variables], tensors)
+        with torch.no_grad() if self.compiled else torch.inference_mode():
+            return self.run([variable._value for variable in self.variables], tensors)
+
+
+class Captured:
+    """All kernels of a replay as one CUDA graph, which takes its tensors and leaves its results at fixed places.
+
+    Args:
+        replay: Function of a list of tensors, all on the GPU.
+        variables: The Keras variables it reads and writes, whose places must stay.
+        tensors: Tensors of the shapes it will be called with.
+    Raises:
+        RuntimeError: CUDA can not capture it.
+    """
+
+    pool = None  # of memory; one for all, since no two of them run at a time and their results are copied
+
+    def __init__(self, replay, variables, tensors):
+        if any(tensor is not None and not tensor.is_cuda for tensor in tensors):
+            raise RuntimeError("a number in the machine's memory would become a constant of the graph")
+        self.replay, self.variables = replay, variables
+        self.tensors = [None if tensor is None else tensor.clone() for tensor in tensors]
+        self.places = [variable._value.data_ptr() for variable in variables]
+        self.graph = torch.cuda.CUDAGraph()
+        Captured.pool = Captured.pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(self.graph, pool=Captured.pool):
+            self.results = replay(self.tensors)
+
+    def __call__(self, tensors):
+        if any(variable._value.data_ptr() != place for variable, place in zip(self.variables, self.places, strict=True)):
+            return self.replay(tensors)
+        for own, tensor in zip(self.tensors, tensors, strict=True):
+            if own is not None:
+                own.copy_(tensor, non_blocking=True)
+        self.graph.replay()
+        return keras.tree.map_structure(torch.clone, self.results)
 
 
 def recorded(function, variables, tensors):
     """The operations of `function(values of variables, tensors)` as a module."""
     make = make_fx(function, tracing_mode="real", record_module_stack=False)
     return make([variable._value for variable in variables], tensors)
-
-
-def replayed(replay, variables, tensors):
-    """The results of a recorded module on the variables' present values."""
-    if replay.wants_gradients:
-        with torch.enable_grad():
-            return replay([variable._value.detach() for variable in variables], tensors)
-    with torch.inference_mode():
-        return replay([variable._value for variable in variables], tensors)
 
 
 class Unchecked(TorchFunctionMode):
@@ -147,8 +222,15 @@ def leaves(batch):
     if isinstance(batch, dict):
         batch = batch.values()
     elif not isinstance(batch, tuple | list):
-        return [batch if batch is None or isinstance(batch, torch.Tensor) else keras.ops.convert_to_tensor(batch)]
+        return [batch if batch is None or isinstance(batch, torch.Tensor) else placed(batch)]
     return [leaf for part in batch for leaf in leaves(part)]
+
+
+def placed(array):
+    """The tensor of an array; a GPU fetches it by itself while the processor goes on."""
+    if torch.cuda.is_available() and isinstance(array, np.ndarray) and array.dtype in COPIED:
+        return torch.from_numpy(np.ascontiguousarray(array)).pin_memory().to("cuda", non_blocking=True)
+    return keras.ops.convert_to_tensor(array)
 
 
 def packed(batch, tensors):
