@@ -32,7 +32,8 @@ def configure(deterministic=True, threads=None):
     """Set what holds for the whole process. Call once, before a model is built.
 
     Args:
-        deterministic: Whether the same seed must give the same bits on every run.
+        deterministic: Whether the same seed must give the same bits on every run, and single precision is what it is on a
+            processor: a GPU else rounds the factors of its products to 11 bits.
         threads: Number of processor threads for one operation; all cores when `None`.
     """
     if threads is not None and threads < 1:
@@ -82,7 +83,8 @@ def evaluation(model, batches):
 def fused(optimizer):
     """The same optimizer, a Keras one, made to update its weights by the one kernel that TensorFlow and torch have for Adam.
 
-    The kernel rounds otherwise: results agree within the rounding of a few operations, not to the bit.
+    Of the others torch reads the learning rate back at each step, for which it waits no more. The results agree within the
+    rounding of a few operations, not to the bit.
     """
     return _best("fused")(optimizer)
 

@@ -161,6 +161,7 @@ def configure(deterministic, threads):
     flags = os.environ.get("XLA_FLAGS", "")
     if deterministic and "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    jax.config.update("jax_default_matmul_precision", "highest" if deterministic else None)
     hide_accelerators_from_tensorflow()
 
 

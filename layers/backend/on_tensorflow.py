@@ -84,6 +84,7 @@ def configure(deterministic, threads):
         tf.random.set_seed(0)
     else:
         disable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(not deterministic)
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)

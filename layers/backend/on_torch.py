@@ -75,6 +75,8 @@ def evaluation(model, batches):
 
 
 def fused(optimizer):
+    if isinstance(optimizer, keras.optimizers.SGD | keras.optimizers.Adadelta):
+        return on_device(optimizer)
     if not isinstance(optimizer, keras.optimizers.Adam) or optimizer.amsgrad:
         return optimizer
     plainly = optimizer._parallel_update_step  # ten operations on every weight, five of them into new memory
@@ -109,6 +111,29 @@ def fused(optimizer):
 
     optimizer._parallel_update_step = update
     return optimizer
+
+
+def on_device(optimizer):
+    """The same, its learning rate never read back: torch adds tensors times a number, and Keras gives it the rate for one."""
+    plainly = optimizer._parallel_update_step
+
+    def update(gradients, variables, learning_rate):
+        with Scaled():
+            plainly(gradients, variables, learning_rate)
+
+    optimizer._parallel_update_step = update
+    return optimizer
+
+
+class Scaled(torch.overrides.TorchFunctionMode):
+    """Tensors are added times a tensor."""
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        keywords = keywords or {}
+        if function is torch._foreach_add_ and isinstance(keywords.get("alpha"), torch.Tensor):
+            added, tensors = arguments
+            return function(added, torch._foreach_mul(tensors, keywords["alpha"]))
+        return function(*arguments, **keywords)
 
 
 def feed(batches):
@@ -171,6 +196,8 @@ def configure(deterministic, threads):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it; half a millisecond a step of LeNet
     torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = not deterministic
+    torch.set_float32_matmul_precision("highest" if deterministic else "high")
     if threads:
         torch.set_num_threads(threads)
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -246,7 +273,10 @@ def batch_normalization(x, gamma, beta, epsilon):
     if x.device.type == "cpu":
         outputs, mean, variance = BatchNormalization.apply(plain.single(x), gamma, beta, epsilon)
         return outputs.to(x.dtype), mean, variance
-    axis = x.ndim - 1
+    axis, single = x.ndim - 1, plain.single(x[:0]).dtype
+    # Its gradient takes both or none.
+    gamma = x.new_ones(x.shape[-1], dtype=single) if gamma is None else gamma
+    beta = x.new_zeros(x.shape[-1], dtype=single) if beta is None else beta
     outputs, mean, inverse = torch.native_batch_norm(x.movedim(axis, 1), gamma, beta, None, None, True, 0.0, epsilon)
     mean, inverse = mean.detach(), inverse.detach()
     return outputs.movedim(1, axis), mean, inverse**-2 - epsilon
