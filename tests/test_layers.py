@@ -276,3 +276,24 @@ def test_batch_normalization_of_many_rows_has_their_mean_and_variance():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_mean), mean, rtol=3e-6)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(layer.moving_variance), variance, rtol=3e-6)
     np.testing.assert_allclose(outputs, (x - mean) / np.sqrt(variance + layer.epsilon), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["BatchNormalization", "LayerNormalization"])
+def test_half_precision_is_normalised_in_single(name):
+    x = 300 * numbers(16, 8)  # squares of which overflow half precision
+    layer, axis = getattr(layers, name)(dtype="mixed_float16"), 0 if name.startswith("B") else 1
+    outputs = layer(x, training=True) if axis == 0 else layer(x)
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float16"
+    expected = (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True))
+    np.testing.assert_allclose(as_array(outputs), expected, atol=4e-3)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
+def test_logits_are_of_single_precision_whatever_their_factors_are(policy):
+    layer = layers.TokenEmbedding(7, 4, dtype=policy)
+    layer.build((None, 3))
+    table, x = numbers(7, 4), numbers(2, 3, 4)
+    layer.set_weights([table])
+    logits = layer(x, reverse=True)
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    np.testing.assert_allclose(as_array(logits), x @ table.T, rtol=1e-5, atol=1e-5 if policy == "float32" else 0.05)
