@@ -163,6 +163,7 @@ def test_evaluate_on_other_data_counts_what_is_wrong_there(classifier, run, tmp_
     assert right["metrics"]["accuracy"] + swapped["metrics"]["accuracy"] == pytest.approx(1)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("tensorflow", "tf2onnx", "onnxruntime")),
     reason="ONNX is written by TensorFlow and tf2onnx and run by onnxruntime",
@@ -240,6 +241,7 @@ def test_terminating_a_run_ends_it_as_killed_and_says_how_to_go_on(place, run, t
     assert client().get_run(folder.name).info.status == "KILLED"
 
 
+@pytest.mark.once
 def test_a_run_that_died_is_marked_at_the_next_start_and_goes_on_on_another_backend(place, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("tabular", "--epochs", "30", "--schedule", "cosine")

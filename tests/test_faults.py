@@ -9,11 +9,11 @@ from bench.faults.run import FAULTS
 
 # What is not here is tried by other tests (damaged bundles and checkpoints, the port, the readers) or takes minutes.
 SHORT = (
-    "SIGTERM",
     "NaN loss after some epochs",
     "out of memory",
 )
 ONCE = (
+    "SIGTERM",
     "kill -9 in a checkpoint write",
     "kill -9 in a bundle write",
     "kill -9 in an MLflow write",

@@ -88,6 +88,7 @@ def test_the_same_command_shows_the_finished_search_and_more_trials_go_on_from_i
     assert len(children(more)) == 3 and more["run_id"] == first["run_id"]
 
 
+@pytest.mark.once
 def test_hyperband_trains_on_from_the_lower_bracket(tune):
     result, _ = tune("--search", "hyperband", "--epochs", 3, "--no-final", "--seed", 2, "--schedule", "cosine")
     promoted = next(row for row in result["rows"] if "continues" in row)
