@@ -298,7 +298,7 @@ def test_epochs_of_milliseconds_are_recorded_together_and_before_a_checkpoint_th
     log = []
     monkeypatch.setattr("apps.common.callbacks.SOON", 60.0)
     monkeypatch.setattr("apps.common.callbacks.save_checkpoint", lambda *arguments: log.append("kept"))
-    trained(5, tmp_path, log=log, every=4)
+    trained(5, tmp_path, log=log, every=4, quiet=True)
     assert [each if each == "kept" else [step for step, _, _ in each] for each in log] == [[1], [2, 3, 4], "kept", [5], "kept"]
     monkeypatch.setattr("apps.common.callbacks.SOON", 0.0)
     log.clear()

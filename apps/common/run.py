@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import gc
 import random
 import sys
 import time
@@ -139,6 +140,8 @@ def fit_within_memory(app, config, data, model, run, tracker, signals):
                 raise
             diverged = None
         del model  # out of the handler, so that what the failed step held is free
+        gc.collect()  # a model and its step know one another, and a device does not tell Python that it is full
+        backend.release_memory()
         if diverged:
             remake = functools.partial(make_model, app, config, data)
             raise rescue.explain(diverged, remake, config, data.train, run.checkpoints, say)
