@@ -80,7 +80,7 @@ COMMANDS = {
     "bench": (
         "[TASK|run|prediction|growth|accelerator]",
         "fit against raw native loops; what surrounds a step; single-row prediction; growth; GPT-2 on an accelerator",
-        {**BACKEND, "only": "families or subjects, comma-separated"},
+        {**BACKEND, "only": "families or subjects, comma-separated", "turns": "turns at most of fit beside raw loops"},
     ),
     "reproduce": (
         "[RECIPE]",
@@ -415,7 +415,7 @@ def command_bench(positionals, given, as_json):
     from bench.instruments import bench, shown
 
     check_flags("bench", given)
-    rows = bench(positionals[0] if positionals else None, backend=given.get("backend"), only=given.get("only"))
+    rows = bench(*positionals[:1], **{name: given[name] for name in ("backend", "only", "turns") if name in given})
     return {"rows": rows}, shown(rows)
 
 

@@ -31,24 +31,27 @@ INSTRUMENTS = {
     "growth": "time and memory over an eight-fold range of sizes, with their slopes",
     "accelerator": "tokens a second of GPT-2 small in bfloat16 on a GPU or TPU, and what share of its peak they are",
 }
-WIDE = 1.25  # of the largest to the smallest ratio of a few turns
+WIDE = 1.25  # of the upper quartile to the lower one, of the ratios of single turns
 
 
-def bench(name=None, backend=None, only=None):
+def bench(name=None, backend=None, only=None, turns=None):
     """The rows of one instrument, which are printed by the command and kept as an MLflow run of the experiment `bench`.
 
     Args:
         name: One of `INSTRUMENTS`, or a task: `speed` for the families of this task. `None` is `speed` for all.
         backend: One backend; `None` for all that are installed.
         only: Comma-separated subjects.
+        turns: At most this many turns of `speed`; `None` leaves it to how far they differ.
     Raises:
-        UserError: No such instrument, subject or backend.
+        UserError: No such instrument, subject or backend, or no such number of turns.
     """
     from bench.families import TASKS
 
     if name not in (None, *INSTRUMENTS, *TASKS):
         raise UserError(f"bench {name}: no such benchmark. {nearest(name, (*INSTRUMENTS, *TASKS))}")
     chosen = name if name in INSTRUMENTS else "speed"
+    if turns is not None and (chosen != "speed" or not turns.isdecimal() or int(turns) < 1):
+        raise UserError(f"--turns {turns}: expected a whole number from 1, for fit beside raw loops (bench speed) only")
     instrument = importlib.import_module(f"bench.{chosen}")
     subjects = list(TASKS.get(name, instrument.SUBJECTS))
     wanted = [each.strip() for each in only.split(",")] if only else subjects
@@ -60,7 +63,7 @@ def bench(name=None, backend=None, only=None):
     for each in running:
         for subject in wanted:
             print(f"{subject} on {each} ...", file=sys.stderr)
-            rows += (read := in_child(each, chosen, subject))
+            rows += (read := in_child(each, chosen, subject, *([int(turns)] if turns else [])))
             if len(wanted) * len(running) > 1:
                 print(shown(read), file=sys.stderr)
     getattr(instrument, "finish", len)(rows)
@@ -68,13 +71,13 @@ def bench(name=None, backend=None, only=None):
     return rows
 
 
-def in_child(backend, instrument, subject):
-    """The rows of `bench.INSTRUMENT.measure(subject)`, from a process in which this backend runs."""
+def in_child(backend, instrument, subject, *more):
+    """The rows of `bench.INSTRUMENT.measure(subject, *more)`, from a process in which this backend runs."""
     house = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH")]))
     code = (
         f"from apps.common import backends; backends.prepare({backend!r}); from bench import instruments; "
-        f"instruments.child({instrument!r}, {subject!r})"
+        f"instruments.child({instrument!r}, {subject!r}, *{more!r})"
     )
     own = getattr(importlib.import_module(f"bench.{instrument}"), "ENVIRONMENT", {})
     environment = {**os.environ, **own, "PYTHONPATH": path}
@@ -84,7 +87,7 @@ def in_child(backend, instrument, subject):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def child(instrument, subject):
+def child(instrument, subject, *more):
     """In the process of its own: print the rows."""
     from layers import backend
 
@@ -93,26 +96,39 @@ def child(instrument, subject):
     backend.configure(deterministic=getattr(module, "DETERMINISTIC", True))
     backend.seed(0)
     try:
-        print(json.dumps(module.measure(subject)), file=output)
+        print(json.dumps(module.measure(subject, *more)), file=output)
     except UserError as error:
         sys.exit(str(error))
 
 
-def in_turns(contenders, turns=5):
-    """The readings of each contender, `{name: function}`, which take turns so that a slow moment meets all of them."""
+def in_turns(contenders, turns=5, most=None):
+    """The readings of each contender, `{name: function}`, which take turns so that a slow moment meets all of them.
+
+    While the first one's ratio to another is wide there are more turns, up to `most` (by default no more).
+    """
     readings = {name: [] for name in contenders}
-    for _ in range(turns):
+    first, *others = readings.values()
+    while len(first) < turns or (len(first) < (most or turns) and any(wide(first, other) for other in others)):
         for name, measured in contenders.items():
             readings[name].append(measured())
     return readings
 
 
 def ratio(ours, theirs):
-    """`(ratio of the medians, its range from turn to turn)`; a range that is wide says so."""
+    """`(median, quartiles)` of the ratios of single turns, whose readings share their moment; wide ones say so."""
+    low, middle, high = quartiles(ours, theirs)
+    note = " wide" if wide(ours, theirs) else ""
+    return round(middle, 3), f"{low:.2f}-{high:.2f}{note}"
+
+
+def quartiles(ours, theirs):
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    low, high = min(ratios), max(ratios)
-    note = " wide" if high > WIDE * low else ""
-    return round(statistics.median(ours) / statistics.median(theirs), 3), f"{low:.2f}-{high:.2f}{note}"
+    return statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
+
+
+def wide(ours, theirs):
+    low, _, high = quartiles(ours, theirs)
+    return high > WIDE * low
 
 
 def keep(name, rows, running, seconds, figure=None):

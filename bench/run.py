@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from bench.families import setting
-from bench.instruments import in_turns, ratio
+from bench.instruments import in_turns, quartiles
 
 SUBJECTS = ("mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
 EPOCHS, SECONDS = 4, 4.0  # of the run that is measured, in all
@@ -101,11 +101,10 @@ def stall(family, step):
     fits = {"own": Fit(*setting(family)), "same": Fit(*setting(family), batches=Same)}
     for fit in fits.values():
         fit.run(steps)
-    times = in_turns({name: lambda fit=fit: fit.run(steps) for name, fit in fits.items()})
-    share, _ = ratio(times["same"], times["own"])
-    shares = [1 - same / own for same, own in zip(times["same"], times["own"], strict=True)]
-    wide = " wide" if max(shares) - min(shares) > 0.1 else ""
-    return round(max(0.0, 1 - share), 3), f"{min(shares):.2f}-{max(shares):.2f}{wide}"
+    times = in_turns({name: lambda fit=fit: fit.run(steps) for name, fit in fits.items()}, most=15)
+    low, share, high = quartiles(times["same"], times["own"])
+    wide = " wide" if high - low > 0.1 else ""
+    return round(max(0.0, 1 - share), 3), f"{1 - high:.2f}-{1 - low:.2f}{wide}"
 
 
 def epochs(family, step):

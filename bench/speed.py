@@ -11,12 +11,14 @@ from bench.families import BATCH_SIZE, EXAMPLES, FAMILIES, TASKS, Fit, setting
 from bench.instruments import in_turns, ratio
 
 SUBJECTS = FAMILIES
+TURNS, MOST = 5, 15
 
 
-def measure(family):
+def measure(family, turns=None):
     """Median step times in milliseconds and the ratio of our `fit` to each raw loop, on the running backend.
 
-    Returns: Rows `{family, backend, ours_ms, raw, raw_ms, ratio, spread, stock_keras_ms, stock_ratio, first_step_s, megabytes}`.
+    Returns: Rows `{family, backend, ours_ms, raw, raw_ms, ratio, spread, turns, stock_keras_ms, stock_ratio, first_step_s,
+        megabytes}`.
     """
     import keras
 
@@ -29,7 +31,8 @@ def measure(family):
         runs(1)
         first[contender] = time.perf_counter() - start
     steps = {contender: _steps(runs) for contender, runs in contenders.items()}
-    times = in_turns({each: lambda each=each: 1000 * contenders[each](steps[each]) / steps[each] for each in contenders})
+    timed = {each: lambda each=each: 1000 * contenders[each](steps[each]) / steps[each] for each in contenders}
+    times = in_turns(timed, min(TURNS, turns or TURNS), turns or MOST)
     medians = {contender: round(statistics.median(values), 3) for contender, values in times.items()}
     rows = []
     for raw in contenders:
@@ -45,6 +48,7 @@ def measure(family):
                 "raw_ms": medians[raw],
                 "ratio": against,
                 "spread": spread,
+                "turns": len(times["ours"]),
                 "stock_keras_ms": medians.get("stock"),
                 "stock_ratio": ratio(times["stock"], times[raw])[0] if "stock" in medians else None,
                 "first_step_s": round(first["ours"], 1),

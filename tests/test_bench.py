@@ -1,5 +1,6 @@
 """The instruments of `triptych bench`, in small, where what they measure must hold on every machine."""
 
+import itertools
 import os
 
 import keras
@@ -90,9 +91,25 @@ def test_the_slope_of_a_power_is_its_exponent():
 
 
 @pytest.mark.once
+def test_there_are_more_turns_while_they_differ_widely():
+    steady, wild = itertools.repeat(1.0), itertools.cycle([1.0, 2.0])
+    contenders = {"ours": lambda: next(steady), "raw": lambda: next(wild)}
+    assert [len(each) for each in instruments.in_turns(contenders, 5, 9).values()] == [9, 9]
+    assert [len(each) for each in instruments.in_turns({"ours": contenders["ours"]}, 5, 9).values()] == [5]
+    assert len(instruments.in_turns(contenders, 5)["raw"]) == 5
+    with pytest.raises(UserError, match="--turns 0: expected a whole number from 1"):
+        instruments.bench("speed", turns="0")
+    with pytest.raises(UserError, match="bench speed"):
+        instruments.bench("growth", turns="3")
+
+
+@pytest.mark.once
 def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatch):
     assert instruments.ratio([2, 2, 2], [1, 1, 1]) == (2, "2.00-2.00")
-    assert instruments.ratio([2, 3, 2], [1, 1, 1]) == (2, "2.00-3.00 wide")
+    assert instruments.ratio([2, 3, 3], [1, 1, 1]) == (3, "2.50-3.00")
+    assert instruments.ratio([2, 2, 3, 3], [1, 1, 1, 1]) == (2.5, "2.00-3.00 wide")
+    assert instruments.ratio([1, 4, 6], [1, 2, 2])[0] == 2  # turn by turn: the second ran twice as slowly
+    assert instruments.ratio([2], [1]) == (2, "2.00-2.00")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     instruments.keep("speed", [{"family": "mlp", "backend": "jax", "raw": "jax.jit, donated", "ratio": 1.25}], ["jax"], 1.0)
