@@ -35,7 +35,7 @@ def compare(folder, backends=BACKENDS, only=""):
     """
     rows = []
     for name, case in parity.chosen_cases(only).items():
-        family = parity.family_of(name, case)
+        family = parity.family_of(case)
         found = {backend: parity.load(folder, backend, name) for backend in backends}
         there = {backend: each for backend, each in found.items() if each}
         compared = QUANTITIES if not case.random else ("outputs",)

@@ -31,13 +31,11 @@ class Tolerance:
         forward: Of the outputs, the loss, and the predictions of a bundle.
         backward: Of the gradients, the weights after ten steps, and those of a run gone on with elsewhere.
         reason: Where the difference comes from.
-        cases: Names of the cases; `gpt` is also `gpt-padded`.
     """
 
     forward: float
     backward: float
     reason: str
-    cases: tuple = ()
 
 
 # Single precision keeps 6e-8 of a number. In double precision, 1e-16, a difference that is rounding all but vanishes.
@@ -45,24 +43,18 @@ TOLERANCES = {
     "arithmetic": Tolerance(2e-6, 1e-5, "sums of up to a thousand products, added in another order"),
     "convolution": Tolerance(
         5e-6, 2e-5, "convolutions as matrix products or otherwise, whichever a library picks for the shape",
-        ("Conv2D", "DepthwiseConv2D", "PatchEmbedding", "alexnet", "lenet5"),
     ),
     "normalised": Tolerance(
         5e-6, 2e-4, "a batch norm divides by the deviation of a few values; a stack of them magnifies what rounding there was",
-        ("BatchNormalization", "DCGAN", "cell_network", "efficientnet", "gin", "mlp", "mobilenet", "resnet", "small_cnn",
-         "tabular_mlp", "vgg"),
     ),
     "recurrent": Tolerance(
         2e-6, 1e-5, "each step adds its rounding to the state; fused cells have a tanh of their own",
-        ("GRU", "LSTM", "lstm_language_model"),
     ),
     "attention": Tolerance(
         5e-6, 2e-5, "exponentials and their sum, taken at once or block by block",
-        ("Decoder", "SelfAttention", "TransformerBlock", "ft_transformer", "gpt", "vit"),
     ),
     "graph": Tolerance(
         2e-6, 2e-5, "the sum over neighbours is added in whatever order the processor takes them",
-        ("GraphAttention", "GraphConvolution", "GraphIsomorphism", "GraphSAGE", "gat", "gcn", "graphsage"),
     ),
     "drawn": Tolerance(2e-6, 1e-5, "training draws from each backend's own generator; inference alone is compared"),
 }  # fmt: skip
@@ -71,12 +63,9 @@ EXCHANGED = ("tabular_mlp", "lenet5", "small_cnn", "lstm_language_model", "gpt",
 DOUBLE = 1e-9  # what may be left in double precision
 
 
-def family_of(name, case):
-    """The key of `TOLERANCES` for a case; the strictest unless another names it."""
-    if case.random:
-        return "drawn"
-    base = name.partition("-")[0]
-    return next((family for family, tolerance in TOLERANCES.items() if base in tolerance.cases), "arithmetic")
+def family_of(case):
+    """The key of `TOLERANCES` for a case."""
+    return "drawn" if case.random else case.family
 
 
 def load_cases():

@@ -1,53 +1,19 @@
 """What models are made of: layer classes, one family per file, with the same numbers on every backend.
 
-`import layers` imports no backend: a class or a submodule is fetched the first time it is named.
+`import layers` imports no backend: a class or a submodule is fetched the first time it is named. What there is, the files'
+`__all__` say, so a new family is a new file.
 """
 
 import importlib
+from pathlib import Path
 
-_MODULE_OF = {
-    "AveragePooling2D": "pooling",
-    "BatchNormalization": "normalization",
-    "ClassToken": "transformer",
-    "Conv2D": "convolution",
-    "Cutout": "augmentation",
-    "Decoder": "decoding",
-    "Dense": "dense",
-    "DepthwiseConv2D": "convolution",
-    "Dropout": "regularization",
-    "Embedding": "embedding",
-    "FeatureTokenizer": "tabular",
-    "GRU": "recurrent",
-    "GraphAttention": "graph",
-    "GraphConvolution": "graph",
-    "GraphIsomorphism": "graph",
-    "GraphSAGE": "graph",
-    "LSTM": "recurrent",
-    "LayerNormalization": "normalization",
-    "MaxPooling2D": "pooling",
-    "Mixup": "augmentation",
-    "MixupModel": "augmentation",
-    "PatchEmbedding": "transformer",
-    "Perceptron": "perceptron",
-    "PerceptronLoss": "perceptron",
-    "PixelNormal": "generative",
-    "PixelShuffle": "generative",
-    "PositionEmbedding": "transformer",
-    "RandomColor": "augmentation",
-    "RandomCrop": "augmentation",
-    "RandomFlip": "augmentation",
-    "RandomRotation": "augmentation",
-    "RandomShift": "augmentation",
-    "Reparametrization": "generative",
-    "RotaryEmbedding": "transformer",
-    "SelfAttention": "transformer",
-    "TokenEmbedding": "transformer",
-    "TransformerBlock": "transformer",
-    "initialize": "initialization",
-}
-_SUBMODULES = {"backend", "models"} | set(_MODULE_OF.values())
+from ._discovery import public_names
 
-__all__ = [*_MODULE_OF, "register"]
+_FOLDER = Path(__file__).parent
+_MODULE_OF = {name: path.stem for path in sorted(_FOLDER.glob("[!_]*.py")) for name in public_names(path)}
+_SUBMODULES = {"backend", "models", *(path.stem for path in _FOLDER.glob("[!_]*.py"))}
+
+__all__ = [*sorted(_MODULE_OF), "register"]
 
 
 def register():

@@ -10,6 +10,8 @@ import keras
 
 from layers.drawing import uniform
 
+__all__ = ["Cutout", "Mixup", "MixupModel", "RandomColor", "RandomCrop", "RandomFlip", "RandomRotation", "RandomShift"]
+
 ops = keras.ops
 
 

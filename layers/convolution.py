@@ -4,6 +4,8 @@ import keras
 
 from . import backend
 
+__all__ = ["Conv2D", "DepthwiseConv2D"]
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class Conv2D(keras.layers.Conv2D):

@@ -6,6 +6,8 @@ from keras.src.backend import AutocastScope
 
 from . import backend
 
+__all__ = ["Decoder"]
+
 
 class Decoder:
     """A causal functional model run a token at a time, in a compiled step whose shapes never change.

@@ -4,6 +4,8 @@ import keras
 
 from . import backend
 
+__all__ = ["Dense"]
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class Dense(keras.layers.Dense):

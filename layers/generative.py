@@ -2,6 +2,8 @@
 
 import keras
 
+__all__ = ["PixelNormal", "PixelShuffle", "Reparametrization"]
+
 ops = keras.ops
 
 

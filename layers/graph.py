@@ -14,6 +14,8 @@ from . import backend
 from .regularization import Dropout
 from .transformer import positive
 
+__all__ = ["GraphAttention", "GraphConvolution", "GraphIsomorphism", "GraphSAGE"]
+
 ops = keras.ops
 
 

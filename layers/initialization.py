@@ -6,6 +6,8 @@ import math
 import keras
 import numpy as np
 
+__all__ = ["initialize"]
+
 _NAMED = {
     "glorot_uniform": keras.initializers.GlorotUniform,
     "glorot_normal": keras.initializers.GlorotNormal,

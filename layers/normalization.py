@@ -4,6 +4,8 @@ import keras
 
 from . import backend
 
+__all__ = ["BatchNormalization", "LayerNormalization"]
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class BatchNormalization(keras.layers.BatchNormalization):

@@ -4,6 +4,8 @@ import keras
 
 from . import backend
 
+__all__ = ["Perceptron", "PerceptronLoss"]
+
 ops = keras.ops
 
 

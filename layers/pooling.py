@@ -4,6 +4,8 @@ import keras
 
 from . import backend
 
+__all__ = ["AveragePooling2D", "MaxPooling2D"]
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class MaxPooling2D(keras.layers.MaxPooling2D):

@@ -4,6 +4,8 @@ import keras
 
 from . import backend
 
+__all__ = ["GRU", "LSTM"]
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class LSTM(keras.layers.LSTM):

@@ -6,6 +6,8 @@ import numpy as np
 from . import backend
 from .transformer import positive
 
+__all__ = ["FeatureTokenizer"]
+
 ops = keras.ops
 
 

@@ -14,6 +14,16 @@ from .dense import Dense
 from .normalization import LayerNormalization
 from .regularization import Dropout
 
+__all__ = [
+    "ClassToken",
+    "PatchEmbedding",
+    "PositionEmbedding",
+    "RotaryEmbedding",
+    "SelfAttention",
+    "TokenEmbedding",
+    "TransformerBlock",
+]
+
 ops = keras.ops
 
 

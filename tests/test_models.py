@@ -357,7 +357,7 @@ def test_bad_arguments_are_named_with_what_came(build, received):
 def test_architectures_are_listed_without_importing_keras():
     code = (
         "import sys; from layers import models; assert 'resnet' in models.ARCHITECTURES;"
-        "assert not {'keras', 'layers.models.resnet'} & set(sys.modules)"
+        "assert not {'keras', 'layers.models.vision.resnet'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -378,7 +378,7 @@ def test_an_architecture_is_a_documented_function_of_at_most_seven_arguments_wit
 
 
 def test_an_architecture_stays_a_function_when_its_file_is_imported():
-    from layers.models.resnet import resnet
+    from layers.models.vision.resnet import resnet
 
     assert models.resnet is resnet
 

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import AveragePooling2D, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPooling2D
-from ._inputs import image_input
+from ... import AveragePooling2D, BatchNormalization, Conv2D, Dense, DepthwiseConv2D, MaxPooling2D
+from .._inputs import image_input
+
+__all__ = ["cell_network"]
 
 OPERATIONS = ("conv3", "separable3", "conv1", "max3", "average3", "identity")
 

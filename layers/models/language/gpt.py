@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import Dropout, LayerNormalization, PositionEmbedding, TokenEmbedding, TransformerBlock
-from ._inputs import choose, token_input
+from ... import Dropout, LayerNormalization, PositionEmbedding, TokenEmbedding, TransformerBlock
+from .._inputs import choose, token_input
+
+__all__ = ["gpt"]
 
 
 def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout=0.0, positions="learned"):

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import Dense, FeatureTokenizer, LayerNormalization, TransformerBlock
-from ._inputs import tabular_inputs
+from ... import Dense, FeatureTokenizer, LayerNormalization, TransformerBlock
+from .._inputs import tabular_inputs
+
+__all__ = ["ft_transformer"]
 
 
 def ft_transformer(num_numeric, cardinalities, num_outputs, *, width=192, depth=3, num_heads=8, dropout=0.1):

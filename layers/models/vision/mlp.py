@@ -2,7 +2,9 @@
 
 import keras
 
-from .. import BatchNormalization, Dense, Dropout
+from ... import BatchNormalization, Dense, Dropout
+
+__all__ = ["mlp"]
 
 
 def mlp(

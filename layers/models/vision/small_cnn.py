@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
-from ._inputs import image_input
+from ... import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
+from .._inputs import image_input
+
+__all__ = ["small_cnn"]
 
 
 def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropout=0.3, batch_norm=True):

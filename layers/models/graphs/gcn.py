@@ -1,15 +1,17 @@
-"""GraphSAGE, for the nodes of a graph: what a node is, and what its neighbours are on average."""
+"""The graph convolutional network, for the nodes of a graph."""
 
 import keras
 
-from .. import Dropout, GraphSAGE
-from ._inputs import graph_inputs
+from ... import Dropout, GraphConvolution
+from .._inputs import graph_inputs
+
+__all__ = ["gcn"]
 
 
-def graphsage(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entries=None):
-    """GraphSAGE: a map of each node beside one of its neighbours' mean, so that it serves nodes never seen.
+def gcn(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entries=None):
+    """Graph convolutional network: normalised sums over neighbours, as many steps away as there are layers.
 
-    `x_i <- ReLU(x_i W + mean_j x_j V)`, the last layer without the ReLU.
+    `X <- ReLU(D^-1/2 (A + I) D^-1/2 dropout(X) W)`, the last layer without the ReLU.
 
     Args:
         num_features: Features of a node.
@@ -21,13 +23,13 @@ def graphsage(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5,
     Input shape: a dict of `"features"`, `(batch, nodes, num_features)`, and `"edges"`, `(batch, 2, edges)`; with `entries`,
         `"values"` and `"columns"`, `(batch, nodes, entries)`, in the place of `"features"`.
     Output shape: `(batch, nodes, num_classes)`, logits.
-    Reference: Hamilton et al., 2017, arXiv 1706.02216.
+    Reference: Kipf and Welling, 2017, arXiv 1609.02907.
     """
     inputs = graph_inputs(num_features, entries)
     *x, edges = inputs.values()
     for _ in range(depth - 1):
         x[0] = Dropout(dropout)(x[0])
-        x, num_features = [GraphSAGE(hidden_dim, "relu", num_features)([*x, edges])], hidden_dim
+        x, num_features = [GraphConvolution(hidden_dim, "relu", num_features)([*x, edges])], hidden_dim
     x[0] = Dropout(dropout)(x[0])
-    logits = GraphSAGE(num_classes, None, num_features, dtype=keras.config.floatx(), name="logits")([*x, edges])
-    return keras.Model(inputs, logits, name="graphsage")
+    logits = GraphConvolution(num_classes, None, num_features, dtype=keras.config.floatx(), name="logits")([*x, edges])
+    return keras.Model(inputs, logits, name="gcn")

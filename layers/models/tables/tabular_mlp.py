@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import BatchNormalization, Dense, Dropout, Embedding
-from ._inputs import tabular_inputs
+from ... import BatchNormalization, Dense, Dropout, Embedding
+from .._inputs import tabular_inputs
+
+__all__ = ["tabular_mlp"]
 
 
 def tabular_mlp(

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import AveragePooling2D, Conv2D, Dense, Dropout
-from ._inputs import image_input
+from ... import AveragePooling2D, Conv2D, Dense, Dropout
+from .._inputs import image_input
+
+__all__ = ["lenet5"]
 
 
 def lenet5(image_shape, num_outputs, *, activation="tanh", dropout=0.0):

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import Conv2D, Dense, Dropout, MaxPooling2D
-from ._inputs import image_input
+from ... import Conv2D, Dense, Dropout, MaxPooling2D
+from .._inputs import image_input
+
+__all__ = ["alexnet"]
 
 
 def alexnet(image_shape, num_outputs, *, width=96, dense_dim=4096, dropout=0.5):

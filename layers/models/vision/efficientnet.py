@@ -4,8 +4,10 @@ import math
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout
-from ._inputs import choose, image_input
+from ... import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout
+from .._inputs import choose, image_input
+
+__all__ = ["efficientnet"]
 
 # The paper's compound scaling: factor on the width, factor on the depth, dropout.
 _VARIANTS = {

@@ -4,8 +4,10 @@ import math
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, PixelShuffle
-from ._inputs import image_input
+from ... import BatchNormalization, Conv2D, Dense, PixelShuffle
+from .._inputs import image_input
+
+__all__ = ["image_encoder", "image_generator"]
 
 
 def image_generator(image_shape, latent_dim, *, num_classes=0, width=32, depth=None):

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import LSTM, Dense, Dropout, TokenEmbedding
-from ._inputs import token_input
+from ... import LSTM, Dense, Dropout, TokenEmbedding
+from .._inputs import token_input
+
+__all__ = ["lstm_language_model"]
 
 
 def lstm_language_model(vocabulary_size, block_size, *, width=128, depth=2, dropout=0.0):

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, MaxPooling2D
-from ._inputs import choose, image_input
+from ... import BatchNormalization, Conv2D, Dense, MaxPooling2D
+from .._inputs import choose, image_input
+
+__all__ = ["resnet"]
 
 # Blocks in each stage (table 1 and section 4.2 of the paper). A stage halves the image and doubles the filters.
 _IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
-from ._inputs import choose, image_input
+from ... import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
+from .._inputs import choose, image_input
+
+__all__ = ["vgg"]
 
 # Convolutions in each of the five stages; with the three dense layers they make the depth (table 1 of the paper).
 _STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import BatchNormalization, Dense, Dropout, GraphIsomorphism
-from ._inputs import graph_inputs
+from ... import BatchNormalization, Dense, Dropout, GraphIsomorphism
+from .._inputs import graph_inputs
+
+__all__ = ["gin"]
 
 
 def gin(num_features, num_classes, *, hidden_dim=16, depth=2, dropout=0.5, entries=None):

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import Dropout, GraphAttention
-from ._inputs import graph_inputs
+from ... import Dropout, GraphAttention
+from .._inputs import graph_inputs
+
+__all__ = ["gat"]
 
 
 def gat(num_features, num_classes, *, hidden_dim=8, num_heads=8, depth=2, dropout=0.6, entries=None):

@@ -2,9 +2,11 @@
 
 import keras
 
-from .. import drawing
-from ..generative import Reparametrization, gaussian_kl, latent_inputs, weighted_mean
+from ... import drawing
+from ...generative import Reparametrization, gaussian_kl, latent_inputs, weighted_mean
 from .image_generator import image_encoder, image_generator
+
+__all__ = ["VAE"]
 
 ops = keras.ops
 

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import ClassToken, Dense, Dropout, LayerNormalization, PatchEmbedding, PositionEmbedding, TransformerBlock
-from ._inputs import image_input
+from ... import ClassToken, Dense, Dropout, LayerNormalization, PatchEmbedding, PositionEmbedding, TransformerBlock
+from .._inputs import image_input
+
+__all__ = ["vit"]
 
 
 def vit(image_shape, num_outputs, *, patch_size=None, width=192, depth=12, num_heads=3, dropout=0.0):

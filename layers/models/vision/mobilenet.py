@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout
-from ._inputs import choose, image_input
+from ... import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Dropout
+from .._inputs import choose, image_input
+
+__all__ = ["mobilenet"]
 
 # A row is one block: kernel size, expansion, filters, squeeze-and-excitation, activation, strides.
 # Table 2 of Sandler et al., 2018; tables 1 and 2 of Howard et al., 2019.

@@ -2,8 +2,10 @@
 
 import keras
 
-from .. import Dense
-from ._inputs import choose, tabular_inputs
+from ... import Dense
+from .._inputs import choose, tabular_inputs
+
+__all__ = ["perceptron", "tabular_perceptron"]
 
 # The step and the sigmoid belong to the loss, which needs the sums under them; a ReLU is part of the model.
 _ACTIVATIONS = {"step": None, "sigmoid": None, "relu": "relu"}

@@ -5,7 +5,9 @@ import math
 import keras
 import numpy as np
 
-from ..generative import PixelNormal, weighted_mean
+from ...generative import PixelNormal, weighted_mean
+
+__all__ = ["PixelGaussian"]
 
 ops = keras.ops
 

@@ -1,0 +1,1 @@
+"""Networks that read rows of a table."""
