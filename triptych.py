@@ -9,12 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
-from apps.common import backends
 from apps.common.errors import UserError, nearest
-from apps.common.options import make_config, options_of
-from apps.common.renewal import Grown, renew
-from apps.common.signals import stop_at_once, swallowed
-from apps.common.tokens import options_help, read_tokens, settle_switches, whole_number
+from apps.common.options import backends
+from apps.common.options.command_line import options_help, read_tokens, settle_switches, whole_number
+from apps.common.options.declare import make_config, options_of
+from apps.common.training.interrupts import stop_at_once, swallowed
+from apps.common.training.renewal import Grown, renew
 
 FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
 BACKEND = {"backend": "tensorflow, jax, torch or auto (measures and takes the fastest); else KERAS_BACKEND"}
@@ -253,11 +253,11 @@ def command_train(positionals, given, as_json):
         getattr(app, "check_data", check_path)(config.data)
     backend = shared.get("backend")
     if backend == "auto":
-        from apps.common.auto import fastest
+        from apps.common.training.auto import fastest
 
         backend, given = fastest(app, task, given, settled="resume" in shared)
     backends.prepare(backends.choose(backend))
-    from apps.common import run
+    from apps.common.training import run
 
     if "find_lr" in shared:
         found = run.find_rate(app, given)
@@ -281,7 +281,7 @@ def command_tune(positionals, given, as_json):
         getattr(app, "check_data", check_path)(request.data)
     backend = flags.get("backend")
     if backend == "auto":
-        from apps.common.auto import fastest
+        from apps.common.training.auto import fastest
 
         backend, _ = fastest(app, positionals[0], given, settled=True)
     backends.prepare(backends.choose(backend))
@@ -309,7 +309,7 @@ def summary(result):
 
 
 def _bundle(positionals, given, command):
-    from apps.common.bundle import open_bundle
+    from apps.common.bundles.bundle import open_bundle
 
     if command != "predict":  # whose app may have options of its own
         check_flags(command, given)
@@ -324,7 +324,7 @@ def _bundle(positionals, given, command):
         given["options"] = predict_options(app, given)
     backend = given.pop("backend", None)
     if backend == "auto":
-        from apps.common.auto import fastest_for_bundle
+        from apps.common.training.auto import fastest_for_bundle
 
         backend = fastest_for_bundle(bundle)
     backends.prepare(backends.choose(backend))
@@ -332,7 +332,7 @@ def _bundle(positionals, given, command):
 
 
 def command_evaluate(positionals, given, as_json):
-    from apps.common import run
+    from apps.common.training import run
 
     app, bundle = _bundle(positionals, given, "evaluate")
     result = run.evaluate(app, bundle, given.get("data"))
@@ -349,7 +349,7 @@ def predict_options(app, given):
 
 
 def command_predict(positionals, given, as_json):
-    from apps.common.bundle import load_model
+    from apps.common.bundles.bundle import load_model
     from apps.common.output import table, write_rows
 
     app, bundle = _bundle(positionals, given, "predict")
@@ -366,8 +366,8 @@ def command_predict(positionals, given, as_json):
 
 
 def command_compare(positionals, given, as_json):
-    from apps.common.compare import compare, make_filter, write_page
     from apps.common.output import table
+    from apps.common.records.compare import compare, make_filter, write_page
 
     check_flags("compare", given)
     if positionals:
@@ -392,7 +392,7 @@ def check_name(flag, name, known):
 
 
 def command_export(positionals, given, as_json):
-    from apps.common.export import export
+    from apps.common.bundles.export import export
 
     form, output = given.get("format"), given.get("output")
     if form is None or output is None:
@@ -435,7 +435,7 @@ def command_reproduce(positionals, given, as_json):
 
 
 def command_ui(positionals, given, as_json):
-    from apps.common.tracking import serve_ui
+    from apps.common.records.mlflow import serve_ui
 
     check_flags("ui", given)
     serve_ui(whole_number(given, "port", 5000))
@@ -443,8 +443,8 @@ def command_ui(positionals, given, as_json):
 
 
 def command_doctor(positionals, given, as_json):
-    from apps.common.doctor import examine
     from apps.common.output import table
+    from apps.common.records.doctor import examine
 
     check_flags("doctor", given)
     rows = examine()

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from apps.common import start
-from apps.common.data import Data, Report
+from apps.common.data.examples import Data, Report
+from apps.common.data.graphs.nodes import NAMED, GraphNodes, chosen_nodes, graph_source, read_graph, split_nodes
 from apps.common.errors import UserError
-from apps.common.graphs import NAMED, GraphNodes, chosen_nodes, graph_source, read_graph, split_nodes
-from apps.common.options import option, refused
-from apps.common.training import Recipe, Training
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def load_data(config, about=None):
     masks = split_nodes(graph, config.train_share, config.seed)
     weight = None
     if config.class_weights == "balanced":
-        from apps.common.technique import class_weights
+        from apps.common.data.examples import class_weights
 
         weight = class_weights(graph.labels[masks["train"]], len(graph.class_names))
     entries = about["entries"] if about else graph.entries()
@@ -89,8 +89,8 @@ def build_model(config, data):
     """Features and edges -> two or so graph convolutions -> the logits of every node."""
     import keras
 
-    from apps.common.classification import OneHotLoss, accuracy
-    from apps.common.technique import compile_model
+    from apps.common.training.losses import OneHotLoss, accuracy
+    from apps.common.training.optimizers import compile_model
     from layers import models
 
     about, names = data.about, data.about["class_names"]
@@ -112,9 +112,9 @@ def evaluate(model, data, config):
     import keras
 
     from apps.common import figures
-    from apps.common.batches import predict_all
-    from apps.common.classification import classification_report, softmax
-    from apps.common.graphs import node_positions, principal_plane
+    from apps.common.data.graphs.nodes import node_positions, principal_plane
+    from apps.common.reports.classification import classification_report, softmax
+    from apps.common.training.batches import predict_all
 
     names, test = data.about["class_names"], data.test.mask
     hidden = keras.tree.flatten(model.get_layer("logits").input)[0]
@@ -138,8 +138,8 @@ def predict(model, inputs, about):
     Raises:
         UserError: The graph is no longer the one of the training, or another has other features.
     """
-    from apps.common.batches import predict_all
-    from apps.common.classification import class_prediction, softmax
+    from apps.common.reports.classification import class_prediction, softmax
+    from apps.common.training.batches import predict_all
 
     options, other = dict(about["graph"]), inputs[0] in NAMED or Path(inputs[0]).suffix == ".npz"
     if other:

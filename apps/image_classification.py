@@ -6,11 +6,11 @@ from typing import Literal
 import numpy as np
 
 from apps.common import start
-from apps.common.data import Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.images.labelled import named_images, read_image, read_labelled_images
 from apps.common.errors import UserError, nearest
-from apps.common.images import named_images, read_image, read_labelled_images
-from apps.common.options import is_active, option, options_of
-from apps.common.training import Activation, Recipe, Splitting
+from apps.common.options.declare import is_active, option, options_of
+from apps.common.options.training import Activation, Recipe, Splitting
 
 # Where an architecture's own default is the large published form, the small one that suits images of 28 pixels.
 MODELS = {
@@ -136,8 +136,8 @@ def build_model(config, data):
     import keras
 
     import layers
-    from apps.common.classification import OneHotLoss, accuracy
-    from apps.common.technique import compile_model
+    from apps.common.training.losses import OneHotLoss, accuracy
+    from apps.common.training.optimizers import compile_model
 
     names, shape = data.about["class_names"], tuple(data.about["image_shape"])
     mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
@@ -169,9 +169,9 @@ def evaluate(model, data, config):
     import keras
 
     from apps.common import figures
-    from apps.common.batches import predict_all
-    from apps.common.classification import classification_report, softmax
-    from apps.common.explain import grad_cam, worst_mistakes
+    from apps.common.reports.classification import classification_report, softmax
+    from apps.common.reports.explain import grad_cam, worst_mistakes
+    from apps.common.training.batches import predict_all
 
     names, images, labels = data.about["class_names"], data.test.x, data.test.y
     probabilities = softmax(predict_all(model, images))
@@ -189,8 +189,8 @@ def evaluate(model, data, config):
 
 def predict(model, inputs, about):
     """The class and the probabilities of each image file."""
-    from apps.common.batches import predict_all
-    from apps.common.classification import class_prediction, softmax
+    from apps.common.reports.classification import class_prediction, softmax
+    from apps.common.training.batches import predict_all
 
     images = np.stack([read_image(path, about["image_shape"]) for path in inputs])
     rows = class_prediction(softmax(predict_all(model, images)), about["class_names"])

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from apps.common import start
-from apps.common.data import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.images.labelled import named_images, read_labelled_images
 from apps.common.errors import UserError, nearest
-from apps.common.images import named_images, read_labelled_images
-from apps.common.options import option, refused
-from apps.common.training import Recipe, Splitting
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Splitting
 
 VAES, GANS = ("vae", "cvae"), ("dcgan", "cdcgan")
 NETWORKS = (*VAES, *GANS)
@@ -96,7 +96,7 @@ def load_data(config, about=None):
 
 def build_model(config, data):
     """Latent vector (and class) -> image; the VAE's encoder or the GAN's discriminator beside it."""
-    from apps.common.technique import compile_model
+    from apps.common.training.optimizers import compile_model
     from layers import models
 
     shape, names = data.about["image_shape"], data.about["class_names"]
@@ -120,7 +120,7 @@ def build_model(config, data):
 def on_epoch(model, epoch, tracker, data, config):
     """The images of fixed latent vectors, ten times in a run; how good samples are on validation; what goes wrong."""
     from apps.common import figures
-    from apps.common.generation import judge_of, sample, sheet, trouble
+    from apps.common.reports.generated_images import judge_of, sample, sheet, trouble
 
     if epoch in (1, config.epochs) or epoch % math.ceil(config.epochs / 10) == 0:
         tracker.figure(figures.mosaic(**sheet(model, data.about)), f"samples/epoch-{epoch:05d}.png")
@@ -137,8 +137,17 @@ def on_epoch(model, epoch, tracker, data, config):
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
     from apps.common import figures
-    from apps.common.batches import predict_all
-    from apps.common.generation import bound, draw_images, judge_of, latents_of, sample, sheet, spherical, spread
+    from apps.common.reports.generated_images import (
+        bound,
+        draw_images,
+        judge_of,
+        latents_of,
+        sample,
+        sheet,
+        spherical,
+        spread,
+    )
+    from apps.common.training.batches import predict_all
 
     judge, count = judge_of(data), min(10_000, max(1000, len(data.test)))
     images, asked = sample(model, data.test.y, count, [config.seed, 42])
@@ -162,7 +171,7 @@ def evaluate(model, data, config):
 
 def predict(model, inputs, about, options=PredictOptions()):
     """PNG files of the classes asked for, or of `any`, one a seed: `predict MODEL 3 7 --seeds 0,1,2`."""
-    from apps.common.generation import draw_images, latents_of, write_images
+    from apps.common.reports.generated_images import draw_images, latents_of, write_images
 
     names = about["class_names"]
     for name in inputs:

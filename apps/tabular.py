@@ -7,10 +7,8 @@ from typing import Literal
 import numpy as np
 
 from apps.common import start
-from apps.common.data import Data, Examples, Report, balanced, complete_splits, find_data
-from apps.common.errors import UserError
-from apps.common.options import option
-from apps.common.table_encoding import (
+from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.tables.encoding import (
     category_counts,
     decode_target,
     drop_missing_target,
@@ -23,8 +21,10 @@ from apps.common.table_encoding import (
     stack,
     target_of,
 )
-from apps.common.tables import named_table, read_splits, read_table
-from apps.common.training import Activation, Recipe, Splitting
+from apps.common.data.tables.reading import named_table, read_splits, read_table
+from apps.common.errors import UserError
+from apps.common.options.declare import option
+from apps.common.options.training import Activation, Recipe, Splitting
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,8 @@ def load_data(config, about=None):
 
 def build_model(config, data):
     """Scaled numbers and category indices -> MLP, perceptron or FT-Transformer -> logits, or one number."""
-    from apps.common.classification import OneHotLoss, accuracy
-    from apps.common.regression import number_loss
-    from apps.common.technique import compile_model
+    from apps.common.training.losses import OneHotLoss, accuracy, number_loss
+    from apps.common.training.optimizers import compile_model
     from layers import PerceptronLoss, models
 
     about = data.about
@@ -139,10 +138,10 @@ def build_model(config, data):
 
 def evaluate(model, data, config):
     """Classes: accuracy, F1, AUC, confusion. Numbers: RMSE, MAE, R2, residuals. Both: importance of each column."""
-    from apps.common.batches import predict_all
-    from apps.common.classification import classification_report, softmax
-    from apps.common.explain import column_importance
-    from apps.common.regression import regression_report
+    from apps.common.reports.classification import classification_report, softmax
+    from apps.common.reports.explain import column_importance
+    from apps.common.reports.regression import regression_report
+    from apps.common.training.batches import predict_all
 
     about, y = data.about, data.test.y
     outputs = predict_all(model, data.test.x)
@@ -162,8 +161,8 @@ def evaluate(model, data, config):
 
 def predict(model, inputs, about):
     """The rows of CSV or Parquet files, or one row of `name=value` pairs, with the predictions beside them."""
-    from apps.common.batches import predict_all
-    from apps.common.classification import class_prediction, softmax
+    from apps.common.reports.classification import class_prediction, softmax
+    from apps.common.training.batches import predict_all
 
     if any("=" in value and not Path(value).exists() for value in inputs):
         frames = [row_from_pairs(inputs, about)]

@@ -9,10 +9,8 @@ from typing import Literal
 import numpy as np
 
 from apps.common import start
-from apps.common.data import Data, Report, find_data
-from apps.common.errors import UserError
-from apps.common.options import option, refused
-from apps.common.text import (
+from apps.common.data.examples import Data, Report, find_data
+from apps.common.data.text.plain import (
     Vocabulary,
     Windows,
     documentation_strings,
@@ -21,7 +19,9 @@ from apps.common.text import (
     read_text,
     split_by_position,
 )
-from apps.common.training import Recipe, Training
+from apps.common.errors import UserError
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def load_data(config, about=None):
 
 def build_model(config, data):
     """Token ids -> GPT or LSTM -> logits of the next token at every position."""
-    from apps.common.classification import TokenCrossEntropy
-    from apps.common.technique import compile_model
+    from apps.common.training.losses import TokenCrossEntropy
+    from apps.common.training.optimizers import compile_model
     from layers import models
 
     tokens = len(Vocabulary(data.about["characters"]))
@@ -143,7 +143,7 @@ def evaluate(model, data, config):
 
 def next_token_losses(model, windows, batch_size=128):
     """-log p(next token) at every position of every window, `(windows, block_size)`."""
-    from apps.common.batches import predict_all
+    from apps.common.training.batches import predict_all
 
     losses = []
     for first in range(0, len(windows), batch_size):
@@ -158,7 +158,7 @@ def next_token_losses(model, windows, batch_size=128):
 
 def predict(model, inputs, about, options=PredictOptions()):
     """Each prompt and the text that the model writes after it."""
-    from apps.common.sampling import Sampler, continuation
+    from apps.common.reports.sampling import Sampler, continuation
     from layers import Decoder
 
     vocabulary = Vocabulary(about["characters"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.backends import choose, prepare
 from apps.common.files import write_json
+from apps.common.options.backends import choose, prepare
 
 STEPS = 100
 CLOSE = 1e-4  # of the loss: curves as near as this are rounding
@@ -38,10 +38,10 @@ def curve(app, nudged=False, steps=STEPS):
         steps: Steps at most.
     Returns: `(losses, draws)`: whether the model draws random numbers other than our dropout's in training.
     """
-    from apps.common import run
-    from apps.common.batches import Batches
-    from apps.common.callbacks import seed_states, set_seeds
-    from apps.common.options import make_config
+    from apps.common.options.declare import make_config
+    from apps.common.training import run
+    from apps.common.training.batches import Batches
+    from apps.common.training.callbacks import seed_states, set_seeds
     from layers import Dropout
 
     config = make_config(app.Config, {})

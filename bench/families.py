@@ -24,7 +24,7 @@ def setting(family):
     """`(app, options, data)` of a family, or of `tabular`, which is the app's own default."""
     if family == "tabular":
         from apps import tabular
-        from apps.common.options import make_config
+        from apps.common.options.declare import make_config
 
         return tabular, {}, tabular.load_data(make_config(tabular.Config, {}))
     if family in TASKS["text-generation"]:
@@ -46,7 +46,7 @@ def setting(family):
 
 def images(count=EXAMPLES):
     """Images of Fashion-MNIST's shape."""
-    from apps.common.data import Data, Examples
+    from apps.common.data.examples import Data, Examples
 
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (count, 28, 28, 1), "uint8")
@@ -66,11 +66,11 @@ class Fit:
     """
 
     def __init__(self, app, options, data, batches=None):
-        from apps.common import run
-        from apps.common.batches import Batches
-        from apps.common.callbacks import Callbacks, Seeds
-        from apps.common.options import make_config
-        from apps.common.rescue import Watch
+        from apps.common.options.declare import make_config
+        from apps.common.training import run
+        from apps.common.training.batches import Batches
+        from apps.common.training.callbacks import Callbacks, Seeds
+        from apps.common.training.rescue import Watch
         from layers import backend
 
         self.config = make_config(app.Config, options)

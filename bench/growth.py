@@ -102,9 +102,9 @@ def tokens(family):
 
 def generation(size):
     """So many tokens written by a GPT that sees 32 and keeps what it has computed; every size lies beyond what it sees."""
-    from apps.common import run
-    from apps.common.options import make_config
-    from apps.common.sampling import Sampler, continuation
+    from apps.common.options.declare import make_config
+    from apps.common.reports.sampling import Sampler, continuation
+    from apps.common.training import run
     from bench import raw_text
     from layers import Decoder
 
@@ -123,7 +123,7 @@ def generation(size):
 def text_file(size):
     """Reading a text file of so many characters and a few steps on it."""
     from apps import text_generation as app
-    from apps.common.options import make_config
+    from apps.common.options.declare import make_config
     from bench.families import Fit
 
     file = tempfile.NamedTemporaryFile(suffix=".txt")  # noqa: SIM115  goes with the function that reads it
@@ -148,8 +148,8 @@ def graph(model, along):
 
     def prepare(size):
         from apps import graph as app
-        from apps.common.data import Data
-        from apps.common.graphs import Graph, GraphNodes
+        from apps.common.data.examples import Data
+        from apps.common.data.graphs.nodes import Graph, GraphNodes
         from bench.families import Fit
 
         nodes, edges = (size, DEGREE * size) if along == "nodes" else (16_384, size)

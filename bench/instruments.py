@@ -18,11 +18,11 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from apps.common import backends
 from apps.common.errors import UserError, nearest
 from apps.common.files import write_json, write_text
+from apps.common.options import backends
 from apps.common.output import table
-from apps.common.tracking import Tracker
+from apps.common.records.mlflow import Tracker
 
 INSTRUMENTS = {
     "speed": "median step time of fit beside raw native loops and stock Keras",

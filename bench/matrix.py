@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.backends import choose, installed, prepare
 from apps.common.errors import UserError
 from apps.common.files import write_json, write_text
-from apps.common.tracking import Tracker
+from apps.common.options.backends import choose, installed, prepare
+from apps.common.records.mlflow import Tracker
 from bench import curves, parity
 from bench.parity import BACKENDS, QUANTITIES, TOLERANCES
 

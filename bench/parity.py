@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.backends import choose, prepare
 from apps.common.errors import UserError, nearest
 from apps.common.files import write_json
+from apps.common.options.backends import choose, prepare
 
 BACKENDS = ("tensorflow", "jax", "torch")
 QUANTITIES = ("outputs", "loss", "gradients", "weights")
@@ -95,7 +95,7 @@ def prepared(case):
     import keras
 
     import layers
-    from apps.common.callbacks import seed_states, set_seeds
+    from apps.common.training.callbacks import seed_states, set_seeds
     from layers.initialization import undrawn
 
     with undrawn():
@@ -162,7 +162,7 @@ def measure(case, folder=None):
         first step), `weights` and `predictions` (after the last), each a list of arrays; `paths`, the names of the
         gradients and of the weights; `milliseconds`, the median of a later step.
     """
-    from apps.common.callbacks import seed_states, set_seeds
+    from apps.common.training.callbacks import seed_states, set_seeds
 
     model, targets = prepared(case)
     outputs = as_arrays(model.predict_on_batch(case.inputs))
@@ -172,7 +172,7 @@ def measure(case, folder=None):
         more = train(model, case, targets, steps)
         losses, seconds = losses + more[0], seconds + more[1]
         if folder and not case.random and len(losses) == CHECKPOINT_AT:
-            from apps.common.checkpoint import save_checkpoint
+            from apps.common.training.checkpoint import save_checkpoint
 
             save_checkpoint(Path(folder, "checkpoints"), model, CHECKPOINT_AT, {"loss": losses}, [])
         set_seeds(seed_states(model), 0, 1)  # as at the start of an epoch
@@ -190,7 +190,7 @@ def measure(case, folder=None):
         "milliseconds": float(np.median(seconds[1:]) * 1e3),
     }
     if folder:
-        from apps.common.bundle import save_bundle
+        from apps.common.bundles.bundle import save_bundle
 
         record = {"task": "case", "options": {}, "about": {}, "metrics": {}, "versions": {}}
         save_bundle(Path(folder, "bundle"), model, record, {})
@@ -244,9 +244,9 @@ def exchange(folder, name, case, writers, own):
     Returns: `{"predicts": {writer: difference from its own predictions}, "continues": {writer: difference of the
         weights after ten steps from its own}}`.
     """
-    from apps.common.bundle import load_model, open_bundle
-    from apps.common.callbacks import seed_states, set_seeds
-    from apps.common.checkpoint import load_checkpoint
+    from apps.common.bundles.bundle import load_model, open_bundle
+    from apps.common.training.callbacks import seed_states, set_seeds
+    from apps.common.training.checkpoint import load_checkpoint
 
     found = {"predicts": {}, "continues": {}}
     model, targets = None, None

@@ -28,7 +28,7 @@ def measure(family, rows=ROWS, seconds=TURN_SECONDS):
     """
     import keras
 
-    from apps.common.batches import predict_all
+    from apps.common.training.batches import predict_all
 
     model, x, app_call = loaded(family)
     several = len(_arrays(x)[0]) > 1
@@ -79,9 +79,9 @@ def measure(family, rows=ROWS, seconds=TURN_SECONDS):
 
 def loaded(family):
     """The model of a bundle just written, the inputs of training examples, and the app's prediction of a row of pairs."""
-    from apps.common import run
-    from apps.common.bundle import load_model, open_bundle, save_bundle
-    from apps.common.options import make_config, to_plain
+    from apps.common.bundles.bundle import load_model, open_bundle, save_bundle
+    from apps.common.options.declare import make_config, to_plain
+    from apps.common.training import run
 
     app, options, data = setting(family)
     config = make_config(app.Config, options)

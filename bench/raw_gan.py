@@ -20,8 +20,8 @@ def app_options(family):
 
 def model(family, data):
     """Our own model as the app builds it."""
-    from apps.common import run
-    from apps.common.options import make_config
+    from apps.common.options.declare import make_config
+    from apps.common.training import run
 
     app, options = app_options(family)
     return run.make_model(app, make_config(app.Config, options), data)

@@ -14,7 +14,7 @@ RATE, DROPOUT = 0.01, 0.5
 
 def made_graph():
     """A seeded graph of Cora's shapes, as `apps.common.graphs.Graph`."""
-    from apps.common.graphs import Graph
+    from apps.common.data.graphs.nodes import Graph
 
     generator = np.random.default_rng(0)
     features = np.zeros((NODES, FEATURES), "float32")
@@ -110,8 +110,8 @@ def raw_jax():
 def setting():
     """`(app, options, data)` under which the app trains this network."""
     from apps import graph as app
-    from apps.common.data import Data
-    from apps.common.graphs import GraphNodes
+    from apps.common.data.examples import Data
+    from apps.common.data.graphs.nodes import GraphNodes
 
     graph = made_graph()
     train = GraphNodes(graph, np.arange(NODES) < 140, ENTRIES)

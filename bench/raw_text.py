@@ -227,8 +227,8 @@ def windows(ids, tokens, block_size, per_epoch):
     """The app's `Data` of these ids, of which there are `tokens` different ones."""
     import tempfile
 
-    from apps.common.data import Data
-    from apps.common.text import StoredIds, Windows
+    from apps.common.data.examples import Data
+    from apps.common.data.text.plain import StoredIds, Windows
 
     file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
     file.write(ids)

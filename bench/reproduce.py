@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from apps.common.errors import UserError
-from apps.common.options import is_active, make_config, options_of, to_plain
+from apps.common.options.declare import is_active, make_config, options_of, to_plain
 
 HOUSE = Path(__file__).resolve().parents[1]
 

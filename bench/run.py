@@ -81,7 +81,7 @@ def steps_of(family):
 
 def stall(family, step):
     """`(share, range)` of a step's time that is gone when the same batch, made beforehand, is given at each step."""
-    from apps.common.batches import Batches
+    from apps.common.training.batches import Batches
     from bench.families import Fit
 
     class Same(Batches):
@@ -111,10 +111,10 @@ def epochs(family, step):
     """`{checkpoint, tracking, end, compiled_again}` of a run of several epochs: seconds of an epoch's end, and a count."""
     import keras
 
-    from apps.common import callbacks, run
-    from apps.common.options import make_config
-    from apps.common.runs import open_run
-    from apps.common.tracking import Tracker
+    from apps.common.options.declare import make_config
+    from apps.common.records.folder import open_run
+    from apps.common.records.mlflow import Tracker
+    from apps.common.training import callbacks, run
     from layers import backend
 
     app, options, data = setting(family)

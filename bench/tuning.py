@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common import backends
 from apps.common.errors import UserError
 from apps.common.files import write_json
-from apps.common.options import options_of
+from apps.common.options import backends
+from apps.common.options.command_line import read_tokens, settle_switches, whole_number
+from apps.common.options.declare import options_of
 from apps.common.output import table
-from apps.common.renewal import Grown, renew
-from apps.common.tokens import read_tokens, settle_switches, whole_number
+from apps.common.training.renewal import Grown, renew
 
 SEARCHES = "bayesian,hyperband"
 

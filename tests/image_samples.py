@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps.common.data.images.labelled import read_labelled_images
 from apps.common.errors import UserError
-from apps.common.images import read_labelled_images
 
 GENERATOR = np.random.default_rng(0)
 

@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parent
 HOUSE = TESTS.parent
 sys.path.insert(0, str(HOUSE))
 
-from apps.common.backends import installed  # noqa: E402
+from apps.common.options.backends import installed  # noqa: E402
 
 WITHOUT_BACKEND = [
     "test_options.py", "test_images.py", "test_bad_images.py", "test_tables.py", "test_table_encoding.py",

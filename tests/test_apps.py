@@ -17,8 +17,8 @@ from runs import triptych as process
 
 import triptych
 from apps import tabular
-from apps.common.backends import installed
-from apps.common.tracking import client
+from apps.common.options.backends import installed
+from apps.common.records.mlflow import client
 
 KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
 IMAGE_OPTIONS = (

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from apps import tabular
-from apps.common import auto
+from apps.common.training import auto
 from layers import backend
 
 

@@ -13,9 +13,10 @@ import pytest
 from image_samples import class_folders, pixels, png_bytes, refuses, save, write_idx, write_tar
 from PIL import Image
 
-from apps.common import archives, image_files
+from apps.common.data import archives
+from apps.common.data.images import decoding as image_files
+from apps.common.data.images.labelled import read_image, read_labelled_images
 from apps.common.errors import UserError
-from apps.common.images import read_image, read_labelled_images
 
 
 def test_no_images_no_classes_or_one_example_are_refused(tmp_path):
@@ -91,7 +92,7 @@ def test_eps_is_never_handed_to_an_interpreter(tmp_path):
 
 def test_more_than_fits_in_memory_is_refused_before_decoding(tmp_path, monkeypatch):
     class_folders(tmp_path)
-    monkeypatch.setattr("apps.common.reading.available_memory", lambda: 100)
+    monkeypatch.setattr("apps.common.data.reading.available_memory", lambda: 100)
     refuses(tmp_path, "needs 648 bytes of memory", "70 bytes", "--image-size")
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 import triptych
 from apps import image_classification, tabular
 from apps.common import files
-from apps.common import run as life
-from apps.common.bundle import record_digest, save_bundle
-from apps.common.options import make_config
-from apps.common.tracking import client
+from apps.common.bundles.bundle import record_digest, save_bundle
+from apps.common.options.declare import make_config
+from apps.common.records.mlflow import client
+from apps.common.training import run as life
 
 IRIS_ROW = [f"{name} (cm)={value}" for name, value in
             {"sepal length": 5, "sepal width": 3, "petal length": 1.5, "petal width": 0.2}.items()]  # fmt: skip

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from apps.common.batches import predict_all
 from apps.common.errors import UserError
+from apps.common.training.batches import predict_all
 from bench import accelerator, growth, instruments, prediction, run
 from layers import backend
 from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
@@ -113,7 +113,7 @@ def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     instruments.keep("speed", [{"family": "mlp", "backend": "jax", "raw": "jax.jit, donated", "ratio": 1.25}], ["jax"], 1.0)
-    from apps.common.tracking import client
+    from apps.common.records.mlflow import client
 
     (kept,) = client().search_runs([client().get_experiment_by_name("bench").experiment_id])
     assert kept.data.metrics["mlp.jax.jax.jit donated.ratio"] == 1.25

@@ -6,9 +6,9 @@ import re
 import pytest
 
 import triptych
-from apps.common import tracking
-from apps.common.compare import Filter, compare, make_filter, write_page
 from apps.common.errors import UserError
+from apps.common.records import mlflow as tracking
+from apps.common.records.compare import Filter, compare, make_filter, write_page
 
 RUNS = [
     ("aaaa", "tabular", "jax", "adult-mlp", 0.91, "2026-11-02T10:00", {"model": "mlp", "learning_rate": 0.01}),
@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
     def away():
         raise OSError("connection refused")
 
-    monkeypatch.setattr("apps.common.compare.client", away)
+    monkeypatch.setattr("apps.common.records.compare.client", away)
     for run, task, backend, recipe, accuracy, started, options in RUNS:
         folder = tracking.ROOT / "runs" / run
         (folder / "checkpoints" / "epoch-00002").mkdir(parents=True)

@@ -14,13 +14,13 @@ from types import SimpleNamespace
 import pytest
 from runs import HOUSE
 
-from apps.common import sending
+from apps.common.bundles.model_file import check_classes
 from apps.common.errors import UserError
 from apps.common.files import read_json
-from apps.common.model_file import check_classes
-from apps.common.sending import Sender, read_calls, send_left
-from apps.common.signals import Signals
-from apps.common.tracking import sqlite_uri, store_answers
+from apps.common.records import sending
+from apps.common.records.mlflow import sqlite_uri, store_answers
+from apps.common.records.sending import Sender, read_calls, send_left
+from apps.common.training.interrupts import Signals
 from bench.faults.record import Record
 
 
@@ -260,7 +260,7 @@ HOSTILE = [
 def test_hostile_data_are_refused_in_one_line(tmp_path, monkeypatch, name):
     import importlib
 
-    from apps.common.options import make_config
+    from apps.common.options.declare import make_config
     from bench.faults import inputs
 
     monkeypatch.chdir(tmp_path)
@@ -301,7 +301,7 @@ def half_made(uri, artifacts):
 
 sys.modules["mlflow.store.tracking.sqlalchemy_store"] = types.SimpleNamespace(SqlAlchemyStore=half_made)
 from pathlib import Path
-from apps.common import tracking
+from apps.common.records import mlflow as tracking
 threading.Thread(target=tracking._make_store, args=[Path("mlruns/mlflow.db")], daemon=True).start()
 made.wait()
 assert Path("mlruns/.mlflow.db.tmp").exists()

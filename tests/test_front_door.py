@@ -105,7 +105,7 @@ def test_an_app_run_as_a_module_is_the_same_door(tmp_path):
 def test_a_process_begins_anew_with_its_number_its_command_and_the_backend_it_had():
     code = """
 import os, sys
-from apps.common.renewal import renew
+from apps.common.training.renewal import renew
 print(os.getpid(), *sys.argv[1:])
 if "KERAS_BACKEND" not in os.environ:
     os.environ["KERAS_BACKEND"] = "jax"
@@ -143,7 +143,7 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise():
     """A block larger than glibc ever keeps by itself is cleared by the kernel page by page, anew each time."""
     code = """
 import resource
-from apps.common.backends import keep_freed_memory
+from apps.common.options.backends import keep_freed_memory
 keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):

@@ -8,8 +8,8 @@ import pytest
 from runs import bundle_weights, forked, train, train_and_kill
 
 import layers
+from apps.common.data.graphs.nodes import Graph, GraphNodes, read_graph, split_nodes
 from apps.common.errors import UserError
-from apps.common.graphs import Graph, GraphNodes, read_graph, split_nodes
 from layers import backend
 from layers import graph as graph_layers
 
@@ -240,7 +240,7 @@ def test_sparse_features_give_what_dense_ones_do(name):
 
 
 def test_the_loss_is_the_mean_over_the_nodes_of_the_split():
-    from apps.common.classification import OneHotLoss
+    from apps.common.training.losses import OneHotLoss
 
     graph = read_graph("karate")
     nodes = GraphNodes(graph, split_nodes(graph, 0.3, 0)["train"], None)

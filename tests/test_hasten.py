@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from apps.common.batches import Batches, InOrder
-from apps.common.callbacks import Callbacks, Seeds, seed_states, set_seeds
-from apps.common.data import Examples
-from apps.common.options import make_config
-from apps.common.technique import compile_model
-from apps.common.training import Training
+from apps.common.data.examples import Examples
+from apps.common.options.declare import make_config
+from apps.common.options.training import Training
+from apps.common.training.batches import Batches, InOrder
+from apps.common.training.callbacks import Callbacks, Seeds, seed_states, set_seeds
+from apps.common.training.optimizers import compile_model
 from layers import backend
 from layers.augmentation import RandomShift
 from layers.regularization import Dropout

@@ -14,11 +14,11 @@ from scipy.stats import norm
 
 import layers
 from apps import image_generation as app
-from apps.common import generation
-from apps.common.bundle import load_model, open_bundle
-from apps.common.data import Data, Examples
+from apps.common.bundles.bundle import load_model, open_bundle
+from apps.common.data.examples import Data, Examples
 from apps.common.errors import UserError
-from apps.common.options import make_config
+from apps.common.options.declare import make_config
+from apps.common.reports import generated_images as generation
 from layers import backend, models
 from layers.generative import gaussian_kl
 

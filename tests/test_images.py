@@ -9,8 +9,8 @@ import pytest
 from image_samples import class_folders, pixels, png_bytes, save, write_idx, write_tar
 from PIL import Image
 
+from apps.common.data.images.labelled import named_images, read_image, read_labelled_images
 from apps.common.errors import UserError
-from apps.common.images import named_images, read_image, read_labelled_images
 
 # Formats
 

@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 
 from apps.common.errors import UserError, count_skipped, nearest
-from apps.common.options import is_active, make_config, option, options_of, refused, to_plain
-from apps.common.training import Recipe, Training
+from apps.common.options.declare import is_active, make_config, option, options_of, refused, to_plain
+from apps.common.options.training import Recipe, Training
 
 
 @dataclass(frozen=True)

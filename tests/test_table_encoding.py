@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.common.errors import UserError
-from apps.common.table_encoding import (
+from apps.common.data.tables.encoding import (
     category_counts,
     decode_target,
     drop_missing_target,
@@ -19,7 +18,8 @@ from apps.common.table_encoding import (
     row_from_pairs,
     target_of,
 )
-from apps.common.tables import Table, make_frame, read_splits
+from apps.common.data.tables.reading import Table, make_frame, read_splits
+from apps.common.errors import UserError
 
 
 def refuses(function, *arguments, words=(), **options):

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from apps.common.data.tables.reading import column_kinds, named_table, read_splits, read_table
 from apps.common.errors import UserError
-from apps.common.tables import column_kinds, named_table, read_splits, read_table
 
 PEOPLE = "age,work,income\n39,Private,<=50K\n50,Self,>50K\n,?,<=50K\n28,Private,>50K\n"
 
@@ -233,7 +233,7 @@ def test_a_column_that_is_almost_numeric_says_why_it_is_text(tmp_path):
 
 
 def test_an_enormous_table_is_refused_on_its_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("apps.common.reading.available_memory", lambda: 1000)
+    monkeypatch.setattr("apps.common.data.reading.available_memory", lambda: 1000)
     for content in (PEOPLE.encode(), gzip.compress(PEOPLE.encode() * 100)):
         refuses(read_table, write(tmp_path / "a.csv", content), words=["of memory, but only 700 bytes", "Parquet"])
 

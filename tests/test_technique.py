@@ -6,12 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from apps.common.batches import Batches
-from apps.common.classification import LOSSES, OneHotLoss, softmax
-from apps.common.data import Examples
+from apps.common.data.examples import Examples
 from apps.common.errors import UserError
-from apps.common.options import make_config
-from apps.common.technique import (
+from apps.common.options.declare import make_config
+from apps.common.options.training import ACTIVATIONS, Training
+from apps.common.reports.classification import softmax
+from apps.common.training.batches import Batches
+from apps.common.training.losses import LOSSES, OneHotLoss
+from apps.common.training.optimizers import (
     Schedule,
     averaged_when_done,
     class_weights,
@@ -19,7 +21,6 @@ from apps.common.technique import (
     find_learning_rate,
     make_optimizer,
 )
-from apps.common.training import ACTIVATIONS, Training
 from layers import backend, models
 from layers.initialization import draw
 

@@ -11,11 +11,7 @@ from runs import bundle_weights, forked, train, train_and_kill
 
 import layers
 from apps import text_generation as app
-from apps.common.batches import Batches
-from apps.common.classification import TokenCrossEntropy
-from apps.common.errors import UserError
-from apps.common.sampling import Sampler, Uncached, continuation
-from apps.common.text import (
+from apps.common.data.text.plain import (
     Vocabulary,
     Windows,
     documentation_strings,
@@ -24,6 +20,10 @@ from apps.common.text import (
     read_text,
     split_by_position,
 )
+from apps.common.errors import UserError
+from apps.common.reports.sampling import Sampler, Uncached, continuation
+from apps.common.training.batches import Batches
+from apps.common.training.losses import TokenCrossEntropy
 from layers import backend, models
 
 VOCABULARY, BLOCK = 11, 8
@@ -313,7 +313,7 @@ def test_no_more_windows_than_asked_are_taken_evenly():
 
 
 def test_characters_survive_being_cut_between_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("apps.common.text.PIECE", 3)
+    monkeypatch.setattr("apps.common.data.text.plain.PIECE", 3)
     text = "Grüße, 世界! \U0001f600 naïve\n" * 5
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     ids, vocabulary, _ = read_text(tmp_path / "a.txt", "char")

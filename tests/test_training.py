@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from apps import image_classification, tabular
-from apps.common import run
-from apps.common.batches import Batches, InOrder, predict_all
-from apps.common.callbacks import EarlyStopping, GradientFlow, Keeper, Plateau, Seeds
-from apps.common.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from apps.common.data import Examples
+from apps.common.data.examples import Examples
 from apps.common.errors import UserError
-from apps.common.options import make_config
+from apps.common.options.declare import make_config
+from apps.common.training import run
+from apps.common.training.batches import Batches, InOrder, predict_all
+from apps.common.training.callbacks import EarlyStopping, GradientFlow, Keeper, Plateau, Seeds
+from apps.common.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from layers import models
 from layers.initialization import initialize
 
@@ -296,18 +296,18 @@ def test_checkpoints_that_are_left_to_us_take_a_thousandth_of_the_time(tmp_path)
 
 def test_epochs_of_milliseconds_are_recorded_together_and_before_a_checkpoint_that_has_them_behind_it(tmp_path, monkeypatch):
     log = []
-    monkeypatch.setattr("apps.common.callbacks.SOON", 60.0)
-    monkeypatch.setattr("apps.common.callbacks.save_checkpoint", lambda *arguments: log.append("kept"))
+    monkeypatch.setattr("apps.common.training.callbacks.SOON", 60.0)
+    monkeypatch.setattr("apps.common.training.callbacks.save_checkpoint", lambda *arguments: log.append("kept"))
     trained(5, tmp_path, log=log, every=4, quiet=True)
     assert [each if each == "kept" else [step for step, _, _ in each] for each in log] == [[1], [2, 3, 4], "kept", [5], "kept"]
-    monkeypatch.setattr("apps.common.callbacks.SOON", 0.0)
+    monkeypatch.setattr("apps.common.training.callbacks.SOON", 0.0)
     log.clear()
     trained(3, tmp_path, log=log, every=3)
     assert [len(each) for each in log if each != "kept"] == [1, 1, 1]
 
 
 def test_a_curve_of_very_many_epochs_has_each_epoch_in_the_history_and_some_in_mlflow(tmp_path, monkeypatch):
-    monkeypatch.setattr("apps.common.callbacks.POINTS", 2)
+    monkeypatch.setattr("apps.common.training.callbacks.POINTS", 2)
     log = []
     _, history = trained(9, tmp_path, log=log, every=9, steady=True)
     tracked = {step: values for ended in log for step, _, values in ended}
@@ -349,7 +349,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_ones(tmp_path, monk
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("apps.common.checkpoint.write_json", killed)
+    monkeypatch.setattr("apps.common.training.checkpoint.write_json", killed)
     with contextlib.suppress(KeyboardInterrupt):
         save_checkpoint(tmp_path, model, 2, {}, [])
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"]

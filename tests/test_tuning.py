@@ -11,9 +11,9 @@ import pytest
 import triptych
 from apps import tabular
 from apps.common import files
-from apps.common import run as runs
-from apps.common.compare import compare
-from apps.common.tracking import client
+from apps.common.records.compare import compare
+from apps.common.records.mlflow import client
+from apps.common.training import run as runs
 from tuning import search
 from tuning.oracles import SEARCHES
 from tuning.trials import DataCache

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from apps.common.backends import installed
+from apps.common.options.backends import installed
 
 os.environ.setdefault("KERAS_BACKEND", "jax" if "jax" in installed() else installed()[0])
 

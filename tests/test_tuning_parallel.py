@@ -19,7 +19,7 @@ from runs import command, environment
 
 import triptych
 from apps import tabular
-from apps.common.tracking import client
+from apps.common.records.mlflow import client
 from tuning import parallel
 from tuning.oracles import make_oracle
 from tuning.parallel import join

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from runs import triptych
 
-from apps.common.backends import installed
+from apps.common.options.backends import installed
 
 PROGRAMS = next((path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
 if PROGRAMS is None and shutil.which("initdb"):

@@ -10,8 +10,8 @@ import pytest
 import triptych
 from apps import image_classification, tabular, text_generation
 from apps.common.errors import UserError
-from apps.common.options import option
-from apps.common.training import Training
+from apps.common.options.declare import option
+from apps.common.options.training import Training
 from tuning.space import Space, read_fixed, read_only
 
 

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from apps.common.errors import UserError, nearest
-from apps.common.options import options_of
+from apps.common.options.command_line import whole_number
+from apps.common.options.declare import options_of
 from apps.common.output import shown
-from apps.common.tokens import whole_number
 from tuning.space import GRID_LIMIT, Space, read_fixed, read_only
 
 SEARCHES = ("random", "hyperband", "bayesian", "grid", "evolution")

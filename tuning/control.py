@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from apps.common import run as runs
 from apps.common.files import write_json
-from apps.common.tracking import Tracker
+from apps.common.records.mlflow import Tracker
+from apps.common.training import run as runs
 from tuning import report
 from tuning.search import Search
 

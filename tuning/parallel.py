@@ -22,11 +22,11 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 from keras_tuner.src.engine.trial import Trial
 
-from apps.common import run as runs
 from apps.common.errors import UserError
-from apps.common.facts import describe_machine, fingerprint
-from apps.common.renewal import Grown
-from apps.common.tracking import ROOT, Tracker
+from apps.common.records.facts import describe_machine, fingerprint
+from apps.common.records.mlflow import ROOT, Tracker
+from apps.common.training import run as runs
+from apps.common.training.renewal import Grown
 from layers import backend
 from tuning.command import ANSWER, RENEWED, no_chief
 from tuning.search import end_open_trials, work

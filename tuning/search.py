@@ -12,14 +12,14 @@ import time
 
 import psutil
 
-from apps.common import run as runs
 from apps.common.errors import UserError
-from apps.common.facts import describe_machine, fingerprint
 from apps.common.files import write_json
-from apps.common.options import to_plain
-from apps.common.renewal import Grown
-from apps.common.runs import all_runs, mark_dead_runs
-from apps.common.tracking import ROOT, Tracker, client
+from apps.common.options.declare import to_plain
+from apps.common.records.facts import describe_machine, fingerprint
+from apps.common.records.folder import all_runs, mark_dead_runs
+from apps.common.records.mlflow import ROOT, Tracker, client
+from apps.common.training import run as runs
+from apps.common.training.renewal import Grown
 from layers import backend
 from tuning import report
 from tuning.oracles import make_oracle

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from apps.common.errors import UserError, nearest
-from apps.common.options import check_needs, is_active, make_config, options_of
-from apps.common.training import Training
+from apps.common.options.declare import check_needs, is_active, make_config, options_of
+from apps.common.options.training import Training
 
 GRID_POINTS = 5  # of a continuous range
 GRID_LIMIT = 1000  # points of a grid nobody asked for by --trials

@@ -7,13 +7,13 @@ import math
 import shutil
 import time
 
-from apps.common import run as runs
-from apps.common.batches import Batches
-from apps.common.checkpoint import checkpoints
 from apps.common.errors import UserError
-from apps.common.options import to_plain
-from apps.common.runs import Run
-from apps.common.tracking import Tracker, client
+from apps.common.options.declare import to_plain
+from apps.common.records.folder import Run
+from apps.common.records.mlflow import Tracker, client
+from apps.common.training import run as runs
+from apps.common.training.batches import Batches
+from apps.common.training.checkpoint import checkpoints
 from layers import backend
 
 KEPT_DATA = 3  # versions of the data in memory, where an option that is searched changes them

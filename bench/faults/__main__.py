@@ -15,10 +15,10 @@ usage: python -m bench.faults [--backend NAME] [--tries N] [--seconds N] [--only
 
 import sys
 
-from apps.common import backends
 from apps.common.errors import UserError
+from apps.common.options import backends
+from apps.common.options.command_line import read_tokens, whole_number
 from apps.common.output import table
-from apps.common.tokens import read_tokens, whole_number
 from bench.faults.record import Record
 from bench.faults.run import FAULTS, measure
 

@@ -44,7 +44,7 @@ def with_small_files(arguments):
 
 def unhurried(arguments):
     """The command line, with a twentieth of a second more an epoch: tens of thousands of records take long to send."""
-    from apps.common.callbacks import Keeper
+    from apps.common.training.callbacks import Keeper
 
     original = Keeper.on_epoch_end
 
@@ -79,7 +79,7 @@ def stock(arguments):
 
 def prepare_store(arguments):
     """An empty MLflow store under `mlruns/` of the current folder."""
-    from apps.common.tracking import client
+    from apps.common.records.mlflow import client
 
     client()
     return 0
@@ -87,7 +87,7 @@ def prepare_store(arguments):
 
 def ask_store(arguments):
     """Print what the store of the current folder knows of its runs: `[{"id", "status", "steps": [with a loss]}]`."""
-    from apps.common.tracking import client
+    from apps.common.records.mlflow import client
 
     api, found = client(), []
     for experiment in api.search_experiments():

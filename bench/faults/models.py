@@ -24,9 +24,9 @@ ROW = [f"{name} (cm)=1" for name in ("sepal length", "sepal width", "petal lengt
 def write_honest(folder):
     """The bundle of a small untrained model of the irises."""
     from apps import tabular
-    from apps.common import run as life
-    from apps.common.bundle import save_bundle
-    from apps.common.options import make_config
+    from apps.common.bundles.bundle import save_bundle
+    from apps.common.options.declare import make_config
+    from apps.common.training import run as life
 
     config = make_config(tabular.Config, {"hidden_dims": (4,), "model": "mlp"})
     data = tabular.load_data(config)
@@ -36,7 +36,7 @@ def write_honest(folder):
 
 def sign(folder):
     """Give a bundle the checksums of what it holds now."""
-    from apps.common.bundle import record_digest
+    from apps.common.bundles.bundle import record_digest
 
     record = files.read_json(folder / "bundle.json")
     record["checksums"] = {"bundle.json": record_digest(record)}

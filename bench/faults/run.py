@@ -117,7 +117,7 @@ def _inject(fault, place, record, tries, seconds, first):
 
 def _track(rows, backends):
     """Keep the table as an MLflow run."""
-    from apps.common.tracking import Tracker
+    from apps.common.records.mlflow import Tracker
 
     with tempfile.TemporaryDirectory() as folder:
         tracker = Tracker("faults", folder, name="faults", tags={"backends": ", ".join(backends)})

@@ -20,8 +20,9 @@ from pathlib import Path
 
 HOUSE = Path(__file__).resolve().parents[2]
 IMPORTS = (
-    "apps.tabular", "apps.image_classification", "apps.common.run", "apps.common.rescue", "apps.common.model_file",
-    "apps.common.export", "apps.common.figures", "bench.faults.inside", "matplotlib.pyplot", "pandas", "sklearn.datasets",
+    "apps.tabular", "apps.image_classification", "apps.common.training.run", "apps.common.training.rescue",
+    "apps.common.bundles.model_file",
+    "apps.common.bundles.export", "apps.common.figures", "bench.faults.inside", "matplotlib.pyplot", "pandas", "sklearn.datasets",
     "sklearn.metrics", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
 )  # fmt: skip
 
@@ -121,7 +122,7 @@ class Server:
 
 
 def serve(backend):
-    from apps.common import backends
+    from apps.common.options import backends
 
     backends.prepare(backend)
     for name in IMPORTS:

@@ -1,0 +1,1 @@
+"""A trained model in a folder with everything prediction needs, and in other formats."""

@@ -1,0 +1,157 @@
+"""A bundle in another format. TensorFlow writes ONNX, SavedModel and LiteRT from the portable `.keras` file in a process
+of its own, torch its `.pt2`; then the new file's predictions are held against those of the backend that was asked."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.bundles.bundle import load_model, open_bundle
+from apps.common.errors import UserError, nearest
+
+FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorflow", "torch": "torch"}
+TOLERANCE = 1e-4
+
+
+def export(bundle, form, output):
+    """Write the bundle's model as `form` and check it; nothing stays behind when the check fails.
+
+    Args:
+        bundle: An open `Bundle`.
+        form: One of `FORMATS`.
+        output: Path to write; must not be there yet.
+    Returns: `{"path", "format", "difference"}`, the largest difference of an output from the original's.
+    Raises:
+        UserError: Unknown format, a package that is missing, a place that cannot be written, or Keras's own reason.
+    """
+    import importlib.util
+    import shutil
+
+    import keras
+
+    output = Path(output)
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: expected one of {', '.join(FORMATS)}. {nearest(form, FORMATS)}")
+    if output.exists():
+        raise UserError(f"--output {output}: is there already; name another place or remove it")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: the folder {output.parent} is not there; make it first")
+    needed = [FORMATS[form]] + (["tf2onnx", "onnxruntime"] if form == "onnx" else [])
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"--format {form}: needs {', '.join(missing)}. Install: pip install -e '.[{FORMATS[form]},export]'")
+    model = deployed(load_model(bundle))
+    inputs = sample_inputs(model)
+    feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    expected = keras.ops.convert_to_numpy(model(feed, training=False))
+    environment = {**os.environ, "KERAS_BACKEND": FORMATS[form], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    temporary = output.with_name(f".{output.stem}.{os.getpid()}{'.onnx' if form == 'onnx' else '.tmp'}")
+    arrays = temporary.with_suffix(".npz")
+    try:
+        np.savez(arrays, **inputs)
+        command = [sys.executable, "-m", "apps.common.bundles.export", str(bundle.folder), form, str(temporary), str(arrays)]
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        lines = child.stdout.strip().splitlines()
+        answer = json.loads(lines[-1]) if child.returncode == 0 and lines else {}
+        if "outputs" not in answer:
+            lines = [line for line in child.stderr.strip().splitlines() if line.strip()] or ["no reason given"]
+            raise UserError(f"--format {form}: this model cannot be exported: {answer.get('error') or lines[-1][:300]}")
+        difference = float(np.max(np.abs(np.array(answer["outputs"]).reshape(expected.shape) - expected)))
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+            raise UserError(f"--format {form}: the exported model differs from the original by {difference:.2g}; not kept")
+        os.replace(temporary, output)
+    finally:
+        arrays.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+    return {"path": str(output), "format": form, "difference": difference}
+
+
+def deployed(model):
+    """The part of a model that is used after training: its generator, where it has one."""
+    return getattr(model, "generator", model)
+
+
+def sample_inputs(model, rows=3):
+    """Seeded inputs of the kind the model takes, by name: small whole numbers, pixels, or normal numbers."""
+    generator = np.random.default_rng(0)
+    made = {}
+    for tensor in model.inputs:
+        shape = (rows, *tensor.shape[1:])
+        if tensor.dtype == "uint8":
+            made[tensor.name] = generator.integers(0, 256, shape).astype("uint8")
+        elif "int" in tensor.dtype:
+            made[tensor.name] = np.zeros(shape, tensor.dtype)
+        else:
+            made[tensor.name] = generator.normal(size=shape).astype(tensor.dtype)
+    return made
+
+
+def write(folder, form, path, inputs):
+    """In the child process: write the file and return its own predictions for `inputs`."""
+    model = deployed(load_model(open_bundle(folder)))
+    names = [tensor.name for tensor in model.inputs]
+    ordered = [inputs[name] for name in names]
+    feed = inputs if len(names) > 1 else ordered[0]
+    model(feed)
+    if form == "torch":
+        return _write_torch(model, path, feed)
+    keras_format = {"onnx": "onnx", "saved_model": "tf_saved_model", "litert": "litert"}[form]
+    model.export(path, format=keras_format, verbose=False)
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        takes = [each.name for each in session.get_inputs()]
+        return session.run(None, {name: inputs.get(name, ordered[i]) for i, name in enumerate(takes)})[0]
+    import tensorflow
+
+    if form == "saved_model":
+        served = tensorflow.saved_model.load(path).serve
+        return np.asarray(served(feed))
+    interpreter = tensorflow.lite.Interpreter(model_path=path)
+    runner = interpreter.get_signature_runner()
+    takes = runner.get_input_details()
+    rows = []
+    for row in range(len(ordered[0])):
+        values = {name: inputs.get(name, ordered[i])[row : row + 1] for i, name in enumerate(takes)}
+        rows.append(next(iter(runner(**values).values())))
+    return np.concatenate(rows)
+
+
+def _write_torch(model, path, feed):
+    import torch
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x, training=False)
+
+    tensors = (
+        {name: torch.from_numpy(array) for name, array in feed.items()} if isinstance(feed, dict) else torch.from_numpy(feed)
+    )
+    batch = torch.export.Dim("batch")
+    shapes = {name: {0: batch} for name in tensors} if isinstance(tensors, dict) else {0: batch}
+    with torch.no_grad():
+        program = torch.export.export(Plain().eval(), (tensors,), dynamic_shapes=(shapes,))
+    torch.export.save(program, path)
+    return torch.export.load(path).module()(tensors).detach().numpy()
+
+
+if __name__ == "__main__":
+    source, wanted, target, arrays_path = sys.argv[1:]
+    with np.load(arrays_path, allow_pickle=False) as stored:
+        given = {name: stored[name] for name in stored.files}
+    try:
+        result = {"outputs": np.asarray(write(source, wanted, target, given)).tolist()}
+    except Exception as error:  # the parent turns Keras's reason into one line
+        result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    print("\n" + json.dumps(result))

@@ -1,0 +1,169 @@
+"""Examples in memory, their splits, and where named data sets are found."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and targets of one split, first axis the example.
+
+    `x` is an array or a dict of arrays (one a model input); `y` an array or `None`; `weight` one number an example.
+    A task whose examples are not rows in memory (windows of a text file, one whole graph) brings its own class with
+    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`; with `fingerprint()` in the place of a digest
+    of `x` and `y`, and `order(generator)` where an epoch is not a permutation of all.
+    """
+
+    x: object
+    y: object = None
+    weight: np.ndarray | None = None
+
+    def __len__(self):
+        first = next(iter(self.x.values())) if isinstance(self.x, dict) else self.x
+        return len(first)
+
+    def take(self, indices):
+        """The batch at these positions, as the tuple that `fit` takes."""
+        x = {name: array[indices] for name, array in self.x.items()} if isinstance(self.x, dict) else self.x[indices]
+        batch = (x,) if self.y is None else (x, self.y[indices])
+        return batch if self.weight is None else (*batch, self.weight[indices])
+
+    def subset(self, indices):
+        """The same kind of examples at these positions only."""
+        return Examples(*(*self.take(indices), None, None)[:3])
+
+
+@dataclass(frozen=True)
+class Data:
+    """What `load_data` returns: three splits and `about`, the plain JSON that prediction needs later."""
+
+    train: object
+    validation: object
+    test: object
+    about: dict
+    notes: list = field(default_factory=list)
+    source: str = ""
+
+
+@dataclass
+class Report:
+    """What `evaluate` returns: numbers, matplotlib figures and tables (lists of dicts), by name."""
+
+    metrics: dict
+    figures: dict = field(default_factory=dict)
+    tables: dict = field(default_factory=dict)
+
+
+def balanced(examples, classes):
+    """The same examples weighed by how rare their class is.
+
+    Raises:
+        UserError: There are no classes.
+    """
+    if not classes:
+        raise UserError("--class-weights balanced: the target is a number, there are no classes to weigh; leave it out")
+    return Examples(examples.x, examples.y, class_weights(examples.y, len(classes)))
+
+
+def class_weights(labels, num_classes):
+    """One weight an example, inversely to its class's share and of mean one: n / (classes * count of the class).
+
+    A class without examples counts for nothing.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    return (len(labels) / ((counts > 0).sum() * counts[labels])).astype("float32")
+
+
+def find_data(name):
+    """The path behind `--data NAME`: the path itself, or the data set of that name under `$TRIPTYCH_DATA`.
+
+    Raises:
+        UserError: Nothing is there, naming the nearest data set.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    root = os.environ.get("TRIPTYCH_DATA")
+    if root and (Path(root) / name).exists():
+        return Path(root) / name
+    known = sorted(entry.name for entry in Path(root).iterdir()) if root and Path(root).is_dir() else []
+    hint = nearest(name, known) if known else "Set TRIPTYCH_DATA to a folder of data sets to use them by name."
+    raise UserError(f"--data {name}: no such file or folder. {hint}")
+
+
+def split_indices(labels, fractions, seed, stratify=True):
+    """Shuffled positions split by `fractions`; with `stratify` every class keeps its share in each part.
+
+    Args:
+        labels: Array of shape `(examples,)`; used for its length alone without `stratify`.
+        fractions: Share of each part but the first, which takes the rest; for example `(0.1, 0.2)`.
+        seed: Seed of the shuffle.
+    Returns: One sorted index array a part. A class with as many examples as parts has one in each.
+    """
+    labels = np.asarray(labels)
+    generator = np.random.default_rng([seed, 20])
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)] if stratify else [np.arange(len(labels))]
+    parts = [[] for _ in range(len(fractions) + 1)]
+    for group in groups:
+        group = generator.permutation(group)
+        start = 0
+        for part, fraction in zip(parts[1:], fractions, strict=True):
+            count = round(fraction * len(group))
+            if fraction > 0 and len(group) > len(fractions):
+                count = max(1, count)
+            part.append(group[start : start + count])
+            start += count
+        parts[0].append(group[start:])
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def fold_indices(labels, folds, fold, seed, stratify=True):
+    """Positions inside and outside of fold number `fold` of `folds`, stratified by label: `(rest, inside)`."""
+    labels = np.asarray(labels)
+    generator = np.random.default_rng([seed, 21])
+    order = generator.permutation(len(labels))
+    if stratify:
+        order = order[np.argsort(labels[order], kind="stable")]
+    member = np.empty(len(labels), dtype=int)
+    member[order] = np.arange(len(labels)) % folds
+    return np.flatnonzero(member != fold), np.flatnonzero(member == fold)
+
+
+def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, test=0.15):
+    """Train, validation and test: as the data name them, and what they do not name taken by the seed, stratified.
+
+    With `config.folds` the test split is fold number `config.fold` of all the examples instead.
+
+    Args:
+        splits: `{"train": Examples, "validation": ..., "test": ...}`; all but the first may be missing.
+        config: Has `seed`, `folds` and `fold`.
+        notes: List to which a line is added where something was decided.
+        stratify: Whether `y` holds classes whose shares are kept.
+        validation, test: Shares taken where the data name none.
+    Returns: Three `Examples`.
+    """
+    train, held, tested = splits["train"], splits.get("validation"), splits.get("test")
+    if config.folds:
+        if held is not None or tested is not None:
+            raise UserError("--folds: the data name their own splits already; leave it out or give one file without splits")
+        rest, inside = fold_indices(train.y, config.folds, config.fold, config.seed, stratify)
+        train, tested = train.subset(rest), train.subset(inside)
+    if tested is None and held is not None:
+        notes.append("the data name no test split: their validation split is the test, validation is taken from train")
+        held, tested = None, held
+    if tested is None:
+        rest, inside = split_indices(train.y, (test,), config.seed, stratify)
+        train, tested = train.subset(rest), train.subset(inside)
+    if held is None:
+        rest, inside = split_indices(train.y, (validation,), config.seed, stratify)
+        train, held = train.subset(rest), train.subset(inside)
+    for name, part in (("train", train), ("validation", held), ("test", tested)):
+        if not len(part):
+            raise UserError(f"the {name} split is empty: more examples are needed")
+    notes.append(f"{len(train)} examples to train on, {len(held)} for validation, {len(tested)} for the test")
+    return train, held, tested

@@ -1,0 +1,231 @@
+"""Decoding image files: headers first, so that nothing enormous is unpacked, then pixels, straight into one array."""
+
+import contextlib
+import io
+import logging
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.data.reading import Progress, require_memory
+from apps.common.errors import UserError, count_skipped
+
+ENDINGS = (
+    ".png .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
+)
+# Only these decoders are tried: Pillow would hand an EPS file to Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MAX_PIXELS = 50_000_000
+DEFAULT_SIDE = 224
+WORKERS = 4
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+# Pillow logs what it stumbles over besides raising it; without a handler that would reach standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class Unreadable(Exception):
+    """Why one image cannot be read; the reader counts it."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image still in its file: what it is called, its split, its label, and a path or the file's bytes."""
+
+    name: str
+    split: str
+    label: str
+    source: Path | bytes
+
+
+def is_image_name(name):
+    """Whether the name's ending is that of an image format."""
+    return str(name).lower().endswith(tuple(ENDINGS))
+
+
+def open_image(source):
+    """A Pillow image whose header alone has been read and found reasonable.
+
+    Raises:
+        Unreadable: No such file, zero bytes, not an image, or more than `MAX_PIXELS` pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise Unreadable("no such file")
+        if source.stat().st_size == 0:
+            raise Unreadable("zero bytes")
+    elif not source:
+        raise Unreadable("zero bytes")
+    try:
+        image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise Unreadable("not an image, or cut off in its header") from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except PermissionError:
+        raise Unreadable("permission denied") from None
+    except Exception as error:  # a damaged header ends in whatever the decoder stumbles over
+        raise Unreadable(f"damaged header: {error}") from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise Unreadable(f"{width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels")
+    return image
+
+
+def read_header(source):
+    """Height, width and whether an image is grey, from its header alone; a photograph's orientation is applied."""
+    with open_image(source) as image:
+        width, height = image.size
+        try:
+            turned = "exif" in image.info and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        except Exception as error:
+            raise Unreadable(f"damaged orientation: {error}") from None
+        return (width, height) if turned else (height, width), image.mode in GREY_MODES
+
+
+def decode(source, shape):
+    """Pixels of one image as uint8 of `shape` (height, width, channels), resized when its own size is another.
+
+    Alpha is dropped, a palette looked up, CMYK and 16-bit values converted, a photograph turned upright.
+    """
+    with open_image(source) as image:
+        try:
+            return _pixels(image, shape)
+        except Exception as error:  # truncated or damaged data end in whatever the decoder stumbles over
+            raise Unreadable(f"damaged: {error}") from None
+
+
+def fit_pixels(pixels, shape):
+    """A uint8 array `(height, width, channels)` as another shape, resized and converted as files are."""
+    from PIL import Image
+
+    return _pixels(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), shape)
+
+
+def _pixels(image, shape):
+    from PIL import Image, ImageOps
+
+    height, width, channels = shape
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    mode = "L" if channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)  # Pillow widens the filter: antialiased
+    return np.asarray(image, dtype=np.uint8).reshape(shape)
+
+
+def _eight_bits(values):
+    if values.dtype.kind == "f":
+        scale = 255.0 if values.size and np.nanmax(values) <= 1 else 1.0
+        return np.clip(np.nan_to_num(values) * scale, 0, 255).round().astype(np.uint8)
+    return (np.clip(values, 0, 65535).astype(np.uint32) // 257).astype(np.uint8)
+
+
+def read_image_files(files, path, *, image_size=None, channels=None):
+    """Decode many images of possibly many sizes into one array a split.
+
+    Args:
+        files: List of `ImageFile`.
+        path: Where they come from, for messages.
+        image_size: Side of the square (or `(height, width)`) all are resized to; `None` keeps a size they share.
+        channels: 1 or 3; `None` keeps grey when all are grey.
+    Returns: `({split: (images, labels, names)}, notes)`; what cannot be read is left out, counted and named.
+    """
+    headers = _each(files, lambda file: read_header(file.source), "image headers read")
+    skipped = [f"{file.name} ({found})" for file, found in zip(files, headers, strict=True) if _failed(found)]
+    note = count_skipped(skipped, len(files), "images")
+    kept = [(file, found) for file, found in zip(files, headers, strict=True) if not _failed(found)]
+    if not kept:
+        raise UserError(f"{path}: no readable image")
+    sizes = [size for _, (size, _) in kept]
+    (height, width), notes = choose_size(sizes, image_size)
+    channels = channels or (1 if all(grey for _, (_, grey) in kept) else 3)
+    shape = (height, width, channels)
+    require_memory(len(kept) * int(np.prod(shape)), path, "Give a smaller --image-size, or fewer images")
+
+    splits = {}
+    for split in dict.fromkeys(file.split for file, _ in kept):
+        members = [file for file, _ in kept if file.split == split]
+        images = np.empty((len(members), *shape), np.uint8)
+
+        def fill(position, members=members, images=images):
+            images[position] = decode(members[position].source, shape)
+
+        failures = _each(range(len(members)), fill, f"{split} images read")
+        skipped += [f"{members[i].name} ({failure})" for i, failure in enumerate(failures) if _failed(failure)]
+        good = [i for i, failure in enumerate(failures) if not _failed(failure)]
+        for new, old in enumerate(good):  # close the gaps in place: the array is never held twice
+            if new != old:
+                images[new] = images[old]
+        labels = np.array([members[i].label for i in good], dtype=str)
+        splits[split] = (images[: len(good)], labels, [members[i].name for i in good])
+    note = count_skipped(skipped, len(files), "images") or note
+    return splits, notes + ([note] if note else [])
+
+
+def choose_size(sizes, image_size):
+    """The height and width all images get, and the line that says what was done to them.
+
+    One size that all share is kept; otherwise the side is the median of the shorter sides, at most `DEFAULT_SIDE`.
+    """
+    distinct = set(sizes)
+    if image_size is not None:
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    elif len(distinct) == 1:
+        size = sizes[0]
+    else:
+        side = max(1, min(DEFAULT_SIDE, int(np.median([min(each) for each in sizes]))))
+        size = (side, side)
+    changed = sum(each != size for each in sizes)
+    if not changed:
+        return size, []
+    smallest, largest = min(distinct, key=np.prod), max(distinct, key=np.prod)
+    was = f"{smallest[1]} x {smallest[0]}"
+    was += "" if smallest == largest else f" to {largest[1]} x {largest[0]}"
+    return size, [f"{changed} of {len(sizes)} images of {was} resized to {size[1]} x {size[0]}"]
+
+
+def _failed(result):
+    return isinstance(result, Unreadable)
+
+
+def _each(items, work, what):
+    """`work` of every item in threads (Pillow decodes outside the interpreter's lock); an `Unreadable` is a result."""
+
+    def some(chunk):
+        return [_attempt(work, item) for item in chunk]
+
+    items = list(items)
+    chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
+    results, progress = [], Progress(len(items), what)
+    with without_warnings(), ThreadPoolExecutor(WORKERS if len(chunks) > 1 else 1) as pool:
+        for part in pool.map(some, chunks):
+            results += part
+            progress.show(len(results))
+    return results
+
+
+@contextlib.contextmanager
+def without_warnings():
+    """Without Pillow's warnings: what matters of them is counted or raised."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _attempt(work, item):
+    try:
+        return work(item)
+    except Unreadable as reason:
+        return reason

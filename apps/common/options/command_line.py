@@ -1,0 +1,62 @@
+"""The words of a command line, and the help that says which there are."""
+
+from apps.common.errors import UserError
+from apps.common.options.declare import options_of
+
+
+def read_tokens(tokens, switches):
+    """`(positionals, {option: text, or True})` of a command line; options may stand anywhere, `switches` take no value."""
+    positionals, given, index = [], {}, 0
+    while index < len(tokens):
+        token = tokens[index]
+        index += 1
+        if token == "-h":
+            given["help"] = True
+        elif not token.startswith("--") or token == "--":
+            positionals.append(token)
+        else:
+            name, equals, value = token[2:].partition("=")
+            name = name.replace("-", "_")
+            following = tokens[index] if index < len(tokens) else None
+            if equals:
+                given[name] = value
+            elif name in switches or following is None or following.startswith("--"):
+                given[name] = True
+            else:
+                given[name] = following
+                index += 1
+    return positionals, given
+
+
+def settle_switches(given, options):
+    """Options given without a value: yes for a switch, no for its `--no-` form, an error for the rest."""
+    settled = {}
+    for name, value in given.items():
+        positive = name.removeprefix("no_")
+        if name not in options and positive in options and options[positive].kind is bool and value is True:
+            settled[positive] = False
+        elif value is True and name in options and options[name].kind is not bool:
+            raise UserError(f"{options[name].flag}: a value is missing; expected {options[name].expected}")
+        else:
+            settled[name] = value
+    return settled
+
+
+def options_help(config_class):
+    """One line an option: its flag, what it does, its choices, its default."""
+    lines = []
+    for each in options_of(config_class).values():
+        if not each.refused:
+            default = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
+            choices = f": {', '.join(map(str, each.choices))}" if each.choices else ""
+            lines.append(f"  {each.flag:24} {each.help}{choices} [{default}]")
+    return lines
+
+
+def whole_number(given, name, default):
+    text = given.get(name)
+    if text is None:
+        return default
+    if not str(text).isdigit() or not 0 < int(text) < 65536:
+        raise UserError(f"--{name}: expected a whole number from 1 to 65535. Received: {text}")
+    return int(text)

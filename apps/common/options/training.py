@@ -1,0 +1,144 @@
+"""The options every training run shares: what the field calls technique, and published recipes made of them.
+
+Nothing here imports a backend; `training/optimizers.py` turns these options into Keras objects.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from apps.common.errors import UserError
+from apps.common.options.declare import option
+
+ACTIVATIONS = (
+    "relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "softmax", "linear",
+)  # fmt: skip
+Activation = Literal[ACTIVATIONS]
+DECAYING = ("cosine", "step", "exponential", "one-cycle", "constant")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Options of a run. Each is a flag, an MLflow parameter, a tuner's dimension and part of the bundle's record."""
+
+    data: str | None = option(None, "path of your data, or the name of a known set; without it a small set at hand")
+    epochs: int = option(10, "passes over the training data", low=1, high=100_000)
+    batch_size: int = option(64, "examples a step", low=1, high=65_536, search=(16, 32, 64, 128, 256))
+    seed: int = option(0, "seed of the split, initial weights, data order and dropout", low=0, high=2**31 - 1)
+    optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adagrad", "adadelta"] = option(
+        "adam", "gradient descent rule", search=("momentum", "rmsprop", "adam", "adamw")
+    )
+    learning_rate: float = option(1e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
+    momentum: float = option(
+        0.9, "share of the last step kept", low=0, high=0.9999, needs={"optimizer": ("momentum", "nesterov")}
+    )
+    beta1: float = option(
+        0.9, "share of the mean gradient kept", low=0, high=0.9999, needs={"optimizer": ("adam", "adamw")}
+    )
+    beta2: float = option(
+        0.999, "share of the mean squared gradient kept; short runs want less", low=0, high=0.99999,
+        needs={"optimizer": ("adam", "adamw")},
+    )  # fmt: skip
+    weight_decay: float = option(
+        0.0, "decoupled weight decay of kernels", low=0, high=1, search=(1e-6, 1e-1), log=True,
+        needs={"optimizer": ("sgd", "momentum", "nesterov", "rmsprop", "adamw", "adam")},
+    )  # fmt: skip
+    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
+        "constant", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
+    warmup: float = option(
+        0.0, "share of the run over which the learning rate rises from zero", low=0, high=0.9,
+        needs={"schedule": ("constant", "cosine", "step", "exponential")},
+    )  # fmt: skip
+    final_rate: float = option(
+        0.0, "share of the learning rate at which the cosine ends", low=0, high=1, needs={"schedule": "cosine"}
+    )
+    decay_rate: float = option(
+        0.1, "factor of each drop of the learning rate", above=0, high=1, needs={"schedule": ("step", "exponential", "plateau")}
+    )
+    decay_epochs: int = option(
+        10, "epochs between drops (plateau: epochs without progress before one)", low=1,
+        needs={"schedule": ("step", "exponential", "plateau")},
+    )  # fmt: skip
+    clip_norm: float | None = option(None, "largest norm of the whole gradient", above=0)
+    clip_value: float | None = option(None, "largest entry of a gradient", above=0)
+    l1: float = option(0.0, "L1 penalty on kernels", low=0, high=10)
+    l2: float = option(0.0, "L2 penalty on kernels", low=0, high=10)
+    initializer: Literal[
+        "default", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal", "random_normal"
+    ] = option("default", "how kernels are drawn; default is each layer's own (Xavier = glorot, He = he)")
+    early_stopping: int = option(0, "epochs without progress on validation before stopping (0: never); keeps the best", low=0)
+    ema: float = option(0.0, "decay of the moving average of the weights used at the end (0: off)", low=0, high=0.99999)
+    accumulate: int = option(1, "steps whose gradients are averaged into one update", low=1, high=10_000)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = option("float32", "number format of the computation")
+    compile: Literal["auto", "on", "off"] = option("auto", "XLA or torch.compile; auto is the backend's best on its own")
+    distribute: Literal["none", "data"] = option("none", "split each batch over the devices of this machine")
+    class_weights: Literal["none", "balanced"] = option("none", "weigh classes by how rare they are")
+    gradient_flow: bool = option(False, "record the norm of the gradient of every layer at each epoch, as a figure")
+    checkpoint_every: int = option(1, "epochs between checkpoints; 0 for as many as take a thousandth of the time", low=0)
+
+    # No option: into how many parts a batch is cut because it did not fit into memory.
+    parts: ClassVar[int] = 1
+
+    def check(self):
+        """What two options together cannot mean."""
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise UserError("--clip-norm and --clip-value exclude each other: leave one out")
+        if self.ema and self.early_stopping:
+            raise UserError("--ema and --early-stopping exclude each other: both choose the final weights; leave one out")
+        if self.schedule == "plateau" and self.warmup:
+            raise UserError("--warmup does nothing with --schedule plateau: leave it out")
+
+
+@dataclass(frozen=True)
+class Splitting(Training):
+    """Options of a run whose data may be split by us: which part is the test."""
+
+    folds: int = option(0, "test on one of this many folds of the data", low=0, high=100)
+    fold: int = option(0, "which fold is the test, from 0", low=0, high=99)
+
+    def check(self):
+        super().check()
+        if self.fold >= max(1, self.folds):
+            raise UserError(f"--fold: expected a number below --folds {self.folds}. Received: {self.fold}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published setting with its published number.
+
+    Args:
+        about: One line: model and data.
+        data: What `--data` names.
+        options: Options that differ from the defaults.
+        metric: Name in the report that is compared.
+        published: The published value, or `None` where a control is run instead.
+        tolerance: How far below (above, for an error) the published value still counts as met.
+        source: Where the number stands.
+        minutes: What one run takes on two CPU cores.
+        seeds: How many seeds are run.
+        folds: Number of folds run as a cross-validation in the place of seeds; 0 for none.
+        control: Options of another model run beside it, which must be beaten where no number is published.
+        floor: A value to reach besides beating the control.
+        lower_is_better: Whether the metric is an error.
+    """
+
+    about: str
+    data: str
+    options: dict
+    metric: str
+    source: str
+    published: float | None = None
+    tolerance: float = 0.0
+    minutes: float = 1.0
+    seeds: int = 1
+    folds: int = 0
+    control: dict = field(default_factory=dict)
+    floor: float | None = None
+    lower_is_better: bool = False
+
+    def met(self, ours, control=None):
+        """Whether `ours` reaches the published number within its tolerance, or beats the control and the floor."""
+        sign = -1 if self.lower_is_better else 1
+        if self.published is not None:
+            return sign * (ours - self.published) >= -self.tolerance
+        return (control is None or sign * (ours - control) > 0) and (self.floor is None or sign * (ours - self.floor) >= 0)

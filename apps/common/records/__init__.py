@@ -1,0 +1,1 @@
+"""What is kept of a run: its folder, MLflow, the facts about data and machine."""

@@ -1,0 +1,1 @@
+"""What is said of a trained model: numbers, tables, figures."""

@@ -1,0 +1,200 @@
+"""Generated images judged by a classifier of our own, and written to files."""
+
+import io
+import math
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from apps.common.data.examples import Examples
+from apps.common.errors import UserError
+from apps.common.files import write_bytes
+from apps.common.training.batches import Batches, predict_all
+
+CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
+
+
+class Judge:
+    """Features and classes of a small convolutional network trained on the training images themselves.
+
+    So its numbers are comparable between models of one data set and with nothing else: they are not the FID of the
+    literature, whose features come from ImageNet.
+
+    Args:
+        train: Labelled training images.
+        num_classes: Number of classes.
+    """
+
+    def __init__(self, train, num_classes):
+        from layers import backend, initialize
+        from layers.models import small_cnn
+
+        model = small_cnn(train.x.shape[1:], num_classes, filters=(16, 32), dense_dim=32, dropout=0.0)
+        initialize(model, 0)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(2e-3), loss)
+        batches = Batches(Examples(scaled(train.x), train.y), 128, 0)
+        for epoch in range(min(CLASSIFIER_EPOCHS, -(-CLASSIFIER_STEPS // len(batches)))):
+            batches.set_epoch(epoch)
+            model.fit(backend.feed(batches), shuffle=False, verbose=0)
+        features = keras.tree.flatten(model.get_layer("logits").input)[0]
+        self.network = keras.Model(model.input, [features, model.output])
+        self.num_classes, self.references, self.said = num_classes, {}, set()
+
+    def look(self, images):
+        """Features `(n, 32)` and classes `(n,)` of uint8 images."""
+        features, logits = predict_all(self.network, scaled(images))
+        return features.astype("float64"), logits.argmax(-1)
+
+    def notice(self, wrong, epoch, tracker):
+        """Say what goes wrong, `(kind, line)`, once in a run, and put it among the run's tags."""
+        kind, line = wrong
+        if kind not in self.said:
+            self.said.add(kind)
+            print(f"epoch {epoch}: {kind}: {line}", file=sys.stderr, flush=True)
+            tracker.tags({"trouble": f"{kind} in epoch {epoch}: {line}"})
+
+    def metrics(self, images, asked, name, reference):
+        """How far generated images are from real ones.
+
+        Args:
+            images: Generated, uint8 `(n, height, width, channels)`.
+            asked: The class each was asked of, or `None`.
+            name: Of the reference, under which what is computed of it is kept.
+            reference: Real labelled images.
+        Returns: Fréchet distance and coverage in our own features, diversity (spread of the features beside that of real
+            images: 1 is as much), and, where classes were asked, the share of images that are of theirs.
+        """
+        if name not in self.references:
+            self.references[name] = self.look(reference.x)[0], reference.y
+        real, labels = self.references[name]
+        features, classes = self.look(images)
+        moments = [(part.mean(0), np.cov(part.T)) for part in (features, real)]
+        found = {
+            "frechet_own_features": frechet_distance(*moments[0], *moments[1]),
+            "class_coverage": class_coverage(classes, labels, self.num_classes),
+            "diversity": np.trace(moments[0][1]) / np.trace(moments[1][1]),
+        }
+        return found if asked is None else {**found, "class_accuracy": np.mean(classes == asked)}
+
+
+_kept = []
+
+
+def judge_of(data):
+    """The `Judge` of these data, trained once in a process."""
+    if not _kept or _kept[0] is not data.train.x:
+        _kept[:] = data.train.x, Judge(data.train, len(data.about["class_names"]))
+    return _kept[1]
+
+
+def scaled(images):
+    return images.astype("float32") / np.float32(127.5) - 1
+
+
+def frechet_distance(mean, covariance, other_mean, other_covariance):
+    """Distance of two normal distributions: `|m - n|^2 + tr(C + D - 2 (C^1/2 D C^1/2)^1/2)` (Dowson and Landau, 1982)."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    crossed = np.linalg.eigvalsh(root @ other_covariance @ root)
+    traces = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(np.maximum(crossed, 0)).sum()
+    return float(np.sum((mean - other_mean) ** 2) + traces)
+
+
+def class_coverage(classes, labels, num_classes):
+    """Share of the classes among `labels` of which `classes` holds at least a fifth of their part there."""
+    found, real = (np.bincount(part, minlength=num_classes) / len(part) for part in (classes, labels))
+    return float(np.mean(found[real > 0] >= real[real > 0] / 5))
+
+
+def draw_images(model, latents, labels=None):
+    """Images of latent vectors `(n, latent_dim)`, and of class indices where the model is told them, as uint8."""
+    inputs = {"latent": latents, "label": np.asarray(labels, "int32")} if model.num_classes else latents
+    logits = predict_all(model.generator, inputs).astype("float64")
+    return np.rint(255 / (1 + np.exp(-logits))).astype("uint8")
+
+
+def latents_of(model, seed, count):
+    """Standard normal latent vectors by NumPy: the same for a seed on every backend."""
+    return np.random.default_rng(seed).normal(size=(count, model.latent_dim)).astype("float32")
+
+
+def sample(model, labels, count, seed):
+    """`(images, classes asked for or None)`: so many samples, of each class as many as there are among `labels`."""
+    asked = labels[spread(labels, count)] if model.num_classes else None
+    return draw_images(model, latents_of(model, seed, count), asked), asked
+
+
+def spread(examples, count):
+    """`count` positions from the first example to the last, each class as often as it occurs even where they are sorted."""
+    return np.linspace(0, len(examples) - 1, count).astype(int)
+
+
+def sheet(model, about, columns=10):
+    """What `figures.mosaic` draws: a row of samples a class, or ten rows, from latent vectors that are always the same."""
+    rows = min(20, model.num_classes) or 10
+    latents = latents_of(model, 0, columns if model.num_classes else rows * columns)
+    latents = np.resize(latents, (rows * columns, model.latent_dim))
+    images = draw_images(model, latents, np.repeat(np.arange(rows), columns))
+    return {"images": images, "columns": columns, "names": about["class_names"][:rows] if model.num_classes else None}
+
+
+def trouble(model, found):
+    """`(kind, line)` of a collapse or a divergence seen after an epoch, else `None`."""
+    if found["class_coverage"] < 0.5 or found["diversity"] < 0.1:
+        seen = f"samples cover {found['class_coverage']:.0%} of the classes with {found['diversity']:.0%} of the diversity"
+        return "collapse", f"{seen} of real images. Lower --learning-rate, or change --kl-weight or --discriminator-rate"
+    losses = [float(getattr(model, name).result()) for name in ("discriminator_loss", "generator_loss") if hasattr(model, name)]
+    if losses and (losses[0] < 0.05 or losses[1] < 0.05):
+        winner = ("discriminator", "generator")[int(np.argmin(losses))]
+        return "divergence", f"the {winner} has won, its loss is {min(losses):.3f}. Change --discriminator-rate or -steps"
+    return None
+
+
+def bound(model, examples, seed, batch_size=256):
+    """The ELBO of test images in nats and its parts, in bits a pixel, and how many latent variables carry anything.
+
+    `elbo = E_q log p(x | z) - KL`, from one draw of z an image; a variable is active where the variance of its mean over the
+    images is above 0.01 (Burda et al., 2016, arXiv 1509.00519).
+    """
+    mean, log_variance = (part.astype("float64") for part in predict_all(model, examples.x, batch_size))
+    z = (mean + np.exp(log_variance / 2) * latents_of(model, [seed, 44], len(mean))).astype("float32")
+    errors = []
+    for first in range(0, len(z), batch_size):
+        rows = slice(first, first + batch_size)
+        inputs = {"latent": z[rows], "label": examples.y[rows].astype("int32")} if model.num_classes else z[rows]
+        logits, target = predict_all(model.generator, inputs, batch_size).astype("float64"), examples.x[rows] / 255
+        errors.append((np.logaddexp(0, logits) - target * logits).sum((1, 2, 3)))
+    reconstruction = np.concatenate(errors).mean()
+    kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()
+    nats = reconstruction + kl
+    bits = nats / (math.log(2) * math.prod(examples.x.shape[1:]))
+    active = (mean.var(0) > 0.01).sum()
+    return {"elbo": -nats, "reconstruction": reconstruction, "kl": kl, "bits_per_pixel": bits, "active_units": active}
+
+
+def spherical(start, end, shares):
+    """Points on the great circle from one latent vector to another, their lengths in between (White, 2016, 1609.04468)."""
+    cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))
+    angle, shares = np.arccos(np.clip(cosine, -0.9999, 0.9999)), np.asarray(shares)[:, None]
+    return ((np.sin((1 - shares) * angle) * start + np.sin(shares * angle) * end) / np.sin(angle)).astype("float32")
+
+
+def write_images(folder, images, names):
+    """PNG files called `names` in a folder that is made where it is missing; returns their paths."""
+    from PIL import Image
+
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
+    paths = []
+    for image, name in zip(images, names, strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png")
+        paths.append(folder / f"{''.join(c if c.isalnum() or c in '-_ ' else '_' for c in name)}.png")
+        write_bytes(paths[-1], buffer.getvalue())
+    return paths

@@ -1,0 +1,1 @@
+"""The life of a run: fit and what surrounds it."""
