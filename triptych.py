@@ -1,36 +1,21 @@
 """Triptych: train, tune, compare, explain and ship deep-learning models on TensorFlow, JAX or PyTorch."""
 
 import contextlib
-import errno
-import importlib
-import os
-import signal
 import sys
-import threading
-from pathlib import Path
 
+from apps.common.app import load_app, recipes, tasks
+from apps.common.command import BACKEND, FLAGS, SWITCHES, TRAIN, answered, check_data, show, summary
+from apps.common.command import check_flags as check_known
+from apps.common.command import train as train_app
 from apps.common.errors import UserError, nearest
 from apps.common.options import backends
-from apps.common.options.command_line import options_help, read_tokens, settle_switches, whole_number
+from apps.common.options.command_line import options_help, read_command_line, settle_switches, whole_number
 from apps.common.options.declare import make_config, options_of
-from apps.common.training.interrupts import stop_at_once, swallowed
 from apps.common.training.renewal import Grown, renew
 
-FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
-BACKEND = {"backend": "tensorflow, jax, torch or auto (measures and takes the fastest); else KERAS_BACKEND"}
-SWITCHES = {"json", "help", "find_lr", "no_final", "control"}
 COMMANDS = {
     "list": ("", "tasks, architectures and recipes, one line each", {}),
-    "train": (
-        "TASK",
-        "train, evaluate, bundle and track a model",
-        {
-            **BACKEND,
-            "recipe": "take the options of a published setting",
-            "resume": "go on with a run: its id or last",
-            "find_lr": "measure a good learning rate and draw its curve instead of training",
-        },
-    ),
+    "train": ("TASK", "train, evaluate, bundle and track a model", TRAIN),
     "tune": (
         "TASK",
         "search the options of a task, then train the best configuration",
@@ -95,41 +80,9 @@ COMMANDS = {
 def main(arguments=None):
     """Run one command; returns its exit code: 0 done, 2 the user's input, 1 our fault."""
     try:
-        with terminable():
-            return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
+        return answered(lambda: _dispatch(sys.argv[1:] if arguments is None else list(arguments)))
     except Grown:
         return renew() if arguments is None else main(arguments)
-    except UserError as error:
-        print(f"triptych: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
-            print(f"triptych: {error.filename or 'disk'}: {error.strerror}. Free some space or choose a folder you may "
-                  "write; nothing was left half-written", file=sys.stderr)  # fmt: skip
-            return 2
-        if error.errno == errno.EPIPE:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        raise
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit as stopped:
-        return stopped.code
-
-
-@contextlib.contextmanager
-def terminable():
-    """SIGTERM ends the program by an exception, with exit code 143, also while Keras or the data are still being read."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop_at_once)
-    before, sys.unraisablehook = sys.unraisablehook, swallowed
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        sys.unraisablehook = before
 
 
 def _dispatch(arguments):
@@ -144,7 +97,7 @@ def _dispatch(arguments):
         return 0
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}. {nearest(name, COMMANDS)} See triptych --help")
-    positionals, given = read_tokens(rest, SWITCHES)
+    positionals, given = read_command_line(rest, SWITCHES)
     if given.pop("help", False):
         print(command_help(name, positionals))
         return 0
@@ -155,49 +108,15 @@ def _dispatch(arguments):
     return show(result, as_json)
 
 
-def show(result, as_json):
-    """Print what a command returned: `(object for --json, text for people)`."""
-    from apps.common.output import print_json
-
-    value, text = result
-    if as_json:
-        print_json(value)
-    elif text:
-        print(text)
-    return 0
-
-
 def check_flags(command, given, more=()):
-    """Refuse an option this command does not have (nor is among the flags `more`), and one that lacks its value."""
-    known = {**COMMANDS[command][2], **FLAGS}
-    for name, value in given.items():
-        if name not in known:
-            flag = "--" + name.replace("_", "-")
-            flags = [*more, *("--" + each.replace("_", "-") for each in known)]
-            raise UserError(f"unknown option {flag} of {command}. {nearest(flag, flags)} See triptych {command} --help")
-        if value is True and name not in SWITCHES:
-            raise UserError(f"--{name.replace('_', '-')}: a value is missing; expected {known[name]}")
-
-
-def tasks():
-    """The apps, as `{task: module name}`."""
-    folder = Path(__file__).parent / "apps"
-    return {path.stem.replace("_", "-"): f"apps.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
+    """Refuse an option that this command does not have, and one that lacks its value."""
+    check_known(command, given, COMMANDS[command][2], more)
 
 
 def find_app(positionals, command="train"):
     if len(positionals) != 1:
         raise UserError(f"{command}: expected one TASK. Received: {' '.join(positionals) or 'none'}. See triptych list")
-    known = tasks()
-    if positionals[0] not in known:
-        raise UserError(f"unknown task {positionals[0]!r}. {nearest(positionals[0], known)}")
-    return importlib.import_module(known[positionals[0]])
-
-
-def recipes():
-    """All recipes, as `{name: (app, recipe)}`."""
-    apps = [importlib.import_module(module) for module in tasks().values()]
-    return {name: (app, recipe) for app in apps for name, recipe in getattr(app, "RECIPES", {}).items()}
+    return load_app(positionals[0])
 
 
 def overview():
@@ -215,10 +134,10 @@ def command_help(name, positionals):
         app = find_app(positionals)
         lines[2:2] = [app.__doc__.strip().splitlines()[0], ""]
         lines += ["", f"options of {positionals[0]} (default in brackets):", *options_help(app.Config)]
-        lines += ["", "recipes: " + ", ".join(getattr(app, "RECIPES", {}) or ["none"])]
+        lines += ["", "recipes: " + ", ".join(app.RECIPES or ["none"])]
     if name == "predict":
-        for task, module in tasks().items():
-            own = getattr(importlib.import_module(module), "PredictOptions", None)
+        for task in tasks():
+            own = getattr(load_app(task), "PredictOptions", None)
             lines += ["", f"with a model of {task} (default in brackets):", *options_help(own)] if own else []
     return "\n".join(lines)
 
@@ -229,42 +148,15 @@ def command_list(positionals, given, as_json):
 
     check_flags("list", given)
     rows = []
-    for name, module in tasks().items():
-        rows.append({"kind": "task", "name": name, "about": importlib.import_module(module).__doc__.strip().splitlines()[0]})
+    for name in tasks():
+        rows.append({"kind": "task", "name": name, "about": load_app(name).__doc__.strip().splitlines()[0]})
     rows += [{"kind": "architecture", "name": name, "about": about} for name, about in ARCHITECTURES.items()]
     rows += [{"kind": "recipe", "name": name, "about": recipe.about} for name, (_, recipe) in recipes().items()]
     return {"rows": rows}, table(rows)
 
 
 def command_train(positionals, given, as_json):
-    app = find_app(positionals)
-    task, options = positionals[0], options_of(app.Config)
-    shared = {name: given.pop(name) for name in COMMANDS["train"][2] if name in given}
-    check_flags("train", shared)
-    given = settle_switches(given, options)
-    if "recipe" in shared:
-        known = getattr(app, "RECIPES", {})
-        if shared["recipe"] not in known:
-            raise UserError(f"--recipe {shared['recipe']}: no such recipe of {task}. {nearest(shared['recipe'], known)}")
-        recipe = known[shared["recipe"]]
-        given = {"data": recipe.data, **recipe.options, **given}
-    config = make_config(app.Config, given)
-    if config.data is not None and "resume" not in shared:
-        getattr(app, "check_data", check_path)(config.data)
-    backend = shared.get("backend")
-    if backend == "auto":
-        from apps.common.training.auto import fastest
-
-        backend, given = fastest(app, task, given, settled="resume" in shared)
-    backends.prepare(backends.choose(backend))
-    from apps.common.training import run
-
-    if "find_lr" in shared:
-        found = run.find_rate(app, given)
-        return found, f"suggested --learning-rate {found['suggestion']:.2g}; curve: {found['figure']}"
-    tags = {"recipe": shared["recipe"]} if "recipe" in shared else {}
-    result = run.train(app, given, resume=shared.get("resume"), tags=tags)
-    return result, summary(result)
+    return train_app(find_app(positionals), given)
 
 
 def command_tune(positionals, given, as_json):
@@ -278,7 +170,7 @@ def command_tune(positionals, given, as_json):
     given = settle_switches(given, options_of(app.Config))
     request = command.read(app, flags, given)
     if request.data is not None:
-        getattr(app, "check_data", check_path)(request.data)
+        check_data(app, request.data)
     backend = flags.get("backend")
     if backend == "auto":
         from apps.common.training.auto import fastest
@@ -289,25 +181,6 @@ def command_tune(positionals, given, as_json):
     return result, command.summary(result, table)
 
 
-def check_path(name):
-    """A path that is meant as one and is not there is an error before anything is imported."""
-    if ("/" in name or name.startswith((".", "~"))) and not Path(name).expanduser().exists():
-        root = os.environ.get("TRIPTYCH_DATA")
-        if not (root and (Path(root) / name).exists()):
-            raise UserError(f"--data {name}: no such file or folder. Give a path that is there, or the name of a known set")
-
-
-def summary(result):
-    from apps.common.output import shown
-
-    metrics = "\n".join(f"  {name:24} {shown(value)}" for name, value in result["metrics"].items())
-    model, task = result["model"], result["task"]
-    return (
-        f"\ntest metrics ({task} on {result['backend']}, {result['seconds']:.0f} s):\n{metrics}\nbundle: {model}\n\nnext:\n"
-        f"  triptych predict {model} INPUT ...\n  triptych compare {task}\n  triptych ui"
-    )
-
-
 def _bundle(positionals, given, command):
     from apps.common.bundles.bundle import open_bundle
 
@@ -316,10 +189,9 @@ def _bundle(positionals, given, command):
     if not positionals:
         raise UserError(f"{command}: expected MODEL: a bundle folder, a run id or name@alias. See triptych compare")
     bundle = open_bundle(positionals[0])
-    known = tasks()
-    if bundle.task not in known:
+    if bundle.task not in tasks():
         raise UserError(f"{positionals[0]}: a bundle of {bundle.task}, a task this version does not have. See triptych list")
-    app = importlib.import_module(known[bundle.task])
+    app = load_app(bundle.task)
     if command == "predict":
         given["options"] = predict_options(app, given)
     backend = given.pop("backend", None)

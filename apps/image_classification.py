@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common import start
+from apps.common.app import Metric
+from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.data.images.labelled import named_images, read_image, read_labelled_images
 from apps.common.errors import UserError, nearest
@@ -27,7 +28,7 @@ OPERATIONS = ("conv3", "separable3", "conv1", "max3", "average3", "identity")
 CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERATIONS, tuple(map(str, range(node))))]
 CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
 
-OBJECTIVE = ("val_accuracy", False)  # of a search, and not small: losses with other label smoothing cannot be compared
+METRIC = Metric("accuracy")
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,23 @@ RECIPES = {
     "fashion-mlp": Recipe(
         "MLP 256-128-100 on Fashion-MNIST",
         data="fashion_mnist",
-        options={"model": "mlp", "batch_norm": False, "dropout": 0.2, "epochs": 20, "batch_size": 256, "schedule": "cosine"},
+        options={"keep": "last",
+                 "model": "mlp", "batch_norm": False, "dropout": 0.2, "epochs": 20, "batch_size": 256, "schedule": "cosine"},
         metric="accuracy", published=0.8833, tolerance=0.005, source=FASHION, minutes=1, seeds=3,
     ),
     "fashion-small-cnn": Recipe(
         "two convolutions, under 100K parameters, on Fashion-MNIST",
         data="fashion_mnist",
-        options={"epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005, "augment": "flip",
+        options={"keep": "last",
+                 "epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005, "augment": "flip",
                  "dropout": 0.1},
         metric="accuracy", published=0.925, tolerance=0.006, source=FASHION, minutes=6, seeds=1,
     ),
     "mnist-lenet": Recipe(
         "LeNet-5 on MNIST",
         data="mnist",
-        options={"model": "lenet", "activation": "tanh", "dropout": 0.0, "epochs": 20, "batch_size": 128,
+        options={"keep": "last",
+                 "model": "lenet", "activation": "tanh", "dropout": 0.0, "epochs": 20, "batch_size": 128,
                  "schedule": "cosine", "learning_rate": 0.002, "augment": "shift"},
         metric="error", published=0.0095, tolerance=0.0015, lower_is_better=True, seeds=1,
         source="LeCun et al., 1998 (quoted from memory)", minutes=4,
@@ -96,7 +100,8 @@ RECIPES = {
     "pneumonia-resnet": Recipe(
         "ResNet-18, a quarter wide, on PneumoniaMNIST at 28 pixels, against logistic regression",
         data="pneumoniamnist",
-        options={"model": "resnet", "depth": 18, "width": 16, "epochs": 8, "batch_size": 64, "schedule": "one-cycle",
+        options={"keep": "last",
+                 "model": "resnet", "depth": 18, "width": 16, "epochs": 8, "batch_size": 64, "schedule": "one-cycle",
                  "augment": "shift"},
         metric="auc", control={"model": "perceptron", "epochs": 20}, source="control: logistic regression on the pixels",
         minutes=4, seeds=1,

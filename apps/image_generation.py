@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common import start
+from apps.common.app import Metric
+from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
 from apps.common.data.images.labelled import named_images, read_labelled_images
 from apps.common.errors import UserError, nearest
@@ -15,7 +16,8 @@ from apps.common.options.training import Recipe, Splitting
 
 VAES, GANS = ("vae", "cvae"), ("dcgan", "cdcgan")
 NETWORKS = (*VAES, *GANS)
-MONITOR = ("val_frechet_own_features", True)  # the one measure of all models: an adversary's loss says nothing of quality
+# The one measure of all models: an adversary's loss says nothing of quality.
+METRIC = Metric("frechet_own_features", higher_is_better=False)
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,15 @@ RECIPES = {
     "mnist-vae": Recipe(
         "convolutional VAE on MNIST",
         data="mnist",
-        options={"model": "vae", "epochs": 15, "batch_size": 128, "width": 16, "learning_rate": 2e-3, "schedule": "cosine"},
+        options={"keep": "last",
+                 "model": "vae", "epochs": 15, "batch_size": 128, "width": 16, "learning_rate": 2e-3, "schedule": "cosine"},
         metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
         source=EQUAL.format("mnist-gan"), minutes=4,
     ),
     "mnist-gan": Recipe(
         "DCGAN on MNIST",
-        data="mnist", options={"model": "dcgan", "epochs": 12, "width": 16, "discriminator_rate": 2e-3, "schedule": "cosine"},
+        data="mnist", options={"keep": "last",
+                               "model": "dcgan", "epochs": 12, "width": 16, "discriminator_rate": 2e-3, "schedule": "cosine"},
         metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
         source=EQUAL.format("mnist-vae"), minutes=4,
     ),

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common import start
+from apps.common.app import Metric
+from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.data.tables.encoding import (
     category_counts,
@@ -55,12 +56,14 @@ class Config(Splitting):
             raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
 
 
+METRIC = (Metric("accuracy"), Metric("rmse", higher_is_better=False, where={"kind": "regression"}))
 GORISHNIY = "Gorishniy et al., 2021, arXiv 2106.11959, table 2"
 RECIPES = {
     "iris-perceptron": Recipe(
         "MLP on iris, 5-fold, against a perceptron",
         data="iris", folds=5, metric="accuracy", floor=0.95, minutes=1,
-        options={"epochs": 60, "batch_size": 16, "hidden_dims": (32,), "activation": "tanh", "learning_rate": 0.01,
+        options={"keep": "last",
+                 "epochs": 60, "batch_size": 16, "hidden_dims": (32,), "activation": "tanh", "learning_rate": 0.01,
                  "schedule": "cosine", "dropout": 0.0, "l2": 0.003},
         control={"model": "perceptron", "unit": "step", "optimizer": "sgd", "batch_size": 1, "schedule": "constant",
                  "epochs": 20, "l2": 0.0},
@@ -69,14 +72,16 @@ RECIPES = {
     "adult-mlp": Recipe(
         "MLP on Adult",
         data="tabular_uci/adult-train.csv", metric="accuracy", published=0.8522, tolerance=0.004, source=GORISHNIY,
-        options={"epochs": 15, "batch_size": 256, "hidden_dims": (256, 128), "dropout": 0.3, "schedule": "one-cycle",
+        options={"keep": "last",
+                 "epochs": 15, "batch_size": 256, "hidden_dims": (256, 128), "dropout": 0.3, "schedule": "one-cycle",
                  "learning_rate": 0.002, "scaling": "quantile"},
         minutes=1, seeds=3,
     ),
     "adult-ft-transformer": Recipe(
         "FT-Transformer on Adult",
         data="tabular_uci/adult-train.csv", metric="accuracy", published=0.8587, tolerance=0.004, source=GORISHNIY,
-        options={"model": "ft-transformer", "width": 32, "depth": 2, "num_heads": 4, "epochs": 10, "batch_size": 256,
+        options={"keep": "last",
+                 "model": "ft-transformer", "width": 32, "depth": 2, "num_heads": 4, "epochs": 10, "batch_size": 256,
                  "optimizer": "adamw", "weight_decay": 1e-5, "schedule": "one-cycle", "learning_rate": 0.002,
                  "scaling": "quantile", "dropout": 0.1},
         minutes=4, seeds=1,
@@ -108,7 +113,7 @@ def load_data(config, about=None):
 
 def build_model(config, data):
     """Scaled numbers and category indices -> MLP, perceptron or FT-Transformer -> logits, or one number."""
-    from apps.common.training.losses import OneHotLoss, accuracy, number_loss
+    from apps.common.training.losses import OneHotLoss, accuracy, number_loss, number_metrics
     from apps.common.training.optimizers import compile_model
     from layers import PerceptronLoss, models
 
@@ -128,7 +133,7 @@ def build_model(config, data):
             *columns, width=config.width, depth=config.depth, num_heads=config.num_heads, dropout=config.dropout
         )
     if not classes:
-        loss, metrics = number_loss(config.loss), ["mae"]
+        loss, metrics = number_loss(config.loss), number_metrics()
     elif config.model == "perceptron" and config.unit == "step":
         loss, metrics = PerceptronLoss(), [accuracy()]
     else:

@@ -70,7 +70,7 @@ class Fit:
         from apps.common.training import run
         from apps.common.training.batches import Batches
         from apps.common.training.callbacks import Callbacks, Seeds
-        from apps.common.training.rescue import Watch
+        from apps.common.training.watch import Watch
         from layers import backend
 
         self.config = make_config(app.Config, options)

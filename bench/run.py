@@ -133,7 +133,7 @@ def epochs(family, step):
         before = time.clock_gettime(clock)
         with (
             watched(callbacks.Seeds, "on_epoch_begin", backend.compilations) as counts,
-            watched(callbacks.Keeper, "on_epoch_end") as ends,
+            watched(callbacks.EpochRecorder, "on_epoch_end") as ends,
             watched(callbacks, "save_checkpoint") as saves,
         ):
             run.fit(app, config, data, model, opened, tracker, until=config.epochs)

@@ -15,7 +15,7 @@ import numpy as np
 from apps.common.errors import UserError
 from apps.common.files import write_json
 from apps.common.options import backends
-from apps.common.options.command_line import read_tokens, settle_switches, whole_number
+from apps.common.options.command_line import read_command_line, settle_switches, whole_number
 from apps.common.options.declare import options_of
 from apps.common.output import table
 from apps.common.training.renewal import Grown, renew
@@ -101,7 +101,7 @@ def draw(curves, objective, lower):
 
 
 def main(arguments):
-    positionals, given = read_tokens(arguments, set())
+    positionals, given = read_command_line(arguments, set())
     if len(positionals) != 1:
         raise UserError("bench.tuning: expected one TASK. See triptych list")
     app = importlib.import_module("apps." + positionals[0].replace("-", "_"))

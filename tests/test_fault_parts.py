@@ -1,4 +1,4 @@
-"""The parts that rescue a run, by themselves: calls that wait for a store, hostile data and models, signals."""
+"""The parts that rescue a run, by themselves: calls that wait for a store, hostile data and models, interrupts."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from apps.common.files import read_json
 from apps.common.records import sending
 from apps.common.records.mlflow import sqlite_uri, store_answers
 from apps.common.records.sending import Sender, read_calls, send_left
-from apps.common.training.interrupts import Signals
+from apps.common.training.interrupts import Interrupts
 from bench.faults.record import Record
 
 
@@ -193,11 +193,11 @@ def test_tries_are_counted_up_over_calls_and_shown(tmp_path):
 
 
 def test_the_first_signal_waits_for_a_near_end_of_the_epoch_and_the_second_does_not():
-    with Signals() as signals:
-        signals.epochs(lambda: 3.0)
+    with Interrupts() as interrupts:
+        interrupts.epochs(lambda: 3.0)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(SystemExit) as left:
-            signals.stop_if_asked()
+            interrupts.stop_if_asked()
         assert left.value.code == 143
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -205,15 +205,15 @@ def test_the_first_signal_waits_for_a_near_end_of_the_epoch_and_the_second_does_
 
 @pytest.mark.parametrize("remaining", [None, 60.0])
 def test_a_signal_between_epochs_or_far_from_the_end_stops_at_once(remaining):
-    with Signals() as signals, pytest.raises(SystemExit):
-        signals.epochs(lambda: remaining)
+    with Interrupts() as interrupts, pytest.raises(SystemExit):
+        interrupts.epochs(lambda: remaining)
         signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_signal_into_an_import_comes_after_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "slow_to_import.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\nWHOLE = True\n")
-    with pytest.raises(SystemExit), Signals():
+    with pytest.raises(SystemExit), Interrupts():
         import slow_to_import
 
         assert slow_to_import.WHOLE
@@ -222,7 +222,7 @@ def test_a_signal_into_an_import_comes_after_it(tmp_path, monkeypatch):
 
 def test_signals_are_left_alone_outside_of_the_main_thread():
     seen = []
-    thread = threading.Thread(target=lambda: Signals().__enter__() and seen.append(True))
+    thread = threading.Thread(target=lambda: Interrupts().__enter__() and seen.append(True))
     thread.start()
     thread.join()
     assert seen == [True] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

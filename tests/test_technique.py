@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from apps.common.data.examples import Examples
+from apps.common.data.examples import Examples, class_weights
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.options.training import ACTIVATIONS, Training
@@ -16,11 +16,10 @@ from apps.common.training.losses import LOSSES, OneHotLoss
 from apps.common.training.optimizers import (
     Schedule,
     averaged_when_done,
-    class_weights,
     compile_model,
-    find_learning_rate,
     make_optimizer,
 )
+from apps.common.training.rate_finder import find_learning_rate
 from layers import backend, models
 from layers.initialization import draw
 

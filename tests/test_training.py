@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from apps import image_classification, tabular
+from apps.common.app import Metric
 from apps.common.data.examples import Examples
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.training import run
 from apps.common.training.batches import Batches, InOrder, predict_all
-from apps.common.training.callbacks import EarlyStopping, GradientFlow, Keeper, Plateau, Seeds
+from apps.common.training.callbacks import EpochRecorder, GradientFlow, KeepBest, Plateau, Seeds
 from apps.common.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from layers import models
 from layers.initialization import initialize
@@ -107,6 +108,9 @@ def test_dropout_follows_from_seed_and_epoch_alone():
     np.testing.assert_array_equal(output(1, 4), first)
 
 
+LOSS = Metric("loss", higher_is_better=False)
+
+
 def after_epochs(callback, values, model=None):
     """The callback after epochs that ended with these values of `val_loss`."""
     callback.set_model(model or SimpleNamespace(stop_training=False, get_weights=lambda: []))
@@ -116,7 +120,7 @@ def after_epochs(callback, values, model=None):
 
 
 def test_early_stopping_waits_for_its_patience_and_gives_the_best_weights_back():
-    model, stopper = small_model(), EarlyStopping("val_loss", patience=2)
+    model, stopper = small_model(), KeepBest(LOSS, patience=2)
     stopper.set_model(model)
     for epoch, value in enumerate([0.9, 0.5, 0.7]):
         model.set_weights([np.full(weight.shape, epoch, "float32") for weight in model.get_weights()])
@@ -124,27 +128,27 @@ def test_early_stopping_waits_for_its_patience_and_gives_the_best_weights_back()
         assert not model.stop_training
     stopper.on_epoch_end(3, {"val_loss": 0.5})
     assert model.stop_training, "an equal value is no progress"
-    stopper.restore_best(model)
+    stopper.restore(model)
     assert all((weight == 1).all() for weight in model.get_weights())
 
 
 def test_early_stopping_of_a_metric_that_should_rise():
-    stopper = EarlyStopping("val_loss", patience=1, lower_is_better=False)
+    stopper = KeepBest(Metric("loss"), patience=1)
     assert not after_epochs(stopper, [0.1, 0.2, 0.3]).model.stop_training
-    assert after_epochs(EarlyStopping("val_loss", 1, False), [0.3, 0.2]).model.stop_training
+    assert after_epochs(KeepBest(Metric("loss"), 1), [0.3, 0.2]).model.stop_training
 
 
 def test_early_stopping_goes_on_from_its_state_as_if_never_interrupted():
     model = small_model()
-    before = after_epochs(EarlyStopping("val_loss", 3), [0.5, 0.4, 0.6], model)
-    after = EarlyStopping("val_loss", 3)
+    before = after_epochs(KeepBest(LOSS, 3), [0.5, 0.4, 0.6], model)
+    after = KeepBest(LOSS, 3)
     after.set_state(*before.get_state())
     after.set_model(model)
     after.on_epoch_end(3, {"val_loss": 0.45})
     assert not model.stop_training
     after.on_epoch_end(4, {"val_loss": 0.41})
     assert model.stop_training and (after.best, after.best_epoch) == (0.4, 1)
-    again = EarlyStopping("val_loss", 3)
+    again = KeepBest(LOSS, 3)
     again.set_state(*after.get_state())
     assert again.stopped and not before.stopped, "a stopped run that is resumed trains no further"
 
@@ -152,7 +156,7 @@ def test_early_stopping_goes_on_from_its_state_as_if_never_interrupted():
 def rate_after(values, **options):
     rate = keras.Variable(0.8)
     model = SimpleNamespace(optimizer=SimpleNamespace(learning_rate=rate))
-    return after_epochs(Plateau("val_loss", **options), values, model), rate
+    return after_epochs(Plateau(LOSS, **options), values, model), rate
 
 
 def test_plateau_lowers_the_rate_after_its_patience_without_progress():
@@ -251,16 +255,16 @@ def trained(epochs, folder, *, start=None, log=None, **options):
     """A model after this many epochs, gone on from the checkpoints in `start` where it is given; `log` gets what is tracked."""
     model, examples = small_model(dropout=0.3), classes()
     model.optimizer.build(model.trainable_variables)
-    stopper = EarlyStopping("val_loss", 9)
+    stopper = KeepBest(LOSS, 9)
     done, history = load_checkpoint(start, model, [stopper], print) if start else (0, {})
     record = SimpleNamespace(checkpoints=folder, update=lambda **changes: None)
     log = [] if log is None else log
     tracker = SimpleNamespace(epochs=log.append)
-    keeper = Keeper(record, tracker, [stopper], history, epochs=epochs, **{"every": 1, **options})
+    recorder = EpochRecorder(record, tracker, [stopper], history, epochs=epochs, **{"every": 1, **options})
     batches = Batches(examples, 8, seed=0)
     model.fit(
         batches, epochs=epochs, initial_epoch=done, validation_data=InOrder(examples, 8), shuffle=False, verbose=0,
-        callbacks=[Seeds(batches, 0), stopper, keeper],
+        callbacks=[Seeds(batches, 0), stopper, recorder],
     )  # fmt: skip
     return model, history
 
@@ -289,9 +293,9 @@ def test_two_checkpoints_are_kept_one_every_so_many_epochs_and_one_at_the_end(tm
 def test_checkpoints_that_are_left_to_us_take_a_thousandth_of_the_time(tmp_path):
     trained(5, tmp_path, every=0)
     assert [path.name for path in checkpoints(tmp_path)] == ["epoch-00005"]
-    keeper = Keeper(None, None, [], {}, epochs=9, every=0)
-    keeper.kept, keeper.keeping = 100.0, 0.02
-    assert not keeper.is_due(3, 119.9) and keeper.is_due(3, 120.1)
+    recorder = EpochRecorder(None, None, [], {}, epochs=9, every=0)
+    recorder.kept, recorder.keeping = 100.0, 0.02
+    assert not recorder.is_due(3, 119.9) and recorder.is_due(3, 120.1)
 
 
 def test_epochs_of_milliseconds_are_recorded_together_and_before_a_checkpoint_that_has_them_behind_it(tmp_path, monkeypatch):
@@ -328,7 +332,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(two_epochs,
         (newest / {"no arrays": "arrays.npz", "no state": "state.json"}[damage]).unlink()
     said, model = [], small_model(dropout=0.3)
     model.optimizer.build(model.trainable_variables)
-    done, history = load_checkpoint(tmp_path, model, [EarlyStopping("val_loss", 9)], said.append)
+    done, history = load_checkpoint(tmp_path, model, [KeepBest(LOSS, 9)], said.append)
     assert (done, len(history["loss"])) == (1, 1)
     assert len(said) == 1 and "epoch-00002 is damaged" in said[0]
 
@@ -357,8 +361,8 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_ones(tmp_path, monk
 
 def test_an_epoch_whose_loss_is_not_finite_leaves_no_checkpoint(tmp_path):
     model = small_model()
-    keeper = Keeper(SimpleNamespace(checkpoints=tmp_path), None, [], {}, epochs=3, every=1)
-    keeper.set_model(model)
+    recorder = EpochRecorder(SimpleNamespace(checkpoints=tmp_path), None, [], {}, epochs=3, every=1)
+    recorder.set_model(model)
     with pytest.raises(UserError, match="loss became nan in epoch 2"):
-        keeper.on_epoch_end(1, {"loss": math.nan})
+        recorder.on_epoch_end(1, {"loss": math.nan})
     assert not checkpoints(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 import triptych
 from apps import tabular
 from apps.common import files
+from apps.common.options.declare import make_config
 from apps.common.records.compare import compare
 from apps.common.records.mlflow import client
 from apps.common.training import run as runs
@@ -54,19 +55,19 @@ def test_a_search_ends_in_a_tested_and_registered_model(tune, folder):
     result, said = tune("--trials", 6, "--epochs", 2)
     rows, best, final = result["rows"], result["best"], result["final"]
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
-    assert best["val_loss"] == min(row["val_loss"] for row in rows) and result["configurations"] == 6
+    assert best["val_accuracy"] == min(row["val_accuracy"] for row in rows) and result["configurations"] == 6
     assert "trial 6/6" in said and "left" in said and f"best {best['val_loss']:.5g}" in said
     api = client()
     *trials, last = children(result)
     for row, run in zip(rows, trials, strict=True):
         assert run.info.status == "FINISHED" and run.info.run_name == f"trial {row['trial']}"
         assert float(run.data.params["learning_rate"]) == row["learning_rate"]
-        curve = api.get_metric_history(run.info.run_id, "val_loss")
-        assert [point.step for point in curve] == [1, 2] and curve[-1].value == pytest.approx(row["val_loss"])
+        curve = api.get_metric_history(run.info.run_id, "val_accuracy")
+        assert [point.step for point in curve] == [1, 2] and curve[-1].value == pytest.approx(row["val_accuracy"])
         assert not any(name.startswith("test_") for name in run.data.metrics)  # a search sees validation only
     # The best configuration, trained by `train` as long as its trial was, is the very same model.
     assert last.info.run_id == final["run_id"] and last.data.tags["configurations"] == "6"
-    assert last.data.metrics["val_loss"] == pytest.approx(best["val_loss"], rel=1e-9)
+    assert last.data.metrics["val_accuracy"] == pytest.approx(best["val_accuracy"], rel=1e-9)
     assert api.get_model_version_by_alias("tabular", "tuned").run_id == final["run_id"]
     assert [run.id for run in compare("tabular")] == [final["run_id"]]  # neither the search nor its trials
     parent = api.get_run(result["run_id"])
@@ -95,13 +96,14 @@ def test_hyperband_trains_on_from_the_lower_bracket(tune):
     steps = [row["epochs"] for row in result["rows"] if row["trial"] in (promoted["trial"], promoted["continues"])]
     assert sorted(steps) == [1, 3]  # epochs in all; the second trained two of them itself
     run = next(run for run in children(result) if run.data.tags["trial"] == promoted["trial"])
-    assert [point.step for point in client().get_metric_history(run.info.run_id, "val_loss")] == [2, 3]
+    assert [point.step for point in client().get_metric_history(run.info.run_id, "val_accuracy")] == [2, 3]
     options = dict(zip(SMALL[::2], SMALL[1::2], strict=True))
     given = {name[2:].replace("-", "_"): value for name, value in options.items() if name != "--only"}
     given |= {"epochs": 3, "seed": 2, "schedule": "cosine"}
-    undisturbed = runs.train(tabular, {**given, **{name: promoted[name] for name in ("learning_rate", "dropout")}})
-    straight = client().get_run(undisturbed["run_id"]).data.metrics["val_loss"]
-    assert promoted["val_loss"] == pytest.approx(straight, rel=1e-9)
+    chosen = {name: promoted[name] for name in ("learning_rate", "dropout")}
+    undisturbed = runs.train(tabular, make_config(tabular.Config, {**given, **chosen}))
+    straight = client().get_run(undisturbed["run_id"]).data.metrics["val_accuracy"]
+    assert promoted["val_accuracy"] == pytest.approx(straight, rel=1e-9)
 
 
 @pytest.mark.once
@@ -199,7 +201,7 @@ def test_killed_while_a_file_is_written_the_same_command_goes_on(kind, tune, mon
     result, _ = tune(*command)
     assert [row["status"] for row in result["rows"]] == ["completed"] * 4
     ids = [row["trial"] for row in result["rows"]]
-    scores = {row["trial"]: row["val_loss"] for row in result["rows"]}
+    scores = {row["trial"]: row["val_accuracy"] for row in result["rows"]}
     assert len(set(ids)) == 4
     for state in finished:
         for trial in state["trials"]:

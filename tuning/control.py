@@ -3,8 +3,8 @@
 import dataclasses
 
 from apps.common.files import write_json
+from apps.common.output import say
 from apps.common.records.mlflow import Tracker
-from apps.common.training import run as runs
 from tuning import report
 from tuning.search import Search
 
@@ -18,7 +18,7 @@ def against_random(app, plan):
     result = search.run()
     curve = report.curve(search)
     trials = max(1, round(curve[-1][0] / plan.epochs))
-    runs.say(f"the control: random search over {trials} trials, as many epochs in all")
+    say(f"the control: random search over {trials} trials, as many epochs in all")
     control = Search(app, dataclasses.replace(plan, search="random", trials=trials, final=False))
     beside = control.run()
     curves = {plan.search: curve, "random": report.curve(control)}

@@ -22,10 +22,11 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 from keras_tuner.src.engine.trial import Trial
 
+from apps.common.app import task_name
 from apps.common.errors import UserError
+from apps.common.output import say
 from apps.common.records.facts import describe_machine, fingerprint
 from apps.common.records.mlflow import ROOT, Tracker
-from apps.common.training import run as runs
 from apps.common.training.renewal import Grown
 from layers import backend
 from tuning.command import ANSWER, RENEWED, no_chief
@@ -89,7 +90,7 @@ def lead(search):
         raise UserError(f"--chief {host}:{search.plan.chief[1]}: this address cannot be bound; the port is in use or not ours")
     server.start()
     if search.plan.chief:
-        runs.say(f"workers may join: triptych tune {search.task} --join {host}:{port}")
+        say(f"workers may join: triptych tune {search.task} --join {host}:{port}")
     crew = Crew(search, f"{host}:{port}")
     try:
         crew.start()
@@ -125,7 +126,7 @@ def give_up(search, name, trial):
     if not search.oracle.give_up(name):
         return lose(search, name, reason)
     search.oracle.tuner_ids.discard(name)
-    runs.say(f"trial {trial.trial_id}: {reason}; another worker runs it again")
+    say(f"trial {trial.trial_id}: {reason}; another worker runs it again")
     with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
         _record_lost(search, trial, "KILLED", {"lost": reason})
 
@@ -262,7 +263,7 @@ def join(app, at, data_name):
 
 def _trainer(app, told, data_name):
     """What trains here as the chief's own process would, checked to be on the same data."""
-    task, running = runs.task_name(app), describe_machine()["backend"]
+    task, running = task_name(app), describe_machine()["backend"]
     for what, here, there in (("task", task, told["task"]), ("backend", running, told["backend"])):
         if here != there:
             raise UserError(f"--join: the chief searches for {what} {there}, not {here}; give that one")

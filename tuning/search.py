@@ -12,18 +12,20 @@ import time
 
 import psutil
 
+from apps.common.app import metric_of, task_name
 from apps.common.errors import UserError
 from apps.common.files import write_json
-from apps.common.options.declare import to_plain
+from apps.common.options.declare import make_config, to_plain
+from apps.common.output import say
 from apps.common.records.facts import describe_machine, fingerprint
 from apps.common.records.folder import all_runs, mark_dead_runs
 from apps.common.records.mlflow import ROOT, Tracker, client
-from apps.common.training import run as runs
 from apps.common.training.renewal import Grown
+from apps.common.training.run import train
 from layers import backend
 from tuning import report
 from tuning.oracles import make_oracle
-from tuning.trials import Folder, Trainer, nested_runs, objective_of
+from tuning.trials import Folder, Trainer, nested_runs
 
 ALIAS = "tuned"
 # Compiled programs and traces pile up. A fresh process takes some seconds, so it has to last for some trials.
@@ -64,13 +66,14 @@ class Search:
     """
 
     def __init__(self, app, plan):
-        self.app, self.plan, self.task = app, plan, runs.task_name(app)
-        self.objective, self.lower = objective_of(app)
+        self.app, self.plan, self.task = app, plan, task_name(app)
         config = plan.space.check()
         self.seed = config.seed
         backend.configure(deterministic=config.compile != "on")
         self.trainer = Trainer(app, plan.space, None, epochs=plan.epochs)
         data = self.trainer.data.get(config)
+        metric = metric_of(app, data.about)
+        self.objective, self.lower = metric.monitor, not metric.higher_is_better
         self.facts, self.source = {"data_fingerprint": fingerprint(data), **describe_machine()}, data.source
         self.folder = self._open(config)
         trials = plan.trials
@@ -125,7 +128,7 @@ class Search:
         record = self.folder.record
         enough = record.get("status") == "finished" and record["result"]["asked"] >= self.total
         if enough and (record["result"]["final"] or not self.plan.final):
-            runs.say("this search is finished already; another --seed or more --trials searches on")
+            say("this search is finished already; another --seed or more --trials searches on")
             self.folder.release()
             return record["result"]
         mark_dead_runs()
@@ -159,9 +162,9 @@ class Search:
         done = len(self.oracle.ended())
         dimensions = ", ".join(dict.fromkeys(each.option for each in self.plan.space.dimensions))
         way = "smallest" if self.lower else "largest"
-        runs.say(f"{self.plan.search} search for the {way} {self.objective} of {self.task} over {dimensions}")
+        say(f"{self.plan.search} search for the {way} {self.objective} of {self.task} over {dimensions}")
         if done:
-            runs.say(f"going on: {done} of {self.total} trials are done")
+            say(f"going on: {done} of {self.total} trials are done")
 
     def on_end(self, trial, told):
         """After each trial: the line on the screen, the parent's curve, and whether anything can succeed at all."""
@@ -172,7 +175,7 @@ class Search:
             outcome = f"failed: {trial.message.strip().splitlines()[-1][:160] if trial.message else 'no reason was given'}"
         so_far = f"best {best.score:.5g} (trial {best.trial_id})" if best else "no best yet"
         left = self._left()
-        runs.say(f"trial {len(ended)}/{self.total}  {outcome}  {told.get('seconds', 0):.1f} s  {so_far}{left}")
+        say(f"trial {len(ended)}/{self.total}  {outcome}  {told.get('seconds', 0):.1f} s  {so_far}{left}")
         if best:
             self.tracker.metrics({"best": best.score}, step=len(ended))
         self.tracker.metrics({"trials": len(ended)}, step=len(ended))
@@ -204,7 +207,7 @@ class Search:
             last = ended[-1].message if ended else "the space is empty"
             raise UserError(f"none of {len(ended)} trials succeeded; the last one: {last}")
         if len(ended) < self.total:
-            runs.say(f"the space is used up after {len(ended)} trials")
+            say(f"the space is used up after {len(ended)} trials")
         rows = report.rows(self)
         report.track(self, rows)
         configurations = len({json.dumps(options, sort_keys=True) for options in report.configurations(self)})
@@ -228,12 +231,12 @@ class Search:
 
     def _final(self, given, configurations):
         """The best configuration trained at full length by `train`, as any run: evaluated once on test, registered."""
-        runs.say(f"training the best of {configurations} configurations at full length")
+        say(f"training the best of {configurations} configurations at full length")
         tags = {"search": self.id, "configurations": str(configurations)}
         earlier = [path.name for path in all_runs() if self._is_final(Folder(path).record, given)]
         resume = {"resume": earlier[0]} if earlier else {}
-        told = {name: value for name, value in given.items() if value is not None}
-        return runs.train(self.app, told, tags=tags, parent=self.tracker.run_id, aliases=("newest", ALIAS), **resume)
+        config = make_config(self.app.Config, {name: value for name, value in given.items() if value is not None})
+        return train(self.app, config, tags=tags, parent=self.tracker.run_id, aliases=("newest", ALIAS), **resume)
 
     def _is_final(self, record, given):
         """Whether a run on the disk is this search's final one, with these options, killed before its end or not."""
@@ -257,9 +260,9 @@ class Search:
                 self.folder.update(status="killed" if killed else "failed", error=str(error)[:500])
             self.tracker.end("KILLED" if killed else "FAILED")
             if isinstance(error, Grown):
-                runs.say("this process has grown over its trials; a fresh one goes on")
+                say("this process has grown over its trials; a fresh one goes on")
             elif killed:
-                runs.say(f"stopped after {len(self.oracle.ended())} of {self.total} trials; the same command goes on from there")
+                say(f"stopped after {len(self.oracle.ended())} of {self.total} trials; the same command goes on from there")
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
@@ -286,7 +289,7 @@ def work(oracle, trainer, name, stopped=lambda: None):
         score, told = trainer.run(trial)
         trial.status, trial.message = ("FAILED", told["reason"]) if score is None else ("COMPLETED", None)
         if score is not None:
-            oracle.update_trial(trial.trial_id, {trainer.objective: score}, step=told["epochs"])
+            oracle.update_trial(trial.trial_id, {oracle.objective.name: score}, step=told["epochs"])
         trial.hyperparameters.values["tuner/report"] = json.dumps(told)
         oracle.end_trial(trial)
         sizes.append(psutil.Process().memory_info().rss)

@@ -7,21 +7,19 @@ import math
 import shutil
 import time
 
+from apps.common.app import metric_of, task_name
 from apps.common.errors import UserError
 from apps.common.options.declare import to_plain
+from apps.common.output import say
 from apps.common.records.folder import Run
 from apps.common.records.mlflow import Tracker, client
-from apps.common.training import run as runs
 from apps.common.training.batches import Batches
 from apps.common.training.checkpoint import checkpoints
+from apps.common.training.fit import fit, make_model
+from apps.common.training.run import print_notes
 from layers import backend
 
 KEPT_DATA = 3  # versions of the data in memory, where an option that is searched changes them
-
-
-def objective_of(app):
-    """The metric a search goes by, and whether small is good: the app's `OBJECTIVE`, else what it monitors."""
-    return getattr(app, "OBJECTIVE", getattr(app, "MONITOR", ("val_loss", True)))
 
 
 def nested_runs(task, parent):
@@ -55,9 +53,9 @@ class DataCache:
         watched, seen = _watched(config)
         data = self.app.load_data(watched)
         if not self.kept:
-            runs.print_notes(data)
+            print_notes(data)
         if data.validation is None or not len(data.validation):
-            raise UserError(f"{runs.task_name(self.app)}: these data leave no examples to validate on, by which a search goes")
+            raise UserError(f"{task_name(self.app)}: these data leave no examples to validate on, by which a search goes")
         data = dataclasses.replace(data, test=None)  # no trial sees the test examples, whatever an app does
         self.kept = [*self.kept[1 - KEPT_DATA :], (seen, data)]
         return data
@@ -94,7 +92,6 @@ class Trainer:
     def __init__(self, app, space, folder, *, epochs, parent=None, tags=None):
         self.app, self.space, self.folder, self.epochs = app, space, folder, epochs
         self.parent, self.tags, self.data = parent, tags or {}, DataCache(app)
-        self.objective, self.lower = objective_of(app)
         self.frozen = False
 
     def run(self, trial):
@@ -109,7 +106,7 @@ class Trainer:
         run.folder.mkdir(parents=True, exist_ok=True)
         tags = {**self.tags, "trial": trial.trial_id, **_tuner_tags(values)}
         tracker = Tracker(
-            runs.task_name(self.app),
+            task_name(self.app),
             run.folder,
             run_id=self._earlier(run, trial) if again else None,
             name=f"trial {trial.trial_id}",
@@ -143,7 +140,7 @@ class Trainer:
         if noted or self.parent is None:
             return noted
         with contextlib.suppress(Exception):  # a store that is away is no reason not to train
-            for found in nested_runs(runs.task_name(self.app), self.parent):
+            for found in nested_runs(task_name(self.app), self.parent):
                 if found.data.tags.get("trial") == trial.trial_id:
                     return found.info.run_id
         return None
@@ -155,12 +152,12 @@ class Trainer:
         tracker.params({name: value for name, value in to_plain(config).items() if name not in {*given, "epochs"}})
         data = self.data.get(config)
         self._continue(values, run)
-        model = runs.make_model(self.app, config, data)
+        model = make_model(self.app, config, data)
         until = values.get("tuner/epochs", self.epochs)
-        history, _ = runs.fit(self.app, config, data, model, run, tracker, until=until)
+        history, _, best = fit(self.app, config, data, model, run, tracker, until=until)
         if "tuner/epochs" not in values:  # only Hyperband trains on from where another trial ended
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-        return self._score(history, config), history
+        return self._score(history, best, metric_of(self.app, data.about)), history
 
     def _continue(self, values, run):
         """Begin where the lower bracket's trial of the same configuration ended, if its checkpoint is within reach."""
@@ -171,19 +168,15 @@ class Trainer:
             shutil.copytree(earlier[0], run.checkpoints / f".{earlier[0].name}.tmp", dirs_exist_ok=True)
             (run.checkpoints / f".{earlier[0].name}.tmp").rename(run.checkpoints / earlier[0].name)
         else:
-            runs.say(f"trial {run.id}: the checkpoint of trial {values['tuner/trial_id']} is not on this machine; from the start")
+            say(f"trial {run.id}: the checkpoint of trial {values['tuner/trial_id']} is not on this machine; from the start")
 
-    def _score(self, history, config):
-        """The objective of the weights that training leaves: the last epoch's, or the one early stopping goes back to."""
-        if self.objective not in history:
-            raise UserError(f"the app's objective {self.objective} is not among {', '.join(history)}")
-        epoch = -1
-        if config.early_stopping:
-            monitor, lower = getattr(self.app, "MONITOR", ("val_loss", True))
-            epoch = (min if lower else max)(range(len(history[monitor])), key=history[monitor].__getitem__)
-        score = history[self.objective][epoch]
+    def _score(self, history, best, metric):
+        """The app's metric on validation in the epoch whose weights training leaves: `best`, or the last."""
+        if metric.monitor not in history:
+            raise UserError(f"the app's metric {metric.monitor} is not among {', '.join(history)}")
+        score = history[metric.monitor][best - 1 if best else -1]
         if not math.isfinite(score):
-            raise UserError(f"{self.objective} became {score}")
+            raise UserError(f"{metric.monitor} became {score}")
         return score
 
     def probe(self):
@@ -191,13 +184,11 @@ class Trainer:
         try:
             config = dataclasses.replace(self.space.config({}), epochs=1)
             data = self.data.get(config)
-            model = runs.make_model(self.app, config, data)
+            model = make_model(self.app, config, data)
             batch = Batches(data.train, config.batch_size, config.seed)[0]
             found = model.train_on_batch(*batch, return_dict=True)
             if not math.isfinite(float(found["loss"])):
                 return f"the loss is {found['loss']} at the first step"
-            if self.objective.removeprefix("val_") not in found:
-                return f"the app's objective {self.objective} is not among {', '.join(found)}"
         except Exception as error:
             return reason_of(error)
         return None

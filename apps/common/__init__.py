@@ -1,13 +1,4 @@
-"""What a reader of an app would skip: options, file readers, the training run, tracking, bundles, figures.
+"""What a reader of an app would skip, in rooms: options, data, records, bundles, training, reports; above them `command`.
 
-Nothing here imports a backend when it is imported: options are checked first.
+No room knows of those after it, and nothing here imports a backend when it is imported but `training` and `reports`.
 """
-
-
-def start(spec):
-    """Make `python -m apps.NAME --epochs 3` the same as `triptych train NAME --epochs 3`."""
-    import importlib
-    import sys
-
-    task = spec.name.rpartition(".")[2].replace("_", "-")
-    sys.exit(importlib.import_module("triptych").main(["train", task, *sys.argv[1:]]))

@@ -4,10 +4,16 @@ import csv
 import io
 import json
 import math
+import sys
 from pathlib import Path
 
 from apps.common.errors import UserError
 from apps.common.files import write_text
+
+
+def say(line):
+    """A line on standard error: what is being done, while standard output is the command's alone."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def plain(value):

@@ -17,14 +17,14 @@ import sys
 
 from apps.common.errors import UserError
 from apps.common.options import backends
-from apps.common.options.command_line import read_tokens, whole_number
+from apps.common.options.command_line import read_command_line, whole_number
 from apps.common.output import table
 from bench.faults.record import Record
 from bench.faults.run import FAULTS, measure
 
 
 def main():
-    _, given = read_tokens(sys.argv[1:], {"list", "help", "afresh"})
+    _, given = read_command_line(sys.argv[1:], {"list", "help", "afresh"})
     if "help" in given:
         print(__doc__.strip())
         return 0

@@ -44,15 +44,15 @@ def with_small_files(arguments):
 
 def unhurried(arguments):
     """The command line, with a twentieth of a second more an epoch: tens of thousands of records take long to send."""
-    from apps.common.training.callbacks import Keeper
+    from apps.common.training.callbacks import EpochRecorder
 
-    original = Keeper.on_epoch_end
+    original = EpochRecorder.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
         time.sleep(0.05)
         original(self, epoch, logs)
 
-    Keeper.on_epoch_end = on_epoch_end
+    EpochRecorder.on_epoch_end = on_epoch_end
     return command_line(arguments)
 
 

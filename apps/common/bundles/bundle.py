@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from apps.common.data.examples import About
 from apps.common.errors import UserError
-from apps.common.files import new_folder, read_json, sha256, write_json
+from apps.common.files import new_folder, read_json, sha256, write_bytes, write_json
 from apps.common.records.folder import RUNS, all_runs
 from apps.common.records.mlflow import client
 
@@ -36,16 +37,19 @@ def save_bundle(folder, model, record, figures):
     Args:
         folder: Where it goes; an older one there is replaced.
         model: The trained Keras model; its optimizer stays behind in the checkpoint.
-        record: `task`, `options`, `about`, `metrics`, `versions`.
+        record: `task`, `options`, `about` (whose `files`, if it has any, become files), `metrics`, `versions`.
         figures: `{name: matplotlib figure}`.
     """
     with new_folder(folder) as made:
         model.compile(optimizer=None, loss=None)
         model.save(made / "model.keras")
+        files = getattr(record["about"], "files", {})
+        for name, content in files.items():
+            write_bytes(made / name, content)
         for name, figure in figures.items():
             figure.savefig(made / f"{name}.png", dpi=110, bbox_inches="tight")
         checksums = {file.name: sha256(file) for file in sorted(made.iterdir())}
-        record = {"format": FORMAT, **record}
+        record = {"format": FORMAT, **record, "files": sorted(files)}
         checksums["bundle.json"] = record_digest(record)
         write_json(made / "bundle.json", {**record, "checksums": checksums})
 
@@ -66,6 +70,7 @@ def open_bundle(name, task=None):
     try:
         record = read_json(folder / "bundle.json", largest=16_000_000)
         bundle = Bundle(folder, *(record[key] for key in ("task", "options", "about", "metrics", "versions")))
+        files = list(record.get("files", ()))
         checksums = dict(record["checksums"])
         if not all(isinstance(part, dict) for part in (bundle.options, bundle.about, bundle.metrics, bundle.versions)):
             raise TypeError("expected objects under options, about, metrics and versions")
@@ -80,10 +85,11 @@ def open_bundle(name, task=None):
             raise UserError(f"{folder / file}: missing from the bundle; restore it or train again")
         if (record_digest(record) if file == "bundle.json" else sha256(folder / file)) != expected:
             raise UserError(f"{folder / file}: its checksum is wrong, the file was changed or damaged; restore it or train again")
-    unchecked = {"model.keras", "bundle.json"} - checksums.keys()
+    unchecked = {"model.keras", "bundle.json", *files} - checksums.keys()
     if unchecked:
         raise UserError(f"{folder / 'bundle.json'}: has no checksum of {min(unchecked)}; restore it or train again")
-    return bundle
+    about = About(bundle.about, {name: (folder / name).read_bytes() for name in files})
+    return replace(bundle, about=about)
 
 
 def load_model(bundle):

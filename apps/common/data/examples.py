@@ -40,7 +40,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Data:
-    """What `load_data` returns: three splits and `about`, the plain JSON that prediction needs later."""
+    """What `load_data` returns: three splits and `about`, the plain JSON that prediction needs later (see `About`).
+
+    `notes` are lines for the user, `source` names the data, `example` is an input that `triptych predict` takes, as typed.
+    """
 
     train: object
     validation: object
@@ -48,6 +51,18 @@ class Data:
     about: dict
     notes: list = field(default_factory=list)
     source: str = ""
+    example: str = ""
+
+
+class About(dict):
+    """The plain JSON of a bundle, and under `files` what is too large for it: `{name: bytes}`, each a file of the bundle.
+
+    A tokenizer is one: `About({"language": "de"}, {"tokenizer.json": content})`.
+    """
+
+    def __init__(self, values=(), files=None):
+        super().__init__(values)
+        self.files = dict(files or {})
 
 
 @dataclass

@@ -4,20 +4,20 @@ from apps.common.errors import UserError
 from apps.common.options.declare import options_of
 
 
-def read_tokens(tokens, switches):
+def read_command_line(words, switches):
     """`(positionals, {option: text, or True})` of a command line; options may stand anywhere, `switches` take no value."""
     positionals, given, index = [], {}, 0
-    while index < len(tokens):
-        token = tokens[index]
+    while index < len(words):
+        word = words[index]
         index += 1
-        if token == "-h":
+        if word == "-h":
             given["help"] = True
-        elif not token.startswith("--") or token == "--":
-            positionals.append(token)
+        elif not word.startswith("--") or word == "--":
+            positionals.append(word)
         else:
-            name, equals, value = token[2:].partition("=")
+            name, equals, value = word[2:].partition("=")
             name = name.replace("-", "_")
-            following = tokens[index] if index < len(tokens) else None
+            following = words[index] if index < len(words) else None
             if equals:
                 given[name] = value
             elif name in switches or following is None or following.startswith("--"):

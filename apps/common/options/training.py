@@ -66,7 +66,8 @@ class Training:
     initializer: Literal[
         "default", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal", "random_normal"
     ] = option("default", "how kernels are drawn; default is each layer's own (Xavier = glorot, He = he)")
-    early_stopping: int = option(0, "epochs without progress on validation before stopping (0: never); keeps the best", low=0)
+    early_stopping: int = option(0, "epochs without progress on validation before stopping (0: never)", low=0)
+    keep: Literal["best", "last"] = option("best", "the epoch whose weights are kept: the best on validation, or the last")
     ema: float = option(0.0, "decay of the moving average of the weights used at the end (0: off)", low=0, high=0.99999)
     accumulate: int = option(1, "steps whose gradients are averaged into one update", low=1, high=10_000)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = option("float32", "number format of the computation")
@@ -79,12 +80,19 @@ class Training:
     # No option: into how many parts a batch is cut because it did not fit into memory.
     parts: ClassVar[int] = 1
 
+    @property
+    def keeps_best(self):
+        """Whether the best epoch's weights are kept; an average of the weights is one of the whole run."""
+        return self.keep == "best" and not self.ema
+
     def check(self):
         """What two options together cannot mean."""
         if self.clip_norm is not None and self.clip_value is not None:
             raise UserError("--clip-norm and --clip-value exclude each other: leave one out")
         if self.ema and self.early_stopping:
             raise UserError("--ema and --early-stopping exclude each other: both choose the final weights; leave one out")
+        if self.early_stopping and self.keep == "last":
+            raise UserError("--keep last and --early-stopping exclude each other: stopping early goes back to the best epoch")
         if self.schedule == "plateau" and self.warmup:
             raise UserError("--warmup does nothing with --schedule plateau: leave it out")
 

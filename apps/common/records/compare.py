@@ -13,9 +13,6 @@ from apps.common.output import plain
 from apps.common.records.folder import all_runs
 from apps.common.records.mlflow import client, store_uri
 
-# The metric each run is ranked by, first one found, and whether a small value is the good one.
-RANKED_BY = (("test_accuracy", False), ("test_rmse", True), ("test_frechet_own_features", True), ("test_loss", True))
-
 
 @dataclass(frozen=True)
 class Filter:
@@ -50,10 +47,10 @@ class Compared:
     curves: object
 
     def ranking(self):
-        """The name of the metric it is ranked by, its value, and a key that is least for the best run."""
-        name, lower = next(((name, lower) for name, lower in RANKED_BY if name in self.metrics), (None, False))
+        """The name of the metric its app is judged by, its value, and a key that is least for the best run."""
+        name, sign = self.tags.get("metric"), -1 if str(self.tags.get("higher_is_better")) == "True" else 1
         value = self.metrics.get(name)
-        return name, value, float("inf") if value is None or value != value else value if lower else -value
+        return name, value, float("inf") if value is None or value != value else sign * value
 
     def row(self):
         name, value, _ = self.ranking()

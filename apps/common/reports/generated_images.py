@@ -12,6 +12,7 @@ from apps.common.data.examples import Examples
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
 from apps.common.training.batches import Batches, predict_all
+from apps.common.training.fit import train_epochs
 
 CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
 
@@ -28,7 +29,7 @@ class Judge:
     """
 
     def __init__(self, train, num_classes):
-        from layers import backend, initialize
+        from layers import initialize
         from layers.models import small_cnn
 
         model = small_cnn(train.x.shape[1:], num_classes, filters=(16, 32), dense_dim=32, dropout=0.0)
@@ -36,9 +37,8 @@ class Judge:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(2e-3), loss)
         batches = Batches(Examples(scaled(train.x), train.y), 128, 0)
-        for epoch in range(min(CLASSIFIER_EPOCHS, -(-CLASSIFIER_STEPS // len(batches)))):
-            batches.set_epoch(epoch)
-            model.fit(backend.feed(batches), shuffle=False, verbose=0)
+        epochs = min(CLASSIFIER_EPOCHS, -(-CLASSIFIER_STEPS // len(batches)))
+        train_epochs(model, batches, seed=0, epochs=epochs, accelerate=False)
         features = keras.tree.flatten(model.get_layer("logits").input)[0]
         self.network = keras.Model(model.input, [features, model.output])
         self.num_classes, self.references, self.said = num_classes, {}, set()

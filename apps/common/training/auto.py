@@ -1,6 +1,5 @@
 """`--backend auto`: a few steps on each installed backend, each in a process of its own, and the fastest is taken."""
 
-import importlib
 import json
 import os
 import statistics
@@ -9,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from apps.common.app import load_app
 from apps.common.errors import UserError
 from apps.common.options import backends
 from apps.common.options.declare import options_of
@@ -79,7 +79,7 @@ def _training(task, given, free):
     from apps.common.options.declare import make_config
     from layers import backend
 
-    app = importlib.import_module("apps." + task.replace("-", "_"))
+    app = load_app(task)
     config = make_config(app.Config, given)
     data = app.load_data(config)
     found = [_steps(app, config, data)]
@@ -93,24 +93,23 @@ def _training(task, given, free):
 
 def _steps(app, config, data):
     """`{compiled, first, step, in_all}`: seconds of the first step, of a later one and of all of the run's."""
-    from apps.common.training import run
     from apps.common.training.batches import Batches
-    from apps.common.training.callbacks import Callbacks, Seeds
+    from apps.common.training.fit import make_model, train_epochs
     from layers import backend
 
     backend.configure(deterministic=config.compile != "on")
-    model = run.make_model(app, config, data)
+    model = make_model(app, config, data)
     batches = Batches(data.train, config.batch_size, config.seed)
     total = config.epochs * len(batches)
     if config.compile != "off":
-        backend.hasten(model)
+        backend.hasten(model)  # once: it begins anew with each call
 
     def seconds(steps):
         if batches.steps != steps:
             batches.steps = steps
             batches.set_epoch(0)
         start = time.perf_counter()
-        model.fit(backend.feed(batches), shuffle=False, verbose=0, callbacks=Callbacks([Seeds(batches, 0)], model, epochs=1))
+        train_epochs(model, batches, seed=0, epochs=1, accelerate=False)
         backend.synchronize()
         return time.perf_counter() - start
 

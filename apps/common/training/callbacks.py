@@ -7,6 +7,7 @@ import time
 import keras
 import numpy as np
 
+from apps.common.app import ContractError
 from apps.common.errors import Diverged
 from apps.common.training.checkpoint import save_checkpoint
 from layers import backend
@@ -64,13 +65,18 @@ class Seeds(keras.callbacks.Callback):
 
 
 class Validation(keras.callbacks.Callback):
-    """After each epoch, before the other callbacks: the metrics of `evaluate()`, a function without arguments, as `val_...`."""
+    """After each epoch, before the other callbacks: the metrics of the validation examples, as `val_...`.
 
-    def __init__(self, evaluate):
+    Args:
+        make: Function without arguments that gives the function that evaluates; called once the first epoch has ended.
+    """
+
+    def __init__(self, make):
         super().__init__()
-        self.evaluate = evaluate
+        self.make, self.evaluate = make, None
 
     def on_epoch_end(self, epoch, logs=None):
+        self.evaluate = self.evaluate or self.make()
         logs.update({f"val_{name}": value for name, value in self.evaluate().items()})
 
 
@@ -88,45 +94,81 @@ def set_seeds(states, seed, epoch):
 
 
 class Progress(keras.callbacks.Callback):
-    """A line on a terminal, once a second, for epochs that take longer than that.
+    """Where an epoch stands and how long the run will go on: each second on a terminal, else every fifteen.
 
     It acts when a batch begins and looks at nothing but the clock, so no step waits for the device.
     """
 
     def __init__(self, epochs, steps):
         super().__init__()
-        self.epochs, self.steps, self.epoch, self.shown = epochs, steps, 0, 0.0
+        self.epochs, self.steps, self.epoch = epochs, steps, 0
+        self.terminal = sys.stderr.isatty()
+        self.pause = 1.0 if self.terminal else 15.0
+        self.shown = self.began = time.monotonic()
+        self.first = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.shown = epoch, time.monotonic()
+        self.epoch = epoch
+        self.first = epoch if self.first is None else self.first
+        if self.terminal:
+            self.shown = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.shown = time.monotonic()  # the recorder has a line for it
 
     def on_train_batch_begin(self, batch, logs=None):
-        if time.monotonic() - self.shown > 1:
-            self.shown = time.monotonic()
-            line = f"\repoch {self.epoch + 1}/{self.epochs}  step {batch}/{self.steps} "
-            print(line, end="", file=sys.stderr, flush=True)
+        now = time.monotonic()
+        if now - self.shown > self.pause:
+            self.shown = now
+            done = (self.epoch - self.first) * self.steps + batch
+            left = (self.epochs - self.epoch) * self.steps - batch
+            time_left = f"  about {readable_seconds(left * (now - self.began) / done)} left" if done else ""
+            line = f"epoch {self.epoch + 1}/{self.epochs}  step {batch}/{self.steps}{time_left}"
+            print(f"\r{line} " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
 
 
-class EarlyStopping(keras.callbacks.Callback):
-    """Stops after `patience` epochs without progress of `monitor` and leaves the best epoch's weights in the model.
+def readable_seconds(seconds):
+    """A duration as people say it, for example `3 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
-    Unlike Keras's, what it knows goes into the checkpoint, the best weights included.
+
+def monitored(metric, logs):
+    """The value of the app's metric in an epoch, so signed that the least is the best.
+
+    Raises:
+        ContractError: The epoch has no such number.
+    """
+    if metric.monitor not in logs:
+        raise ContractError(f"`METRIC` names {metric.monitor}, which is not among an epoch's numbers: {', '.join(logs)}")
+    return metric.sign * float(logs[metric.monitor])
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the epoch that was best by the app's metric on validation; `restore` puts them into the model.
+
+    Unlike Keras's early stopping, what it knows goes into the checkpoint, the best weights included.
+
+    Args:
+        metric: The app's `Metric`.
+        patience: Epochs without progress after which training stops; 0 for never.
     """
 
-    def __init__(self, monitor, patience, lower_is_better=True):
+    def __init__(self, metric, patience=0):
         super().__init__()
-        self.monitor, self.patience, self.sign = monitor, patience, 1 if lower_is_better else -1
+        self.metric, self.patience = metric, patience
         self.best, self.best_epoch, self.best_weights, self.stopped = math.inf, -1, {}, False
 
     def on_epoch_end(self, epoch, logs=None):
-        value = self.sign * float(logs[self.monitor])
+        value = monitored(self.metric, logs)
         if value < self.best:
             self.best, self.best_epoch = value, epoch
             self.best_weights = {str(i): np.array(w) for i, w in enumerate(self.model.get_weights())}
-        elif epoch - self.best_epoch >= self.patience:
+        elif self.patience and epoch - self.best_epoch >= self.patience:
             self.model.stop_training = self.stopped = True
 
-    def restore_best(self, model):
+    def restore(self, model):
         if self.best_weights:
             model.set_weights([self.best_weights[str(i)] for i in range(len(self.best_weights))])
 
@@ -140,15 +182,15 @@ class EarlyStopping(keras.callbacks.Callback):
 
 
 class Plateau(keras.callbacks.Callback):
-    """Multiplies the learning rate by `factor` after `patience` epochs without progress of `monitor`."""
+    """Multiplies the learning rate by `factor` after `patience` epochs without progress of the app's metric."""
 
-    def __init__(self, monitor, factor, patience, lower_is_better=True):
+    def __init__(self, metric, factor, patience):
         super().__init__()
-        self.monitor, self.factor, self.patience = monitor, factor, patience
-        self.sign, self.best, self.waited = 1 if lower_is_better else -1, math.inf, 0
+        self.metric, self.factor, self.patience = metric, factor, patience
+        self.best, self.waited = math.inf, 0
 
     def on_epoch_end(self, epoch, logs=None):
-        value = self.sign * float(logs[self.monitor])
+        value = monitored(self.metric, logs)
         self.best, self.waited = (value, 0) if value < self.best else (self.best, self.waited + 1)
         if self.waited >= self.patience:
             self.waited = 0
@@ -202,7 +244,7 @@ class AfterEpoch(keras.callbacks.Callback):
             logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
 
 
-class Keeper(keras.callbacks.Callback):
+class EpochRecorder(keras.callbacks.Callback):
     """Last of the epoch's callbacks: history, the line on the screen, tracking, the checkpoint; stops on NaN or a signal.
 
     Args:
@@ -214,14 +256,14 @@ class Keeper(keras.callbacks.Callback):
         every: Epochs between checkpoints; 0 for as many as take a thousandth of the time.
         steady: Whether the learning rate is the same all along.
         quiet: Whether nothing is printed.
-        signals: The `Signals` that may ask the run to stop, or `None`.
+        interrupts: The `Interrupts` that may ask the run to stop, or `None`.
     """
 
-    def __init__(self, run, tracker, stateful, history, *, epochs, every, steady=False, quiet=False, signals=None):
+    def __init__(self, run, tracker, stateful, history, *, epochs, every, steady=False, quiet=False, interrupts=None):
         super().__init__()
         self.run, self.tracker, self.stateful, self.history = run, tracker, stateful, history
         self.epochs, self.every, self.steady, self.started = epochs, every, steady, time.monotonic()
-        self.shown, self.signals = math.inf if quiet else 0.0, signals
+        self.shown, self.interrupts = math.inf if quiet else 0.0, interrupts
         self.waiting, self.recorded = [], 0.0
         self.rate, self.kept, self.keeping = None, time.monotonic(), 0.01  # a guess, until one has been written
 
@@ -239,7 +281,7 @@ class Keeper(keras.callbacks.Callback):
         last = done == self.epochs or self.stopping.stop_training
         self.waiting.append((done, now, now - self.started, self.learning_rate(), last, logs))
         shows = now - self.shown >= 0.5 or (last and self.shown < math.inf)  # epochs of a few milliseconds would scroll by
-        asked = self.signals is not None and self.signals.received is not None
+        asked = self.interrupts is not None and self.interrupts.received is not None
         keeps = last or asked or self.is_due(done, now)
         if keeps or shows or now - self.recorded > SOON:  # what a checkpoint has behind it is logged by no resumed run again
             values = self.record()
@@ -255,7 +297,7 @@ class Keeper(keras.callbacks.Callback):
             self.kept = time.monotonic()
             self.keeping = self.kept - now
         if asked:
-            self.signals.stop_if_asked()
+            self.interrupts.stop_if_asked()
 
     def record(self):
         """Put the epochs that wait into the history and hand them to the tracker; returns the numbers of the last one.

@@ -46,7 +46,7 @@ def stop_at_once(number, frame=None):
     raise SystemExit(128 + number)
 
 
-class Signals:
+class Interrupts:
     """While it is entered, a signal is answered by the state of the run; Python's own handlers come back afterwards.
 
     Args:

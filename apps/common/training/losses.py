@@ -68,3 +68,8 @@ def number_loss(name):
     if name not in NUMBER_LOSSES:
         raise UserError(f"--loss {name}: the target is a number; expected auto, mse, mae or huber")
     return keras.losses.get(NUMBER_LOSSES[name])
+
+
+def number_metrics():
+    """Mean absolute and root mean squared error, in the units of the standardised target."""
+    return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.RootMeanSquaredError(name="rmse")]

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import math
 import time
 
@@ -10,56 +11,12 @@ import numpy as np
 
 from apps.common.errors import Diverged, UserError
 from apps.common.training.batches import Batches
-from apps.common.training.callbacks import Callbacks, Seeds
 from apps.common.training.checkpoint import checkpoints, load_checkpoint
+from apps.common.training.fit import train_epochs
 from layers import backend
 
 ADVICE = "Lower --learning-rate or give --clip-norm 1"
 REPLAY_SECONDS = 120.0
-
-
-class Watch(keras.callbacks.Callback):
-    """Stops training within ten steps of a loss that is not finite, and never waits for the step that is being computed.
-
-    It keeps the running mean of the epoch's loss as the device gives it, which stays NaN once it is, and looks at every
-    fourth one four steps late, when it has long been computed.
-    """
-
-    every = 4
-
-    def __init__(self, steps):
-        super().__init__()
-        self.steps, self.epoch, self.step, self.recent, self.started, self.lasted = steps, 0, 0, [], None, None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.step, self.recent, self.started = epoch, 0, [], time.monotonic()
-
-    def after_batch(self, batch, logs):
-        """`logs` hold tensors, which nobody has read yet."""
-        self.step = batch + 1
-        self.recent.append((batch, logs["loss"]))
-        if len(self.recent) == 2 * self.every:
-            self._look(self.recent[: self.every])
-            del self.recent[: self.every]
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Before the epoch's numbers are kept."""
-        self.lasted, self.started = time.monotonic() - self.started, None
-        self._look(self.recent)
-
-    def _look(self, means):
-        if means and not math.isfinite(_number(means[-1][1])):
-            step, loss = next((step, mean) for step, mean in means if not math.isfinite(_number(mean)))
-            raise Diverged(f"the loss became {_number(loss)}", self.epoch, step)
-
-    def remaining(self):
-        """Seconds to the end of the epoch, by the last one or by the steps so far; `None` between epochs."""
-        if self.started is None:
-            return None
-        passed = time.monotonic() - self.started
-        if self.lasted is not None:
-            return max(0.0, self.lasted - passed)
-        return passed * (self.steps - self.step) / self.step if self.step else math.inf
 
 
 def split_batches(config, parts):
@@ -122,15 +79,13 @@ def _replay(error, make_model, config, examples, folder):
             break
         model = make_model()
         done, _ = load_checkpoint(folder, model, [], lambda line: None)
-        if config.compile != "off":
-            backend.hasten(model)
         batches = Batches(examples, config.batch_size, config.seed, config.parts)
-        whole, seeds, start = batches.steps, Seeds(batches, config.seed), time.monotonic()
+        whole, start = batches.steps, time.monotonic()
         for epoch in range(done, error.epoch + 1):
             batches.steps = whole if epoch < error.epoch else step
             if batches.steps and time.monotonic() - start < REPLAY_SECONDS:
-                once = {"epochs": epoch + 1, "initial_epoch": epoch, "shuffle": False, "verbose": 0}
-                model.fit(backend.feed(batches), callbacks=Callbacks([seeds], model, epoch + 1), **once)
+                fast = config.compile != "off"
+                train_epochs(model, batches, seed=config.seed, epochs=epoch + 1, start=epoch, accelerate=fast)
         batches.steps = whole
         batches.set_epoch(error.epoch)
         rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
@@ -147,22 +102,9 @@ def first_bad(model, batch):
         return "the data of this step"
     if not all(_finite(each) for each in model.trainable_variables):
         return None  # everything that follows is bad: the step before tells more
-    found = []
-    original = keras.layers.Layer.__call__
-
-    def call(layer, *arguments, **options):
-        outputs = original(layer, *arguments, **options)
-        if not found and not all(map(_finite, keras.tree.flatten(outputs))):
-            found.append(f"the output of layer {layer.path}")
-        return outputs
-
-    keras.layers.Layer.__call__ = call
-    try:
-        model(keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=True)
-    finally:
-        keras.layers.Layer.__call__ = original
+    found = first_bad_output(model, x)
     if found:
-        return found[0]
+        return found
     _, loss, gradients = backend.loss_and_gradients(model, x, y, weight)
     if not math.isfinite(loss):
         return "the loss, every layer's output being finite"
@@ -171,8 +113,36 @@ def first_bad(model, batch):
     return f"the gradient of {bad[-1]}" if bad else "the update of the weights, every gradient being finite"
 
 
-def _number(mean):
-    return float(keras.ops.convert_to_numpy(mean))
+def first_bad_output(model, x):
+    """The first layer whose output is not finite, parts within a layer before the layer; or `None`.
+
+    A block enters its parts by `call` as well as by Keras's `__call__`, so each layer's own `call` is watched.
+    """
+    found, layers = [], list(flatten_layers(model))
+
+    def watch(layer, call):
+        @functools.wraps(call)
+        def watched(*arguments, **options):
+            outputs = call(*arguments, **options)
+            if not found and not all(map(_finite, keras.tree.flatten(outputs))):
+                found.append(f"the output of layer {layer.path}")
+            return outputs
+
+        return watched
+
+    for layer in layers:
+        vars(layer)["call"] = watch(layer, layer.call)
+    try:
+        model(keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=True)
+    finally:
+        for layer in layers:
+            vars(layer).pop("call", None)
+    return found[0] if found else None
+
+
+def flatten_layers(model):
+    """Every layer within a model, parts of parts too, the model left out."""
+    return model._flatten_layers(include_self=False)
 
 
 def _finite(value):

@@ -4,39 +4,34 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import random
-import sys
 import time
 
-import numpy as np
-
+from apps.common import figures
+from apps.common.app import metric_of, task_name
 from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
-from apps.common.options.declare import make_config, options_of, to_plain
+from apps.common.options.declare import options_of, to_plain
+from apps.common.output import say
 from apps.common.records.facts import describe_machine, fingerprint, run_figures
 from apps.common.records.folder import find_run, mark_dead_runs, open_run
 from apps.common.records.mlflow import Tracker, send_rest
-from apps.common.training.interrupts import Signals
+from apps.common.training import rescue
+from apps.common.training.batches import Batches
+from apps.common.training.fit import fit, make_model
+from apps.common.training.interrupts import Interrupts
+from apps.common.training.rate_finder import find_learning_rate
+from layers import backend
 
 
-def task_name(app):
-    """`apps.image_classification` is the task `image-classification`."""
-    path = getattr(app, "__spec__", None).name if app.__name__ == "__main__" else app.__name__
-    return path.rpartition(".")[2].replace("_", "-")
-
-
-def say(line):
-    print(line, file=sys.stderr, flush=True)
-
-
-def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",)):
+def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases=("newest",)):
     """Train the app on its data, evaluate it once on test, bundle and track it.
 
     Args:
         app: The app's module.
-        given: `{option: text or value}` of the options that differ from the defaults.
+        config: Its checked `Config`.
         resume: Run to go on with: an id, its start, or `last`.
+        given: Names of the options that were asked for, which must be those the resumed run was started with.
         tags: Tags of the MLflow run besides the usual ones.
         parent: The MLflow run this one is nested under.
         aliases: Of the version of the registered model that the bundle becomes.
@@ -44,95 +39,99 @@ def train(app, given, *, resume=None, tags=None, parent=None, aliases=("newest",
     Raises:
         UserError: Options, data or files are not as they must be.
     """
-    with Signals() as signals:
-        return _train(app, given, resume=resume, tags=tags, parent=parent, aliases=aliases, signals=signals)
-
-
-def _train(app, given, *, resume, tags, parent, aliases, signals):
-    from layers import backend
-
     started, task = time.monotonic(), task_name(app)
-    run = find_run(resume, task) if resume else None
-    config = _config(app, given, run)
-    if run and run.record["status"] == "finished":
-        say(f"run {run.id} is finished already; nothing is left to train")
-        send_rest(run)
-        return run.record["result"]
-    mark_dead_runs()
-    backend.configure(deterministic=config.compile != "on")
+    with Interrupts() as interrupts:
+        run = find_run(resume, task) if resume else None
+        if run:
+            config = resumed_config(app, config, given, run)
+            if run.record["status"] == "finished":
+                say(f"run {run.id} is finished already; nothing is left to train")
+                send_rest(run)
+                return run.record["result"]
+        mark_dead_runs()
+        backend.configure(deterministic=config.compile != "on")
+        data = app.load_data(config)
+        facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
+        if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
+            raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
+        if run and "parts" in run.record:
+            config = rescue.split_batches(config, run.record["parts"])
+        model = make_model(app, config, data)
+        print_notes(data)
+        run, tracker = _open(app, config, data, run, facts, tags or {}, parent)
+        with _ending(run, tracker, interrupts) as outcome:
+            tracker.attach(run)
+            tracker.params(to_plain(config))
+            tracker.send_left()
+            run.update(status="running")
+            tracker.watch_system()
+            say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
+            model, history, norms, best_epoch = fit_within_memory(app, config, data, model, run, tracker, interrupts)
+            seconds = round(time.monotonic() - started, 3)
+            outcome["beside"] = beside = {"best_epoch": best_epoch, "epochs": len(history["loss"]), "example": data.example}
+            metrics = _report(app, config, data, model, run, tracker, facts, (history, norms), beside)
+            tracker.register(task, "bundle", aliases=aliases, tags={"backend": facts["backend"]})
+            outcome["result"] = {
+                "task": task,
+                "backend": facts["backend"],
+                "run_id": run.id,
+                "model": str(run.bundle.resolve()),
+                "metrics": metrics,
+                "seconds": seconds,
+            }
+    return outcome["result"]
 
-    data = app.load_data(config)
-    facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
-    if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
-        raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
 
-    if run and "parts" in run.record:
-        from apps.common.training.rescue import split_batches
-
-        config = split_batches(config, run.record["parts"])
-    model = make_model(app, config, data)
-    print_notes(data)
+def _open(app, config, data, run, facts, tags, parent):
+    """The run's folder and its tracker, new or found again."""
+    task = task_name(app)
     tracker = Tracker(
         task,
         run.folder if run else None,
         run_id=run.record["mlflow_run_id"] if run else None,
         name=getattr(config, "model", None),
-        tags={"task": task, "data": data.source, "mlflow.source.name": f"triptych train {task}", **facts, **(tags or {})},
+        tags={"task": task, "data": data.source, "mlflow.source.name": f"triptych train {task}", **facts, **tags},
         parent=parent,
     )
-    if not run:
-        try:
-            run = open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, tags=tags or {}, **facts)
-        except BaseException:
-            tracker.end("FAILED")
-            raise
-    with _ending(run, tracker, signals) as outcome:
-        tracker.attach(run)
-        tracker.params(to_plain(config))
-        tracker.send_left()
-        run.update(status="running")
-        tracker.watch_system()
-        say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
-        model, history, gradient_norms = fit_within_memory(app, config, data, model, run, tracker, signals)
-        seconds = time.monotonic() - started
-        report = app.evaluate(model, data, config)
-        metrics = {name: float(value) for name, value in report.metrics.items()}
-        figures = {**report.figures, **run_figures(history, gradient_norms)}
-        tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
-        for name, figure in figures.items():
-            tracker.figure(figure, f"{name}.png")
-        for name, rows in report.tables.items():
-            write_json(run.folder / f"{name}.json", rows)
-            tracker.files(run.folder / f"{name}.json", "tables")
-        record = {"task": task, "options": to_plain(config), "about": data.about, "metrics": metrics}
-        versions = {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]}
-        save_bundle(run.bundle, model, {**record, "versions": versions}, figures)
-        tracker.files(run.bundle, "bundle")
-        tracker.register(task, "bundle", aliases=aliases, tags={"backend": facts["backend"]})
-        result = {
-            "task": task,
-            "backend": facts["backend"],
-            "run_id": run.id,
-            "model": str(run.bundle.resolve()),
-            "metrics": metrics,
-            "seconds": round(seconds, 3),
-        }
-        outcome["result"] = result
-    return result
+    if run:
+        return run, tracker
+    try:
+        return open_run(task, to_plain(config), tracker.run_id, mlflow_run_id=tracker.run_id, tags=tags, **facts), tracker
+    except BaseException:
+        tracker.end("FAILED")
+        raise
 
 
-def fit_within_memory(app, config, data, model, run, tracker, signals):
-    """`fit`, again with smaller batches where memory did not suffice; `(model, history, gradient norms)`.
+def _report(app, config, data, model, run, tracker, facts, trained, beside):
+    """Evaluate on test, once; numbers, figures, tables and the bundle go where they are kept. Returns the metrics."""
+    history, norms = trained
+    report = app.evaluate(model, data, config)
+    metrics = {name: float(value) for name, value in report.metrics.items()}
+    drawn = {**report.figures, **run_figures(history, norms)}
+    tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
+    metric = metric_of(app, data.about)
+    tracker.tags({"metric": f"test_{metric.name}", "higher_is_better": metric.higher_is_better})
+    for name, figure in drawn.items():
+        tracker.figure(figure, f"{name}.png")
+    for name, rows in report.tables.items():
+        write_json(run.folder / f"{name}.json", rows)
+        tracker.files(run.folder / f"{name}.json", "tables")
+    record = {"task": task_name(app), "options": to_plain(config), "about": data.about, "metrics": metrics}
+    versions = {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]}
+    save_bundle(run.bundle, model, {**record, "versions": versions}, drawn)
+    tracker.files(run.bundle, "bundle")
+    return metrics
+
+
+def fit_within_memory(app, config, data, model, run, tracker, interrupts):
+    """`fit`, again with smaller batches where memory did not suffice; `(model, history, gradient norms, best epoch)`.
 
     Raises:
         UserError: The loss stopped being finite, or a single example is too much.
     """
-    from apps.common.training import rescue
-    from layers import backend
-
     while True:
         try:
-            return model, *fit(app, config, data, model, run, tracker, signals)
+            return model, *fit(app, config, data, model, run, tracker, interrupts)
         except Diverged as error:
             diverged = error
         except Exception as error:
@@ -150,116 +149,11 @@ def fit_within_memory(app, config, data, model, run, tracker, signals):
         model = make_model(app, config, data)
 
 
-def fit(app, config, data, model, run, tracker, signals=None, *, until=None):
-    """Train from the run's newest checkpoint, if there is one; `({metric: [an epoch]}, gradient norms)`.
-
-    With `until`, stop after that many epochs of a longer run, without a word, as a trial of a search does.
-    """
-    import keras
-
-    from apps.common.training.batches import Batches, InOrder
-    from apps.common.training.callbacks import AfterEpoch, Callbacks, GradientFlow, Keeper, Progress, Seeds, Validation
-    from apps.common.training.checkpoint import load_checkpoint
-    from apps.common.training.optimizers import averaged_when_done
-    from apps.common.training.rescue import Watch
-    from layers import backend
-
-    stopper, stateful = stateful_callbacks(app, config, data)
-    done, history = load_checkpoint(run.checkpoints, model, stateful, say)
-    epochs, quiet = until or config.epochs, until is not None
-    if done and not quiet:
-        say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")
-    run.update(backend=keras.backend.backend())
-    batches = Batches(data.train, config.batch_size, config.seed, config.parts)
-    watch = Watch(len(batches))
-    if signals:
-        signals.epochs(watch.remaining)
-    progress = [Progress(epochs, len(batches))] if sys.stderr.isatty() and not quiet else []
-    on_epoch = None if quiet else getattr(app, "on_epoch", None)
-    after = [AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker)] if on_epoch else []
-    keeper = Keeper(
-        run,
-        tracker,
-        stateful,
-        history,
-        epochs=epochs,
-        every=config.checkpoint_every,
-        steady=config.schedule == "constant" and not config.warmup,
-        quiet=quiet,
-        signals=signals,
-    )
-    if config.compile != "off":
-        backend.hasten(model)
-    validation = []
-    if data.validation is not None:
-        held = InOrder(data.validation, max(1, config.batch_size // config.parts))
-        validation = [Validation(backend.evaluation(model, held))]
-    callbacks = [Seeds(batches, config.seed), *validation, watch, *progress, *after, *stateful, keeper]
-    with backend.distribution(config.distribute), averaged_when_done(model):
-        try:
-            model.fit(
-                backend.feed(batches),
-                epochs=epochs,
-                initial_epoch=epochs if stopper and stopper.stopped else done,
-                shuffle=False,
-                verbose=0,
-                callbacks=Callbacks(callbacks, model, epochs),
-            )
-        finally:
-            keeper.record()
-    if signals:
-        signals.epochs(None)
-    if stopper:
-        stopper.restore_best(model)
-    norms = next((each.norms for each in stateful if isinstance(each, GradientFlow)), [])
-    return history, norms
-
-
-def make_model(app, config, data):
-    """The compiled model of the app under the config's precision, distribution and seed."""
-    import keras
-
-    from layers import backend
-    from layers.initialization import undrawn
-
-    keras.utils.clear_session(free_memory=False)
-    random.seed(config.seed)  # where Keras draws the seeds of layers that were given none
-    np.random.seed(config.seed)
-    keras.config.set_dtype_policy(config.precision)
-    devices = len(backend.devices())
-    if config.distribute == "data" and config.batch_size % devices:
-        raise UserError(f"--batch-size {config.batch_size}: expected a multiple of the {devices} devices of --distribute data")
-    try:
-        with backend.distribution(config.distribute), undrawn():
-            return app.build_model(config, data)
-    except ValueError as error:
-        raise UserError(f"{task_name(app)}: this model cannot be built: {error}") from None
-
-
-def stateful_callbacks(app, config, data):
-    """The callbacks with a memory: `(early stopping or None, all of them)`."""
-    from apps.common.training.callbacks import EarlyStopping, GradientFlow, Plateau
-
-    monitor, lower = getattr(app, "MONITOR", ("val_loss", True))
-    stopper = EarlyStopping(monitor, config.early_stopping, lower) if config.early_stopping else None
-    found = [stopper] if stopper else []
-    if config.schedule == "plateau":
-        found.append(Plateau(monitor, config.decay_rate, config.decay_epochs, lower))
-    if config.gradient_flow:
-        size = max(1, min(len(data.train), config.batch_size) // config.parts)
-        found.append(GradientFlow(data.train.take(np.arange(size))))
-    return stopper, found
-
-
-def find_rate(app, given):
+def find_rate(app, config):
     """The learning-rate finder: `{"rates", "losses", "suggestion", "figure"}`, nothing trained or tracked."""
     from pathlib import Path
 
-    from apps.common import figures
-    from apps.common.training.batches import Batches
-    from apps.common.training.rate_finder import find_learning_rate
-
-    config = dataclasses.replace(make_config(app.Config, given), schedule="constant", warmup=0.0)
+    config = dataclasses.replace(config, schedule="constant", warmup=0.0)
     data = app.load_data(config)
     print_notes(data)
     model = make_model(app, config, data)
@@ -278,8 +172,6 @@ def find_rate(app, given):
 
 def evaluate(app, bundle, data_name=None):
     """The report of a bundle on the test split of its own data, or on other data; same keys as `train`."""
-    import keras
-
     started = time.monotonic()
     options = options_of(app.Config)
     given = {name: value for name, value in bundle.options.items() if name in options and not options[name].refused}
@@ -291,7 +183,7 @@ def evaluate(app, bundle, data_name=None):
     report = app.evaluate(load_model(bundle), data, config)
     return {
         "task": bundle.task,
-        "backend": keras.backend.backend(),
+        "backend": describe_machine()["backend"],
         "run_id": bundle.folder.parent.name,
         "model": str(bundle.folder.resolve()),
         "metrics": {name: float(value) for name, value in report.metrics.items()},
@@ -299,26 +191,22 @@ def evaluate(app, bundle, data_name=None):
     }
 
 
-def _config(app, given, run):
-    """The checked options; a resumed run's own ones, against which those given must not differ."""
-    if run is None:
-        return make_config(app.Config, given)
+def resumed_config(app, config, given, run):
+    """The options a run was started with, against which those given must not differ; its data may have moved."""
     options, saved = options_of(app.Config), run.record["options"]
-    for name, value in given.items():
-        if name not in options:
-            make_config(app.Config, {name: value})
-        parsed = options[name].parse(value)
+    for name in given:
         before = options[name].parse(saved[name]) if saved[name] is not None else None
-        if parsed != before:
+        if getattr(config, name) != before and name != "data":
             raise UserError(
-                f"{options[name].flag} {value}: run {run.id[:8]} was started with {before}. Resume with the same options, "
-                "or start a new run without --resume"
+                f"{options[name].flag} {getattr(config, name)}: run {run.id[:8]} was started with {before}. Resume with the "
+                "same options, or start a new run without --resume"
             )
-    return app.Config(**{name: options[name].parse(value) if value is not None else None for name, value in saved.items()})
+    plain = {name: options[name].parse(value) if value is not None else None for name, value in saved.items() if name in options}
+    return app.Config(**{**plain, **({"data": config.data} if "data" in given else {})})
 
 
 @contextlib.contextmanager
-def _ending(run, tracker, signals):
+def _ending(run, tracker, interrupts):
     """Whatever ends the run, its record and MLflow say so: FINISHED, KILLED (Ctrl-C, SIGTERM) or FAILED."""
     outcome = {}
     try:
@@ -326,7 +214,7 @@ def _ending(run, tracker, signals):
         tracker.end("FINISHED")
         run.update(status="finished", **outcome)  # last: a run killed before this is finished by --resume
     except BaseException as error:
-        signals.ignore()
+        interrupts.ignore()
         killed = isinstance(error, KeyboardInterrupt | SystemExit)
         with contextlib.suppress(OSError):
             run.update(status="killed" if killed else "failed", error=str(error)[:500])

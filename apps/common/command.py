@@ -1,0 +1,190 @@
+"""What every command shares: exit codes, one line for a user's error, one JSON object or a text; and `train`, which an app
+runs by itself as well (`python -m apps.tabular --epochs 3`)."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from apps.common.app import checked, task_name
+from apps.common.errors import UserError, nearest
+from apps.common.options import backends
+from apps.common.options.command_line import read_command_line, settle_switches
+from apps.common.options.declare import make_config, options_of
+from apps.common.output import print_json, shown
+from apps.common.records.folder import Run
+from apps.common.training.interrupts import stop_at_once, swallowed
+
+FLAGS = {"json": "standard output is exactly one JSON object", "help": "show this help"}
+BACKEND = {"backend": "tensorflow, jax, torch or auto (measures and takes the fastest); else KERAS_BACKEND"}
+SWITCHES = {"json", "help", "find_lr", "no_final", "control"}
+TRAIN = {
+    **BACKEND,
+    "recipe": "take the options of a published setting",
+    "resume": "go on with a run: its id or last",
+    "find_lr": "measure a good learning rate and draw its curve instead of training",
+}
+
+
+def answered(command):
+    """Run `command()`, whose result is an exit code; what a user can cause ends in one line and 2."""
+    try:
+        with terminable():
+            return command()
+    except UserError as error:
+        print(f"triptych: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            print(f"triptych: {error.filename or 'disk'}: {error.strerror}. Free some space or choose a folder you may "
+                  "write; nothing was left half-written", file=sys.stderr)  # fmt: skip
+            return 2
+        if error.errno == errno.EPIPE:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        raise
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stopped:
+        return stopped.code
+
+
+@contextlib.contextmanager
+def terminable():
+    """SIGTERM ends the program by an exception, with exit code 143, also while Keras or the data are still being read."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop_at_once)
+    before, sys.unraisablehook = sys.unraisablehook, swallowed
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = before
+
+
+def show(result, as_json):
+    """Print what a command returned: `(object for --json, text for people)`."""
+    value, text = result
+    if as_json:
+        print_json(value)
+    elif text:
+        print(text)
+    return 0
+
+
+def check_flags(command, given, known, more=()):
+    """Refuse an option that `command` does not have (nor is among the flags `more`), and one that lacks its value.
+
+    Args:
+        command: Its name.
+        given: `{option: text, or True}`.
+        known: `{option: what it does}` of the command.
+        more: Further flags to suggest from.
+    """
+    known = {**known, **FLAGS}
+    for name, value in given.items():
+        flag = "--" + name.replace("_", "-")
+        if name not in known:
+            flags = [*more, *("--" + each.replace("_", "-") for each in known)]
+            raise UserError(f"unknown option {flag} of {command}. {nearest(flag, flags)} See triptych {command} --help")
+        if name not in SWITCHES and (value is True or not str(value).strip()):
+            raise UserError(f"{flag}: a value is missing; expected {known[name]}")
+
+
+def start(spec):
+    """Make `python -m apps.NAME --epochs 3` the same as `triptych train NAME --epochs 3`."""
+    app = checked(sys.modules["__main__"])
+    positionals, given = read_command_line(sys.argv[1:], SWITCHES)
+
+    def command():
+        if positionals:
+            raise UserError(f"{task_name(app)}: expected options alone. Received: {positionals[0]}")
+        if given.pop("help", False):
+            from apps.common.options.command_line import options_help
+
+            print("\n".join([app.__doc__.strip().splitlines()[0], "", *options_help(app.Config)]))
+            return 0
+        as_json = given.pop("json", False)
+        with contextlib.redirect_stdout(sys.stderr):
+            result = train(app, given)
+        return show(result, as_json)
+
+    sys.exit(answered(command))
+
+
+def train(app, given):
+    """`triptych train`: `(result, text)` of the options `{name: text}` given for this app, `TRAIN`'s own among them."""
+    task, options = task_name(app), options_of(app.Config)
+    flags = {name: given.pop(name) for name in TRAIN if name in given}
+    check_flags("train", flags, TRAIN)
+    if "resume" in flags and "find_lr" in flags:
+        raise UserError("--find-lr does nothing with --resume: a run that is gone on with has its rate; leave one out")
+    given = settle_switches(given, options)
+    if "recipe" in flags:
+        if flags["recipe"] not in app.RECIPES:
+            known = nearest(flags["recipe"], app.RECIPES)
+            raise UserError(f"--recipe {flags['recipe']}: no such recipe of {task}. {known}")
+        recipe = app.RECIPES[flags["recipe"]]
+        given = {"data": recipe.data, **recipe.options, **given}
+    config = make_config(app.Config, given)
+    if config.data is not None and "resume" not in flags:
+        check_data(app, config.data)
+    backend = flags.get("backend")
+    if backend == "auto":
+        from apps.common.training.auto import fastest
+
+        backend, given = fastest(app, task, given, settled="resume" in flags)
+        config = make_config(app.Config, given)
+    backends.prepare(backends.choose(backend))
+    from apps.common.training import run
+
+    if "find_lr" in flags:
+        found = run.find_rate(app, config)
+        return found, f"suggested --learning-rate {found['suggestion']:.2g}; curve: {found['figure']}"
+    tags = {"recipe": flags["recipe"]} if "recipe" in flags else {}
+    result = run.train(app, config, resume=flags.get("resume"), given=tuple(given), tags=tags)
+    return result, summary(result)
+
+
+def check_data(app, name):
+    """Refuse a `--data NAME` that cannot be, before a backend is imported."""
+    getattr(app, "check_data", check_path)(name)
+
+
+def check_path(name):
+    """A path that is meant as one and is not there is an error before anything is imported."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~nosuchuser
+        raise UserError(f"--data {name}: there is no such user. Give the whole path") from None
+    if ("/" in name or name.startswith((".", "~"))) and not path.exists():
+        root = os.environ.get("TRIPTYCH_DATA")
+        if not (root and (Path(root) / name).exists()):
+            raise UserError(f"--data {name}: no such file or folder. Give a path that is there, or the name of a known set")
+
+
+def summary(result):
+    """What a person reads at the end of a run: numbers, what a careful colleague would say, where it is, what to do next."""
+    beside = {}
+    with contextlib.suppress(OSError, ValueError):
+        beside = Run(result["run_id"]).record.get("beside") or {}
+    lines = ["", f"test metrics ({result['task']} on {result['backend']}, {result['seconds']:.0f} s):"]
+    others = beside.get("baselines") or {}
+    width = max([24, *(len(name) for name in result["metrics"])])
+    if others:
+        lines.append(f"  {'':{width}} {'ours':12}" + "".join(f" {name:>20}" for name in others))
+    for name, value in result["metrics"].items():
+        cells = "".join(f" {shown(each[name]) if name in each else '':>20}" for each in others.values())
+        lines.append(f"  {name:{width}} {shown(value):12}{cells}".rstrip())
+    if beside.get("best_epoch"):
+        lines.append(f"weights of epoch {beside['best_epoch']} of {beside['epochs']}, the best on validation")
+    lines += beside.get("remarks", [])
+    model, task = result["model"], result["task"]
+    example = beside.get("example") or "INPUT ..."
+    lines += [f"bundle and figures: {model}", "", "next:", f"  triptych predict {model} {example}"]
+    return "\n".join([*lines, f"  triptych compare {task}", "  triptych ui"])
