@@ -56,7 +56,10 @@ class Config(Splitting):
             raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
 
 
-METRIC = (Metric("accuracy"), Metric("rmse", higher_is_better=False, where={"kind": "regression"}))
+METRIC = (
+    Metric("accuracy", where={"kind": "classification"}),
+    Metric("rmse", higher_is_better=False, where={"kind": "regression"}),
+)
 GORISHNIY = "Gorishniy et al., 2021, arXiv 2106.11959, table 2"
 RECIPES = {
     "iris-perceptron": Recipe(

@@ -35,7 +35,8 @@ def place(tmp_path, monkeypatch):
         folder = tracking.ROOT / "runs" / run
         (folder / "checkpoints" / "epoch-00002").mkdir(parents=True)
         result = {} if accuracy is None else {"result": {"metrics": {"accuracy": accuracy}, "seconds": 2.5}}
-        record = {"task": task, "options": options, "status": "finished" if result else "killed", "backend": backend,
+        ranked = {"metric": "test_accuracy", "higher_is_better": "True"}
+        record = {**ranked, "task": task, "options": options, "status": "finished" if result else "killed", "backend": backend,
                   "created": datetime.fromisoformat(started).timestamp(), "tags": {"recipe": recipe or "none"}}  # fmt: skip
         (folder / "run.json").write_text(json.dumps({**record, **result}))
         history = {"loss": [1.0, 0.5], "val_loss": [1.1, float("nan")]}

@@ -274,7 +274,7 @@ def test_hostile_data_are_refused_in_one_line(tmp_path, monkeypatch, name):
 
 
 def test_a_signal_that_falls_into_a_finaliser_is_not_lost(capsys):
-    from triptych import terminable
+    from apps.common.command import terminable
 
     class Held:
         def __del__(self):

@@ -55,8 +55,9 @@ def test_a_search_ends_in_a_tested_and_registered_model(tune, folder):
     result, said = tune("--trials", 6, "--epochs", 2)
     rows, best, final = result["rows"], result["best"], result["final"]
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
-    assert best["val_accuracy"] == min(row["val_accuracy"] for row in rows) and result["configurations"] == 6
-    assert "trial 6/6" in said and "left" in said and f"best {best['val_loss']:.5g}" in said
+    assert best["val_accuracy"] == max(row["val_accuracy"] for row in rows) and result["configurations"] == 6
+    shown = f"{best['val_accuracy']:.5g}"
+    assert "trial 6/6" in said and "left" in said and f"best {shown}" in said
     api = client()
     *trials, last = children(result)
     for row, run in zip(rows, trials, strict=True):

@@ -14,6 +14,7 @@ from apps.common.errors import UserError, nearest
 
 FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorflow", "torch": "torch"}
 TOLERANCE = 1e-4
+ANY = 6
 
 
 def export(bundle, form, output):
@@ -78,11 +79,14 @@ def deployed(model):
 
 
 def sample_inputs(model, rows=3):
-    """Seeded inputs of the kind the model takes, by name: small whole numbers, pixels, or normal numbers."""
+    """Seeded inputs of the kind the model takes, by name: small whole numbers, pixels, or normal numbers.
+
+    A dimension that is not known (nodes of a graph, tokens of a text) is `ANY` long.
+    """
     generator = np.random.default_rng(0)
     made = {}
     for tensor in model.inputs:
-        shape = (rows, *tensor.shape[1:])
+        shape = (rows, *(ANY if size is None else size for size in tensor.shape[1:]))
         if tensor.dtype == "uint8":
             made[tensor.name] = generator.integers(0, 256, shape).astype("uint8")
         elif "int" in tensor.dtype:

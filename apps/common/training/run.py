@@ -51,7 +51,9 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
         mark_dead_runs()
         backend.configure(deterministic=config.compile != "on")
         data = app.load_data(config)
-        facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
+        metric = metric_of(app, data.about)
+        ranked = {"metric": f"test_{metric.name}", "higher_is_better": str(metric.higher_is_better)}
+        facts = {"data_fingerprint": fingerprint(data), **ranked, **describe_machine()}
         if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
             raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
         if run and "parts" in run.record:
@@ -109,8 +111,6 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     metrics = {name: float(value) for name, value in report.metrics.items()}
     drawn = {**report.figures, **run_figures(history, norms)}
     tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
-    metric = metric_of(app, data.about)
-    tracker.tags({"metric": f"test_{metric.name}", "higher_is_better": metric.higher_is_better})
     for name, figure in drawn.items():
         tracker.figure(figure, f"{name}.png")
     for name, rows in report.tables.items():

@@ -1,0 +1,172 @@
+"""What every app promises, on the entries of `app_cases.py`: from data to prediction, through kills, searches and exports.
+
+Training, evaluation and prediction run on every backend. What belongs to the run and not to the app runs on one of them, so
+chosen that each check meets all three; `TRIPTYCH_EVERYTHING=1` (`make test-all`) runs everything on everything.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from app_cases import APP_CASES
+from runs import bundle_weights, forked, train, train_and_kill
+
+import triptych
+from apps.common.app import ARGUMENTS, ContractError, checked, load_app, metric_of, tasks
+from apps.common.bundles.bundle import open_bundle
+from apps.common.options.backends import BACKENDS
+
+BACKEND = keras.backend.backend()
+KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
+every_app = pytest.mark.parametrize("task", sorted(APP_CASES))
+
+
+def on_one_backend(check):
+    """Run the check of each app on one backend: another one for the next check of the same app."""
+    offset = sum(map(ord, check.__name__))
+    everything = os.environ.get("TRIPTYCH_EVERYTHING")
+    chosen = [task for i, task in enumerate(sorted(APP_CASES)) if everything or BACKENDS[(i + offset) % 3] == BACKEND]
+    return pytest.mark.parametrize("task", chosen)(check)
+
+
+@functools.cache
+def place(task):
+    """A folder with the data of the app."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{task}-"))
+    APP_CASES[task].write(folder)
+    return folder
+
+
+@functools.cache
+def trained(task):
+    """The result of the app's run, made once."""
+    return train(task, *APP_CASES[task].options, cwd=place(task))
+
+
+def predicted(task, model):
+    case = APP_CASES[task]
+    done = forked("predict", model, *case.inputs, *case.predict_options, "--json", cwd=place(task))
+    return json.loads(done.stdout)["predictions"]
+
+
+def test_every_app_has_an_entry():
+    assert set(tasks()) == set(APP_CASES)
+
+
+@every_app
+def test_training_ends_in_one_object_and_a_whole_bundle(task):
+    result = trained(task)
+    assert result.keys() == KEYS and (result["task"], result["backend"]) == (task, BACKEND)
+    assert all(isinstance(value, float) for value in result["metrics"].values())
+    app, bundle = load_app(task), open_bundle(place(task) / result["model"])
+    assert metric_of(app, bundle.about).name in result["metrics"], "the app's METRIC is what `evaluate` reports"
+    assert {"bundle.json", "model.keras", "curves.png"} <= {path.name for path in bundle.folder.iterdir()}
+
+
+@every_app
+def test_evaluation_repeats_the_metrics_of_training(task):
+    answer = json.loads(forked("evaluate", trained(task)["model"], "--json", cwd=place(task)).stdout)
+    assert answer.keys() == KEYS
+    assert answer["metrics"] == pytest.approx(trained(task)["metrics"], rel=1e-4, abs=1e-5, nan_ok=True)
+
+
+@every_app
+def test_prediction_gives_one_row_for_each_input_and_the_same_again(task):
+    case, first = APP_CASES[task], predicted(task, trained(task)["model"])
+    assert len(first) == (case.rows or len(case.inputs)) and all(isinstance(row, dict) for row in first)
+    assert predicted(task, trained(task)["run_id"][:10]) == first
+
+
+@on_one_backend
+def test_a_killed_run_resumes_to_the_very_same_weights(task, tmp_path):
+    options = APP_CASES[task].options
+    APP_CASES[task].write(tmp_path)
+    killed = train_and_kill(task, *options, cwd=tmp_path, after_epoch=1)
+    resumed = train(task, *options, "--resume", "last", cwd=tmp_path)
+    assert resumed["run_id"] == killed.name
+    expected, found = bundle_weights(place(task) / trained(task)["model"]), bundle_weights(tmp_path / resumed["model"])
+    assert expected.keys() == found.keys() and expected
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@on_one_backend
+def test_a_search_of_two_trials_ends_in_the_better_one(task, tmp_path):
+    case = APP_CASES[task]
+    case.write(tmp_path)
+    options = (*case.options, "--only", case.search, "--trials", "2", "--no-final", "--json")
+    result = json.loads(forked("tune", task, *options, cwd=tmp_path).stdout)
+    assert [row["status"] for row in result["rows"]] == ["completed", "completed"], result["rows"]
+    scores = [row[result["objective"]] for row in result["rows"]]
+    assert result["best"][result["objective"]] in (min(scores), max(scores))
+
+
+@on_one_backend
+def test_half_precision_trains_evaluates_and_is_bundled(task, tmp_path):
+    APP_CASES[task].write(tmp_path)
+    result = train(task, *APP_CASES[task].options, "--precision", "mixed_bfloat16", cwd=tmp_path)
+    metric = metric_of(load_app(task), open_bundle(tmp_path / result["model"]).about).name
+    assert np.isfinite(result["metrics"][metric])
+
+
+@on_one_backend
+@pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("tensorflow", "tf2onnx", "onnxruntime")),
+    reason="ONNX is written by TensorFlow and tf2onnx and run by onnxruntime",
+)
+def test_an_onnx_export_computes_the_same_or_says_why_not(task, tmp_path):
+    exports = APP_CASES[task].exports
+    arguments = ("export", trained(task)["model"], "--format", "onnx", "--output", tmp_path / "model.onnx", "--json")
+    done = forked(*arguments, cwd=place(task), check=0 if exports is True else 2)
+    if exports is True:
+        assert json.loads(done.stdout)["difference"] <= 1e-4 and (tmp_path / "model.onnx").is_file()
+    else:
+        assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.once
+@every_app
+def test_the_help_names_every_option_and_recipe(task, capsys):
+    assert triptych.main(["train", task, "--help"]) == 0
+    said, app = capsys.readouterr().out, load_app(task)
+    assert app.__doc__.strip().splitlines()[0] in said and "--learning-rate" in said
+    assert all(name in said for name in app.RECIPES)
+
+
+def a_module(**changes):
+    """A module that keeps the contract but for the changes; `None` takes an attribute away."""
+    import types
+
+    from apps import tabular
+
+    made = types.ModuleType("apps.broken", "Predict.")
+    wanted = ("Config", "METRIC", "RECIPES", *(name for name in ARGUMENTS if hasattr(tabular, name)))
+    for name in wanted:
+        setattr(made, name, getattr(tabular, name))
+    for name, value in changes.items():
+        delattr(made, name) if value is None else setattr(made, name, value)
+    return made
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"METRIC": None}, "`METRIC` is missing"),
+        ({"METRIC": "accuracy"}, "`METRIC` must be"),
+        ({"Config": int}, "`Config` must be"),
+        ({"predict": lambda model, inputs: []}, "`predict` must take"),
+        ({"on_epoch": lambda model: None}, "`on_epoch` must take"),
+        ({"__doc__": ""}, "docstring is missing"),
+    ],
+)
+def test_an_app_that_breaks_the_contract_is_named_with_what_is_wrong(changes, named):
+    assert checked(a_module()).__name__ == "apps.broken"
+    with pytest.raises(ContractError, match=named):
+        checked(a_module(**changes))
