@@ -221,20 +221,32 @@ def predict_options(app, given):
 
 
 def command_predict(positionals, given, as_json):
+    from apps.common.bundles.answers import Failures, RowsFile, answer
     from apps.common.bundles.bundle import load_model
-    from apps.common.output import table, write_rows
+    from apps.common.output import say, table
 
+    output = given.get("output")
+    if output is not None and len(positionals) > 1:
+        RowsFile(output, positionals[1:])  # refused before anything is computed
     app, bundle = _bundle(positionals, given, "predict")
     if len(positionals) < 2:
-        raise UserError("predict: expected MODEL and at least one INPUT (a file or a value)")
-    try:
-        rows = app.predict(load_model(bundle), positionals[1:], bundle.about, *given.pop("options"))
-    except KeyError as error:
-        raise UserError(f"{positionals[0]}: its record has no {error}; it was not written by this task. Train again") from None
-    if "output" in given:
-        write_rows(given["output"], rows)
-        return {"predictions": rows}, f"{len(rows)} predictions: {given['output']}"
-    return {"predictions": rows}, table(rows)
+        raise UserError("predict: expected MODEL and at least one INPUT (a file, a folder, a value, or - for standard input)")
+    model, rows, failures = load_model(bundle), [], Failures()
+    with RowsFile(output) if output is not None else contextlib.nullcontext() as file:
+        try:
+            for row in answer(app, model, bundle.about, positionals[1:], given.pop("options")):
+                failures.see(row)
+                if file:
+                    file.write(row)
+                if as_json or not file:
+                    rows.append(row)
+        except KeyError as error:
+            where = f"{positionals[0]}: its record has no {error}"
+            raise UserError(f"{where}; it was not written by this task. Train again") from None
+        failures.check()
+    if failures.failed:
+        say(failures.line())
+    return {"predictions": rows}, f"{failures.rows} predictions: {output}" if file else table(rows)
 
 
 def command_compare(positionals, given, as_json):

@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common.app import Metric
+from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
-from apps.common.data.images.labelled import named_images, read_image, read_labelled_images
+from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
 from apps.common.options.training import Activation, Recipe, Splitting
@@ -29,6 +29,7 @@ CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERA
 CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
 
 METRIC = Metric("accuracy")
+INPUTS = Inputs("files", ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,13 @@ def evaluate(model, data, config):
 
 
 def predict(model, inputs, about):
-    """The class and the probabilities of each image file."""
+    """The class and the probabilities of each image file, or why it cannot be read."""
     from apps.common.reports.classification import class_prediction, softmax
     from apps.common.training.batches import predict_all
 
-    images = np.stack([read_image(path, about["image_shape"]) for path in inputs])
-    rows = class_prediction(softmax(predict_all(model, images)), about["class_names"])
-    return [{"input": str(path), **row} for path, row in zip(inputs, rows, strict=True)]
+    images, reasons = read_images(inputs, about["image_shape"])
+    found = iter(class_prediction(softmax(predict_all(model, images)), about["class_names"]) if len(images) else ())
+    return [{"reason": reason} if reason else next(found) for reason in reasons]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common.app import Metric
+from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Report, find_data
 from apps.common.data.text.plain import (
@@ -66,6 +66,7 @@ class PredictOptions:
     stream: bool = option(True, "show the text on standard error while it is written")
 
 
+INPUTS = Inputs("texts")
 METRIC = Metric("cross_entropy", higher_is_better=False, monitor="val_loss")
 NANOGPT = "github.com/karpathy/nanoGPT, README, \"I only have a macbook\""
 SHAKESPEARE = {"epochs": 4, "steps": 500, "batch_size": 12, "block_size": 64, "width": 128, "learning_rate": 1e-3,
@@ -164,12 +165,17 @@ def predict(model, inputs, about, options=PredictOptions()):
     from layers import Decoder
 
     vocabulary = Vocabulary(about["characters"])
-    prompts = [vocabulary.encode(prompt, f"prompt {prompt[:40]!r}") for prompt in inputs]
-    if not all(map(len, prompts)):
-        raise UserError("an empty prompt: expected at least one character to go on from")
     decoder, sampler = Decoder(model), Sampler(options.temperature, options.top_k, options.top_p)
     rows = []
-    for prompt, ids in zip(inputs, prompts, strict=True):
+    for prompt in inputs:
+        try:
+            ids = vocabulary.encode(prompt, f"prompt {prompt[:40]!r}")
+        except UserError as error:
+            rows.append({"prompt": prompt, "reason": str(error)})
+            continue
+        if not len(ids):
+            rows.append({"prompt": prompt, "reason": "an empty prompt: expected at least one character to go on from"})
+            continue
         spell, text = vocabulary.decoder(), ""
         following = continuation(decoder, ids.tolist(), sampler, np.random.default_rng(options.seed))
         for index, token in enumerate(itertools.islice(following, options.length)):

@@ -9,7 +9,7 @@ import pytest
 from image_samples import class_folders, pixels, png_bytes, save, write_idx, write_tar
 from PIL import Image
 
-from apps.common.data.images.labelled import named_images, read_image, read_labelled_images
+from apps.common.data.images.labelled import named_images, read_images, read_labelled_images
 from apps.common.errors import UserError
 
 # Formats
@@ -194,7 +194,7 @@ def test_image_size_and_channels_are_as_asked(tmp_path):
 def test_resizing_is_antialiased(tmp_path):
     stripes = np.tile(np.array([0, 255], np.uint8), (32, 16))
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    assert np.ptp(read_image(tmp_path / "a.png", (4, 4, 1)).astype(int)) < 40
+    assert np.ptp(read_images([tmp_path / "a.png"], (4, 4, 1))[0][0].astype(int)) < 40
 
 
 def test_all_grey_images_have_one_channel(tmp_path):
@@ -207,16 +207,16 @@ def test_all_grey_images_have_one_channel(tmp_path):
 @pytest.mark.parametrize("kind", ["RGBA.png", "P.png", "CMYK.jpg", "1.png", "LA.png", "RGB.webp", "RGB.tif", "RGB.gif"])
 def test_any_mode_becomes_plain_colour(tmp_path, kind):
     path = save(tmp_path / kind, mode=kind.split(".")[0])
-    image = read_image(path, (6, 6, 3))
+    image = read_images([path], (6, 6, 3))[0][0]
     assert image.dtype == np.uint8
     assert np.array_equal(image, np.asarray(Image.open(path).convert("RGB")))
 
 
 def test_16_bit_values_are_scaled_and_alpha_is_dropped(tmp_path):
     Image.fromarray(np.array([[0, 65535], [257, 32896]], np.uint16)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", (2, 2, 1))[..., 0].tolist() == [[0, 255], [1, 128]]
+    assert read_images([tmp_path / "a.png"], (2, 2, 1))[0][0][..., 0].tolist() == [[0, 255], [1, 128]]
     Image.new("RGBA", (1, 1), (1, 2, 3, 0)).save(tmp_path / "b.png")
-    assert read_image(tmp_path / "b.png", (1, 1, 3)).tolist() == [[[1, 2, 3]]]
+    assert read_images([tmp_path / "b.png"], (1, 1, 3))[0][0].tolist() == [[[1, 2, 3]]]
 
 
 def test_photographs_are_turned_upright(tmp_path):

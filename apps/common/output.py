@@ -1,14 +1,8 @@
 """What a command prints: one JSON object on standard output, or a table a person reads."""
 
-import csv
-import io
 import json
 import math
 import sys
-from pathlib import Path
-
-from apps.common.errors import UserError
-from apps.common.files import write_text
 
 
 def say(line):
@@ -53,31 +47,3 @@ def shown(value):
     if isinstance(value, dict | list):
         return json.dumps(plain(value), ensure_ascii=False)
     return str(value)
-
-
-def write_rows(path, rows):
-    """Write rows to a .csv, .json or .jsonl file, found by its ending.
-
-    Raises:
-        UserError: Another ending, or a folder that is not there.
-    """
-    path = Path(path)
-    rows = plain(rows)
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--output {path}: the folder {path.parent} is not there; make it first")
-    if path.suffix == ".json":
-        text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-    elif path.suffix == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    elif path.suffix == ".csv":
-        buffer = io.StringIO()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(buffer, names)
-        writer.writeheader()
-        for row in rows:
-            cells = {key: json.dumps(each) if isinstance(each, dict | list) else each for key, each in row.items()}
-            writer.writerow(cells)
-        text = buffer.getvalue()
-    else:
-        raise UserError(f"--output {path}: expected a name ending in .csv, .json or .jsonl")
-    write_text(path, text)

@@ -88,13 +88,17 @@ def read_labelled_images(path, *, image_size=None, channels=None, class_names=No
     return _label_splits(splits, notes, path, class_names)
 
 
-def read_image(path, shape):
-    """One image for prediction as uint8 of `shape` (height, width, channels), resized as in training."""
-    try:
-        with without_warnings():
-            return decode(Path(path).expanduser(), tuple(shape))
-    except Unreadable as reason:
-        raise UserError(f"{path}: not a readable image: {reason}. Expected one of {' '.join(ENDINGS)}") from None
+def read_images(paths, shape):
+    """Images for prediction, resized as in training: `(uint8 array of those that can be read, reason or "" of each path)`."""
+    images, reasons = [], []
+    with without_warnings():
+        for path in paths:
+            try:
+                images.append(decode(Path(path).expanduser(), tuple(shape)))
+                reasons.append("")
+            except Unreadable as reason:
+                reasons.append(f"not a readable image: {reason}")
+    return np.array(images, dtype=np.uint8).reshape(-1, *shape), reasons
 
 
 def named_images(name, **options):

@@ -1,0 +1,299 @@
+"""Predictions for any number of inputs: words, files, folders, lines and tables, read one by one; a row out for each in.
+
+What cannot be read keeps its place, with a reason in the place of a prediction. A user's own columns come back text for text.
+"""
+
+import contextlib
+import csv
+import itertools
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apps.common.app import inputs_of
+from apps.common.data.reading import visible_files
+from apps.common.errors import UserError
+from apps.common.output import plain
+
+CHUNK = 256  # inputs given to an app at a time
+LINES, TABLES, ROWS = (".txt", ".lst"), (".csv", ".tsv", ".tab"), (".jsonl", ".ndjson")
+LONGEST = 10_000_000  # characters of a line
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input: the user's own fields, what the app gets, or why there is nothing to give it."""
+
+    fields: dict = field(default_factory=dict)
+    value: object = None
+    reason: str = ""
+
+
+def answer(app, model, about, words, options=()):
+    """The app's rows for the words of a command line, one for each input in their order, as an iterator.
+
+    Args:
+        app: The app's module; what its `predict` takes as `values` it is given all at once.
+        model, about: Of the bundle.
+        words: After MODEL.
+        options: `(PredictOptions,)` where the app has any.
+    """
+    inputs = inputs_of(app)
+    if inputs.kind == "values":
+        yield from app.predict(model, words, about, *options)
+        return
+    items = read_items(words, inputs)
+    while chunk := list(itertools.islice(items, CHUNK)):
+        readable = [item.value for item in chunk if not item.reason]
+        found = iter(app.predict(model, readable, about, *options) if readable else ())
+        for item in chunk:
+            row = {"reason": item.reason} if item.reason else next(found)
+            yield merged(item.fields, row)
+
+
+def merged(fields, row):
+    """The user's fields and the prediction's beside them, renamed where the user has one of that name."""
+    free = {}
+    for name, value in row.items():
+        while name in fields or name in free:
+            name = f"predicted_{name}"
+        free[name] = value
+    return {**fields, **free}
+
+
+def read_items(words, inputs):
+    """The `Item`s that the words of a command line mean, read as they are asked for.
+
+    Args:
+        words: Of the command line, after MODEL; `-` is standard input, a line each.
+        inputs: The app's `Inputs`.
+    """
+    if inputs.kind == "rows" and any("=" in word and not Path(word).exists() for word in words):
+        yield _row_of_pairs(words)
+        return
+    for word in words:
+        if word == "-":
+            yield from _from_lines(sys.stdin.buffer, "-", inputs, Path())
+            continue
+        path = _existing(word)
+        if path is None:
+            if inputs.kind == "rows":
+                raise UserError(f"{word}: no such file. Expected a table ({', '.join((*TABLES, *ROWS))}) or name=value words")
+            yield _item(word, inputs, {})
+        elif path.is_dir():
+            yield from _from_folder(path, inputs)
+        elif path.suffix.lower() in (*TABLES, *ROWS):
+            yield from _from_table(path, inputs)
+        elif inputs.kind == "texts" or (inputs.kind == "files" and path.suffix.lower() in LINES):
+            with open(path, "rb") as file:
+                yield from _from_lines(file, path, inputs, path.parent)
+        else:
+            yield _item(word, inputs, {})
+
+
+def _existing(word):
+    """The path a word means, or `None` for a word that is no path; a text may be longer than any name."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        path = Path(word).expanduser()
+        if path.exists():
+            return path
+    return None
+
+
+def _item(word, inputs, fields, folder=None):
+    """One input; a path in a list is one beside the list."""
+    text = str(word)
+    if not text.strip():
+        return Item(fields, None, "empty")
+    if inputs.kind == "files":
+        path = Path(text).expanduser()
+        path = path if folder is None or path.is_absolute() else folder / path
+        named = fields or {"input": text}
+        return Item(named, path) if path.is_file() else Item(named, None, "no such file")
+    return Item(fields, text)
+
+
+def _row_of_pairs(words):
+    pairs = [word.partition("=") for word in words]
+    wrong = [word for word, (_, equals, _) in zip(words, pairs, strict=True) if not equals]
+    if wrong:
+        raise UserError(f"{wrong[0]}: expected name=value, as the other words")
+    fields = {name.strip(): value for name, _, value in pairs}
+    return Item(fields, fields)
+
+
+def _from_folder(path, inputs):
+    if inputs.kind != "files":
+        raise UserError(f"{path}: a folder; expected a file or a {inputs.kind.removesuffix('s')}")
+    found = [file for file in visible_files(path) if not inputs.endings or file.suffix.lower() in inputs.endings]
+    if not found:
+        raise UserError(f"{path}: no file in this folder ends in {' '.join(inputs.endings)}")
+    for file in found:
+        yield Item({"input": str(file)}, file)
+
+
+def _from_lines(file, name, inputs, folder):
+    """A line each, blank ones too, so that answers stand beside the lines they belong to."""
+    number = 0
+    while line := file.readline(LONGEST):
+        number += 1
+        text, reason = _decoded(line.rstrip(b"\r\n"))
+        fields = {"input": text}
+        yield Item(fields, None, reason) if reason else _item(text, inputs, fields, folder)
+    if not number:
+        raise UserError(f"{name}: empty; expected a line for each input")
+
+
+def _decoded(line):
+    """`(text, reason it cannot be read)`."""
+    if b"\0" in line:
+        return line.decode(errors="replace").replace("\0", ""), "holds a NUL byte"
+    try:
+        return line.decode("utf-8-sig"), ""
+    except UnicodeDecodeError as error:
+        return line.decode(errors="replace"), f"not UTF-8: byte {error.start} is 0x{line[error.start]:02x}"
+
+
+def _from_table(path, inputs):
+    rows = _read_rows(path) if path.suffix.lower() in ROWS else _read_table(path)
+    for fields, reason in rows:
+        if reason:
+            yield Item(fields, None, reason)
+        elif inputs.kind == "rows":
+            yield Item(fields, fields)
+        else:
+            column = next((name for name in inputs.column if name in fields), None)
+            if column is None:
+                raise UserError(f"{path}: no column called {' or '.join(inputs.column)}. It has {', '.join(list(fields)[:12])}")
+            yield _item(fields[column], inputs, fields, path.parent)
+
+
+def _read_table(path):
+    """`(fields, reason)` of each row of a CSV or TSV file with a header; a ragged row has a reason."""
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        head = file.read(1 << 16)
+        file.seek(0)
+        delimiter = max(",;\t|", key=head.partition("\n")[0].count) if path.suffix.lower() == ".csv" else "\t"
+        rows = csv.reader(file, delimiter=delimiter)
+        try:
+            header = next(rows, None)
+            if not header:
+                raise UserError(f"{path}: empty; expected a header and rows")
+            for cells in rows:
+                if cells:
+                    wrong = len(cells) != len(header)
+                    reason = f"line {rows.line_num} has {len(cells)} cells, the header {len(header)}" if wrong else ""
+                    yield dict(zip(header, [*cells, *[""] * len(header)], strict=False)), reason
+        except csv.Error as error:
+            raise UserError(f"{path}: line {rows.line_num}: not CSV ({error})") from None
+
+
+def _read_rows(path):
+    with open(path, "rb") as file:
+        for line in file:
+            text, reason = _decoded(line.strip())
+            if not text and not reason:
+                continue
+            row = None
+            with contextlib.suppress(ValueError):
+                row = json.loads(text)
+            if isinstance(row, dict):
+                yield {str(key): value for key, value in row.items()}, reason
+            else:
+                yield {"input": text}, reason or "not a JSON object"
+
+
+class RowsFile:
+    """Rows written to a .csv, .json or .jsonl file as they come; the file appears whole when it is closed.
+
+    The columns of a CSV are known with the last row alone, so rows lie as JSON lines beside it until then.
+
+    Args:
+        path: The file, found by its ending.
+        inputs: Words of the command line, none of which may be the file itself.
+    Raises:
+        UserError: Another ending, a folder that is not there, or an input.
+    """
+
+    def __init__(self, path, inputs=()):
+        self.path = Path(path)
+        if self.path.suffix not in (".csv", ".json", ".jsonl"):
+            raise UserError(f"--output {path}: expected a name ending in .csv, .json or .jsonl")
+        if not self.path.absolute().parent.is_dir():
+            raise UserError(f"--output {path}: the folder {self.path.parent} is not there; make it first")
+        if any((there := _existing(word)) and self.path.exists() and there.samefile(self.path) for word in inputs):
+            raise UserError(f"--output {path}: is an input as well; name another file")
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self.names = {}
+
+    def __enter__(self):
+        self.file = open(self.temporary, "w+", encoding="utf-8")
+        return self
+
+    def write(self, row):
+        self.names |= dict.fromkeys(row)
+        self.file.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+
+    def __exit__(self, kind, error, trace):
+        made = self.temporary.with_suffix(".made")
+        try:
+            if kind is None:
+                self.file.flush()
+                self.file.seek(0)
+                with open(made, "w", encoding="utf-8", newline="") as whole:
+                    self._convert(whole)
+                    whole.flush()
+                    os.fsync(whole.fileno())
+                os.replace(made, self.path)
+        finally:
+            self.file.close()
+            self.temporary.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
+
+    def _convert(self, whole):
+        if self.path.suffix == ".jsonl":
+            whole.writelines(self.file)
+        elif self.path.suffix == ".json":
+            whole.write("[\n")
+            for index, line in enumerate(self.file):
+                whole.write((",\n" if index else "") + line.rstrip("\n"))
+            whole.write("\n]\n")
+        else:
+            writer = csv.DictWriter(whole, list(self.names))
+            writer.writeheader()
+            for line in self.file:
+                writer.writerow({name: _cell(value) for name, value in json.loads(line).items()})
+
+
+def _cell(value):
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+class Failures:
+    """Counts and names the rows without an answer."""
+
+    def __init__(self):
+        self.rows, self.failed, self.first = 0, 0, []
+
+    def see(self, row):
+        self.rows += 1
+        if row.get("reason"):
+            self.failed += 1
+            if len(self.first) < 5:
+                self.first.append(f"{next(iter(row.values()), '')!s:.60} ({row['reason']})")
+
+    def check(self):
+        """Refuse where there is no answer at all.
+
+        Raises:
+            UserError: No input could be read.
+        """
+        if self.rows and self.failed == self.rows:
+            raise UserError(f"no input has an answer: {self.first[0]}")
+
+    def line(self):
+        """What is said of them, or nothing."""
+        more = "; ..." if self.failed > len(self.first) else ""
+        return f"{self.failed} of {self.rows} inputs have no answer: {'; '.join(self.first)}{more}" if self.failed else ""

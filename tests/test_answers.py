@@ -1,0 +1,103 @@
+"""Inputs of any number and kind, one row out for each in: files, folders, lines, tables and what cannot be read."""
+
+import csv
+import io
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from apps.common.app import Inputs
+from apps.common.bundles.answers import CHUNK, Failures, RowsFile, answer, read_items
+from apps.common.errors import UserError
+
+TEXTS, FILES, ROWS = Inputs("texts"), Inputs("files", (".png",)), Inputs("rows")
+
+
+def values(words, inputs):
+    return [item.value for item in read_items([str(word) for word in words], inputs)]
+
+
+def an_app(inputs, predict):
+    return SimpleNamespace(INPUTS=inputs, predict=predict)
+
+
+def test_a_text_file_is_its_lines_blank_ones_too(tmp_path):
+    (tmp_path / "lines.txt").write_bytes("first\n\nthird é\n".encode() + b"\xff\xfe\n")
+    items = list(read_items([str(tmp_path / "lines.txt"), "typed"], TEXTS))
+    assert [item.value for item in items] == ["first", None, "third é", None, "typed"]
+    assert [bool(item.reason) for item in items] == [False, True, False, True, False]
+
+
+def test_standard_input_is_read_line_by_line(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\nb\n")))
+    assert values(["-"], TEXTS) == ["a", "b"]
+
+
+def test_a_folder_and_a_list_are_files(tmp_path):
+    for name in ("b.png", "a.png", "c.txt"):
+        (tmp_path / name).write_text("x")
+    assert [path.name for path in values([tmp_path], FILES)] == ["a.png", "b.png"]
+    (tmp_path / "list.lst").write_text("b.png\nmissing.png\n")
+    (first, second) = read_items([str(tmp_path / "list.lst")], FILES)
+    assert first.value == tmp_path / "b.png" and second.reason == "no such file"
+
+
+def test_rows_of_a_table_come_back_text_for_text(tmp_path):
+    (tmp_path / "t.csv").write_text("id;note\n00000;a\n123456789012345678;b\nragged\n")
+    app = an_app(ROWS, lambda model, rows, about: [{"id": 1, "prediction": len(row["note"])} for row in rows])
+    rows = list(answer(app, None, {}, [str(tmp_path / "t.csv")]))
+    assert [row["id"] for row in rows] == ["00000", "123456789012345678", "ragged"]
+    assert [row.get("predicted_id") for row in rows] == [1, 1, None], "a user's column is never overwritten"
+    assert "line 4 has 1 cells, the header 2" in rows[2]["reason"]
+
+
+def test_inputs_are_taken_a_chunk_at_a_time(tmp_path):
+    seen = []
+
+    def predict(model, inputs, about):
+        seen.append(len(inputs))
+        return [{"n": text} for text in inputs]
+
+    (tmp_path / "many.txt").write_text("".join(f"{i}\n" for i in range(CHUNK + 3)))
+    rows = answer(an_app(TEXTS, predict), None, {}, [str(tmp_path / "many.txt")])
+    assert next(rows)["n"] == "0" and seen == [CHUNK], "the rest is not read before it is asked for"
+    assert [row["n"] for row in rows][-1] == str(CHUNK + 2) and seen == [CHUNK, 3]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl"])
+def test_rows_are_written_whole_or_not_at_all(tmp_path, ending):
+    path = tmp_path / f"out{ending}"
+    with pytest.raises(KeyError), RowsFile(path) as file:
+        file.write({"a": 1})
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with RowsFile(path) as file:
+        file.write({"a": "1"})
+        file.write({"a": "2", "late": {"x": 1}})
+    text = path.read_text()
+    if ending == ".csv":
+        assert list(csv.DictReader(text.splitlines())) == [{"a": "1", "late": ""}, {"a": "2", "late": '{"x": 1}'}]
+    else:
+        rows = json.loads(text) if ending == ".json" else [json.loads(line) for line in text.splitlines()]
+        assert rows == [{"a": "1"}, {"a": "2", "late": {"x": 1}}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_input_is_never_the_output(tmp_path):
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    with pytest.raises(UserError, match="is an input as well"):
+        RowsFile(tmp_path / "t.csv", [str(tmp_path / "t.csv")])
+
+
+def test_failures_are_counted_and_no_answer_at_all_is_an_error():
+    failures = Failures()
+    for row in ({"input": "a"}, {"input": "b", "reason": "cut short"}):
+        failures.see(row)
+    failures.check()
+    assert failures.line() == "1 of 2 inputs have no answer: b (cut short)"
+    nothing = Failures()
+    nothing.see({"input": "b", "reason": "cut short"})
+    with pytest.raises(UserError, match=r"b \(cut short\)"):
+        nothing.check()
