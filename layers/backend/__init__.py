@@ -1,7 +1,8 @@
 """The only place that asks which backend runs.
 
 A layer, an app or a test calls a function of this module; the function finds the running backend's own way of doing
-it (`on_tensorflow`, `on_jax`, `on_torch`), or else the one every backend shares (`plain`).
+it (`on_tensorflow`, `on_jax`, `on_torch`), or else the one every backend shares (`plain`). `arithmetic` holds what layers
+compute, `engine` what surrounds it: gradients, batches, steps, devices.
 """
 
 import contextlib
@@ -11,21 +12,25 @@ import sys
 import keras
 import numpy as np
 
-from . import plain
+from .arithmetic import plain as _plain_arithmetic
+from .engine import plain as _plain_engine
 
 _NAME = keras.backend.backend()
 if _NAME == "tensorflow":
-    from . import on_tensorflow as _running
+    from .arithmetic import on_tensorflow as _arithmetic
+    from .engine import on_tensorflow as _running
 elif _NAME == "jax":
-    from . import on_jax as _running
+    from .arithmetic import on_jax as _arithmetic
+    from .engine import on_jax as _running
 elif _NAME == "torch":
-    from . import on_torch as _running
+    from .arithmetic import on_torch as _arithmetic
+    from .engine import on_torch as _running
 else:
     raise ValueError(f"`KERAS_BACKEND` must be tensorflow, jax or torch. Received: KERAS_BACKEND={_NAME}")
 
 
 def _best(name):
-    return getattr(_running, name, None) or getattr(plain, name)
+    return getattr(_running, name, None) or getattr(_plain_engine, name)
 
 
 def configure(deterministic=True, threads=None):
@@ -222,22 +227,26 @@ def versions():
     return {"keras": keras.__version__, "numpy": np.__version__, **_running.versions()}
 
 
-# The arithmetic of the layers, on tensors of the running backend, channels last. `plain` has the signatures.
-attention = _best("attention")
-average_pooling = _best("average_pooling")
-batch_normalization = _best("batch_normalization")
-convolution = _best("convolution")
-dense = _best("dense")
-depthwise_convolution = _best("depthwise_convolution")
-drop = _best("drop")
-gelu = _best("gelu")
-gru = _best("gru")
-kept = _best("kept")
-layer_normalization = _best("layer_normalization")
-logits = _best("logits")
-lstm = _best("lstm")
-max_pooling = _best("max_pooling")
-segment_max = _best("segment_max")
-segment_sum = _best("segment_sum")
-take_rows = _best("take_rows")
-weighted_rows = _best("weighted_rows")
+def _computed(name):
+    return getattr(_arithmetic, name, None) or getattr(_plain_arithmetic, name)
+
+
+# The arithmetic of the layers, on tensors of the running backend, channels last. `arithmetic.plain` has the signatures.
+attention = _computed("attention")
+average_pooling = _computed("average_pooling")
+batch_normalization = _computed("batch_normalization")
+convolution = _computed("convolution")
+dense = _computed("dense")
+depthwise_convolution = _computed("depthwise_convolution")
+drop = _computed("drop")
+gelu = _computed("gelu")
+gru = _computed("gru")
+kept = _computed("kept")
+layer_normalization = _computed("layer_normalization")
+logits = _computed("logits")
+lstm = _computed("lstm")
+max_pooling = _computed("max_pooling")
+segment_max = _computed("segment_max")
+segment_sum = _computed("segment_sum")
+take_rows = _computed("take_rows")
+weighted_rows = _computed("weighted_rows")
