@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from .arithmetic import plain as _plain_arithmetic
+from .engine import fallbacks as _fallbacks
 from .engine import plain as _plain_engine
 
 _NAME = keras.backend.backend()
@@ -58,7 +59,11 @@ def feed(batches):
         batches: A `keras.utils.PyDataset` that also has `constant()` (the batch of every step where it is always the same
             one, else `None`), `batch_size`, `arrays()` (the whole split as nested tuples and
             dicts of arrays, or `None` where it is not in memory, or batches are not just rows of it) and `index_table()`
-            (the examples of each step of the epoch that is set, `(steps, batch_size)`).
+            (the examples of each step of the epoch that is set, `(steps, batch_size)`). Two more it may have:
+            `samples()`, one batch of each shape there is, where not all batches are of one shape (sequences padded to the
+            longest of their bucket): then nothing is traced or compiled anew once each shape was seen. And `ahead`, the
+            number of batches that a thread makes before they are asked for, where that takes long (images decoded from
+            disk); 0 by default. An exception is raised where its batch is asked for.
     """
     return _best("feed")(batches)
 
@@ -181,6 +186,11 @@ def forward(model):
 def compilations():
     """How often this process has compiled (JAX), traced (TensorFlow) or recorded (torch) anything since the first call."""
     return len(_running.compilations())
+
+
+def fallbacks():
+    """What this process could not do the fast way: `{line on standard error: how often}`."""
+    return dict(_fallbacks.counts)
 
 
 def synchronize():

@@ -207,21 +207,30 @@ def fetched(batches):
     Keras's own way is `from_generator`, whose iterator runs Python once more when it is dropped, while the interpreter's lock
     is held by who drops it: up to half a second lost at the end of every epoch.
     """
-    example = batches[0]
-    first = [None if each is None else np.asarray(each) for each in tf.nest.flatten(example)]
-    there = [index for index, each in enumerate(first) if each is not None]
+    samples = batches.samples() if hasattr(batches, "samples") else [batches[0]]
+    example = samples[0]
+    flat = [[None if each is None else np.asarray(each) for each in tf.nest.flatten(sample)] for sample in samples]
+    there = [index for index, each in enumerate(flat[0]) if each is not None]
+    shapes = {index: common_shape([parts[index].shape for parts in flat]) for index in there}
+    types = [flat[0][index].dtype for index in there]
 
     def make(step):
         parts = tf.nest.flatten(batches[int(step)])
         return [np.asarray(parts[index]) for index in there]
 
     def fetch(step):
-        parts = list(first)
-        for index, part in zip(there, tf.numpy_function(make, [step], [first[i].dtype for i in there]), strict=True):
-            parts[index] = tf.ensure_shape(part, first[index].shape)
+        parts = list(flat[0])
+        for index, part in zip(there, tf.numpy_function(make, [step], types), strict=True):
+            parts[index] = tf.ensure_shape(part, shapes[index])
         return tf.nest.pack_sequence_as(example, parts)
 
-    return as_written(tf.data.Dataset.range(len(batches)).map(fetch).prefetch(4))
+    ahead = getattr(batches, "ahead", 0) or 4
+    return as_written(tf.data.Dataset.range(len(batches)).map(fetch).prefetch(ahead))
+
+
+def common_shape(shapes):
+    """The shape all these have in common, `None` where they differ."""
+    return [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True)]
 
 
 class Repeated(tf.data.Dataset):

@@ -5,6 +5,7 @@ import os
 import torch
 
 from . import plain
+from .ahead import made_ahead
 from .recording import Recorded, Repeated, leaves, packed, recordings
 from .torch_optimizers import fused as fused  # this backend's own way, which `_best` finds here
 
@@ -76,7 +77,8 @@ class Epoch(torch.utils.data.IterableDataset):
 
     def __init__(self, batches):
         constant = batches.constant()
-        self.batches, self.constant = batches, constant and tensors(constant)
+        self.constant = constant and tensors(constant)
+        self.batches = batches if constant else made_ahead(batches)
 
     def __len__(self):
         return len(self.batches)

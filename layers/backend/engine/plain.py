@@ -26,11 +26,12 @@ def shorten_epochs(model, reset):
 
     def reset_metrics():
         nonlocal built
-        if built and model._compile_metrics is compiled:
-            reset()
-        else:  # before the first step, which makes the variables of metrics, or compiled again since
+        same = model._compile_metrics is compiled
+        if not built or not same:  # before the first step, which makes the variables of metrics, or compiled again since
             type(model).reset_metrics(model)
-            built = True
+        if same and (built or model.metrics_variables):  # the first time too: what it compiles belongs to the first epoch
+            reset()
+        built = True
 
     model.reset_metrics = reset_metrics
     model._get_metrics_result_or_logs = dict  # a step has worked out its metrics already
