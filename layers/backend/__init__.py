@@ -145,6 +145,23 @@ def gradients(model, x, y, sample_weight=None, training=True):
     return loss_and_gradients(model, x, y, sample_weight, training)[2]
 
 
+def per_example_gradients(model, x, y, sample_weight=None):
+    """The gradient of `model.compute_loss` of each example of a batch, as if it stood alone in a batch of one.
+
+    Their mean over the examples is `gradients` of the batch, where the loss is a mean over examples and no layer looks at
+    several of them (batch normalisation). They are worked out all at once, which costs little more than one pass, or one
+    after the other where the backend cannot (`fallbacks` says so). No state changes. What a layer draws, such as a mask of
+    dropout, is the same for all examples.
+
+    Args:
+        model: A compiled model.
+        x, y, sample_weight: One batch of arrays, as `fit` takes them.
+    Returns:
+        A list of tensors, `(batch, *variable.shape)` for each of `model.trainable_variables`.
+    """
+    return list(_running.per_example_gradients(model, x, y, sample_weight))
+
+
 def gradient(function, x):
     """The gradient of the sum of `function(x)` by `x`, which may itself stand inside a loss.
 

@@ -32,6 +32,20 @@ def loss_and_gradients(model, x, y, sample_weight, training):
     return predictions, float(loss), [np.asarray(gradient) for gradient in gradients]
 
 
+def per_example_gradients(model, x, y, sample_weight):
+    variables = model.trainable_variables
+    compiled = vars(model).setdefault("_per_example_gradients", [])  # kept on the model, as above
+    if not compiled:
+
+        def gradients(values, others, example):
+            grad = jax.grad(plain.loss_of_example(model))
+            return jax.vmap(grad, in_axes=(None, None, 0))(values, others, example)
+
+        compiled.append(jax.jit(gradients))
+    others = [variable.value for variable in model.non_trainable_variables]
+    return compiled[0]([variable.value for variable in variables], others, (x, y, sample_weight))
+
+
 def gradient(function, x):
     return jax.grad(lambda x: jnp.sum(function(x)))(x)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework.config import disable_op_determinism
 
-from . import plain
+from . import fallbacks, plain
 
 # It drops orderings it takes for superfluous, and some are not: one in eight trainings of a DCGAN gave other losses.
 tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
@@ -23,6 +23,44 @@ def loss_and_gradients(model, x, y, sample_weight, training):
         loss = model.compute_loss(x, y, predictions, sample_weight, training=training)
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return predictions, float(loss), [np.asarray(tf.convert_to_tensor(gradient)) for gradient in gradients]
+
+
+def per_example_gradients(model, x, y, sample_weight):
+    batch = (x, y, sample_weight)
+    parts = tf.nest.flatten(batch)
+    there = [index for index, part in enumerate(parts) if part is not None]
+    compiled = vars(model).setdefault("_per_example_gradients", {})  # kept on the model, so that it is traced once
+    nesting, key = tf.nest.map_structure(lambda part: None, batch), tuple(there)
+    if key not in compiled:
+        compiled[key] = tf.function(gradients_of_each(model, nesting, there), autograph=False, reduce_retracing=True)
+    return compiled[key]([tf.convert_to_tensor(parts[index]) for index in there])
+
+
+def gradients_of_each(model, nesting, there):
+    """A function of those parts of a batch of this nesting that are `there`, the others `None`."""
+    loss = plain.loss_of_example(model)
+
+    def gradients(given):
+        values = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
+        others = [tf.convert_to_tensor(variable.value) for variable in model.non_trainable_variables]
+
+        def of_one(given):
+            parts = tf.nest.flatten(nesting)
+            for index, part in zip(there, given, strict=True):
+                parts[index] = part
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                total = loss(values, others, tf.nest.pack_sequence_as(nesting, parts))
+            return tape.gradient(total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        try:
+            return tf.vectorized_map(of_one, given)
+        except Exception as error:  # TypeError for the lists a loop over steps keeps, such as an LSTM's; other operations, others
+            summary = str(error).strip().partition("\n")[0]
+            fallbacks.note(f"gradients of {model.name} are worked out for one example after the other: {summary}")
+        return tf.map_fn(of_one, given, fn_output_signature=[tf.TensorSpec(value.shape, value.dtype) for value in values])
+
+    return gradients
 
 
 def gradient(function, x):

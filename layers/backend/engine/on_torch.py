@@ -4,9 +4,9 @@ import os
 
 import torch
 
-from . import plain
+from . import fallbacks, plain
 from .ahead import made_ahead
-from .recording import Recorded, Repeated, leaves, packed, recordings
+from .recording import Recorded, Repeated, leaves, packed, recordings, summary
 from .torch_optimizers import fused as fused  # this backend's own way, which `_best` finds here
 
 
@@ -24,6 +24,32 @@ def loss_and_gradients(model, x, y, sample_weight, training):
     gradients = torch.autograd.grad(loss, variables, allow_unused=True) if variables else []
     gradients = [torch.zeros_like(v) if g is None else g for g, v in zip(gradients, variables, strict=True)]
     return predictions, loss.item(), [gradient.cpu().numpy() for gradient in gradients]
+
+
+def per_example_gradients(model, x, y, sample_weight):
+    batch = (x, y, sample_weight)
+    parts = leaves(batch)
+    there = [index for index, part in enumerate(parts) if part is not None]
+    loss = plain.loss_of_example(model)
+    values = [variable.value.detach() for variable in model.trainable_variables]
+    others = [variable.value.detach() for variable in model.non_trainable_variables]
+
+    def loss_of(values, *given):
+        example = [None] * len(parts)
+        for index, part in zip(there, given, strict=True):
+            example[index] = part
+        # Copies: some layers write into their state in place.
+        return loss(values, [other.clone() for other in others], packed(batch, iter(example)))
+
+    gradients = torch.func.grad(loss_of)
+    given = [parts[index] for index in there]
+    with torch.enable_grad():
+        try:
+            return torch.func.vmap(gradients, in_dims=(None, *[0] * len(given)))(values, *given)
+        except (RuntimeError, NotImplementedError) as error:
+            rows = [gradients(values, *row) for row in zip(*given, strict=True)]
+            fallbacks.note(f"gradients of {model.name} are worked out for one example after the other: {summary(error)}")
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
 def gradient(function, x):

@@ -2,6 +2,8 @@
 
 
 
+import keras
+
 
 def peak_device_bytes():
     return None
@@ -18,6 +20,19 @@ def evaluation(model, batches, feed=feed):
 
 def hasten(model):
     pass
+
+
+def loss_of_example(model):
+    """The loss of one example, a function of `(values of the trainable variables, of the others, (x, y, sample_weight))`."""
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+
+    def loss(values, others, example):
+        batch = keras.tree.map_structure(lambda part: None if part is None else keras.ops.expand_dims(part, 0), example)
+        x, y, sample_weight = batch
+        with keras.StatelessScope(state_mapping=list(zip(variables, [*values, *others], strict=True))):
+            return model.compute_loss(x, y, model(x, training=True), sample_weight, training=True)
+
+    return loss
 
 
 def shorten_epochs(model, reset):

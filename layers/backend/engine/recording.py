@@ -266,7 +266,9 @@ def packed(batch, tensors):
 
 
 def summary(error):
-    """The first line of an error's message, or its class where it has none."""
+    """Why a step could not be recorded: what torch says in several lines is put in one."""
+    if "get value out of a tracing tensor" in str(error):
+        return "Python looks at the value of a tensor"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
