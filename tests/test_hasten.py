@@ -114,12 +114,21 @@ def test_weights_and_metrics_are_those_of_the_plain_way(model_class):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch replays steps")
-def test_torch_replays_what_it_can_and_only_that():
+def test_torch_replays_what_it_can_and_says_what_it_cannot(monkeypatch, capsys):
+    from layers.backend.engine import fallbacks
+
+    monkeypatch.setattr(fallbacks, "counts", type(fallbacks.counts)())
     replays = [next(iter(trained(model_class, True)[0].train_function.replays.values())) for model_class in (
         keras.Sequential, Noisy, Deciding
     )]  # fmt: skip
     assert replays[0] is not None
     assert replays[1:] == [None, None]
+    said = capsys.readouterr().err.splitlines()
+    assert said == list(backend.fallbacks()) and set(backend.fallbacks().values()) == {1}
+    assert [line.split(" runs unrecorded")[0] for line in said] == [
+        f"a step of {kind} of {name}" for name in ("Noisy", "Deciding") for kind in ("training", "evaluation")
+    ]
+    assert all(line.endswith(": Python looks at the value of a tensor") for line in said)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch compiles what it has recorded")

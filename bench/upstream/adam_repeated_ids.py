@@ -5,7 +5,7 @@
 
 The gradient of an embedding is then a `tf.IndexedSlices` that lists the id twice, and `ops.square` squares each of the two
 rows: Adam's second moment holds a^2 + b^2 in the place of (a + b)^2. RMSprop and Adagrad square in the same way. Our layers
-give TensorFlow the sum (`take_rows` in `layers/backend/on_tensorflow.py`); it can go when Keras adds the rows up.
+give TensorFlow the sum (`take_rows` in `layers/backend/arithmetic/on_tensorflow.py`); it can go when Keras adds the rows up.
 """
 
 import keras

@@ -1,7 +1,8 @@
 """The only place that asks which backend runs.
 
 A layer, an app or a test calls a function of this module; the function finds the running backend's own way of doing
-it (`on_tensorflow`, `on_jax`, `on_torch`), or else the one every backend shares (`plain`).
+it (`on_tensorflow`, `on_jax`, `on_torch`), or else the one every backend shares (`plain`). `arithmetic` holds what layers
+compute, `engine` what surrounds it: gradients, batches, steps, devices.
 """
 
 import contextlib
@@ -11,21 +12,26 @@ import sys
 import keras
 import numpy as np
 
-from . import plain
+from .arithmetic import plain as _plain_arithmetic
+from .engine import fallbacks as _fallbacks
+from .engine import plain as _plain_engine
 
 _NAME = keras.backend.backend()
 if _NAME == "tensorflow":
-    from . import on_tensorflow as _running
+    from .arithmetic import on_tensorflow as _arithmetic
+    from .engine import on_tensorflow as _running
 elif _NAME == "jax":
-    from . import on_jax as _running
+    from .arithmetic import on_jax as _arithmetic
+    from .engine import on_jax as _running
 elif _NAME == "torch":
-    from . import on_torch as _running
+    from .arithmetic import on_torch as _arithmetic
+    from .engine import on_torch as _running
 else:
     raise ValueError(f"`KERAS_BACKEND` must be tensorflow, jax or torch. Received: KERAS_BACKEND={_NAME}")
 
 
 def _best(name):
-    return getattr(_running, name, None) or getattr(plain, name)
+    return getattr(_running, name, None) or getattr(_plain_engine, name)
 
 
 def configure(deterministic=True, threads=None):
@@ -53,7 +59,11 @@ def feed(batches):
         batches: A `keras.utils.PyDataset` that also has `constant()` (the batch of every step where it is always the same
             one, else `None`), `batch_size`, `arrays()` (the whole split as nested tuples and
             dicts of arrays, or `None` where it is not in memory, or batches are not just rows of it) and `index_table()`
-            (the examples of each step of the epoch that is set, `(steps, batch_size)`).
+            (the examples of each step of the epoch that is set, `(steps, batch_size)`). Two more it may have:
+            `samples()`, one batch of each shape there is, where not all batches are of one shape (sequences padded to the
+            longest of their bucket): then nothing is traced or compiled anew once each shape was seen. And `ahead`, the
+            number of batches that a thread makes before they are asked for, where that takes long (images decoded from
+            disk); 0 by default. An exception is raised where its batch is asked for.
     """
     return _best("feed")(batches)
 
@@ -135,6 +145,23 @@ def gradients(model, x, y, sample_weight=None, training=True):
     return loss_and_gradients(model, x, y, sample_weight, training)[2]
 
 
+def per_example_gradients(model, x, y, sample_weight=None):
+    """The gradient of `model.compute_loss` of each example of a batch, as if it stood alone in a batch of one.
+
+    Their mean over the examples is `gradients` of the batch, where the loss is a mean over examples and no layer looks at
+    several of them (batch normalisation). They are worked out all at once, which costs little more than one pass, or one
+    after the other where the backend cannot (`fallbacks` says so). No state changes. What a layer draws, such as a mask of
+    dropout, is the same for all examples.
+
+    Args:
+        model: A compiled model.
+        x, y, sample_weight: One batch of arrays, as `fit` takes them.
+    Returns:
+        A list of tensors, `(batch, *variable.shape)` for each of `model.trainable_variables`.
+    """
+    return list(_running.per_example_gradients(model, x, y, sample_weight))
+
+
 def gradient(function, x):
     """The gradient of the sum of `function(x)` by `x`, which may itself stand inside a loss.
 
@@ -176,6 +203,11 @@ def forward(model):
 def compilations():
     """How often this process has compiled (JAX), traced (TensorFlow) or recorded (torch) anything since the first call."""
     return len(_running.compilations())
+
+
+def fallbacks():
+    """What this process could not do the fast way: `{line on standard error: how often}`."""
+    return dict(_fallbacks.counts)
 
 
 def synchronize():
@@ -222,22 +254,26 @@ def versions():
     return {"keras": keras.__version__, "numpy": np.__version__, **_running.versions()}
 
 
-# The arithmetic of the layers, on tensors of the running backend, channels last. `plain` has the signatures.
-attention = _best("attention")
-average_pooling = _best("average_pooling")
-batch_normalization = _best("batch_normalization")
-convolution = _best("convolution")
-dense = _best("dense")
-depthwise_convolution = _best("depthwise_convolution")
-drop = _best("drop")
-gelu = _best("gelu")
-gru = _best("gru")
-kept = _best("kept")
-layer_normalization = _best("layer_normalization")
-logits = _best("logits")
-lstm = _best("lstm")
-max_pooling = _best("max_pooling")
-segment_max = _best("segment_max")
-segment_sum = _best("segment_sum")
-take_rows = _best("take_rows")
-weighted_rows = _best("weighted_rows")
+def _computed(name):
+    return getattr(_arithmetic, name, None) or getattr(_plain_arithmetic, name)
+
+
+# The arithmetic of the layers, on tensors of the running backend, channels last. `arithmetic.plain` has the signatures.
+attention = _computed("attention")
+average_pooling = _computed("average_pooling")
+batch_normalization = _computed("batch_normalization")
+convolution = _computed("convolution")
+dense = _computed("dense")
+depthwise_convolution = _computed("depthwise_convolution")
+drop = _computed("drop")
+gelu = _computed("gelu")
+gru = _computed("gru")
+kept = _computed("kept")
+layer_normalization = _computed("layer_normalization")
+logits = _computed("logits")
+lstm = _computed("lstm")
+max_pooling = _computed("max_pooling")
+segment_max = _computed("segment_max")
+segment_sum = _computed("segment_sum")
+take_rows = _computed("take_rows")
+weighted_rows = _computed("weighted_rows")

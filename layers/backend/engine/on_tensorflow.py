@@ -1,4 +1,4 @@
-"""TensorFlow: gradients by tape, one device strategy, nothing faster than `keras.ops` on a processor."""
+"""TensorFlow: gradients by tape, one function a step, batches by `tf.data`, the devices."""
 
 import functools
 import gc
@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import func_graph
-from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
+from tensorflow.python.framework.config import disable_op_determinism
 
-from . import plain
+from . import fallbacks, plain
 
 # It drops orderings it takes for superfluous, and some are not: one in eight trainings of a DCGAN gave other losses.
 tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
@@ -23,6 +23,44 @@ def loss_and_gradients(model, x, y, sample_weight, training):
         loss = model.compute_loss(x, y, predictions, sample_weight, training=training)
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return predictions, float(loss), [np.asarray(tf.convert_to_tensor(gradient)) for gradient in gradients]
+
+
+def per_example_gradients(model, x, y, sample_weight):
+    batch = (x, y, sample_weight)
+    parts = tf.nest.flatten(batch)
+    there = [index for index, part in enumerate(parts) if part is not None]
+    compiled = vars(model).setdefault("_per_example_gradients", {})  # kept on the model, so that it is traced once
+    nesting, key = tf.nest.map_structure(lambda part: None, batch), tuple(there)
+    if key not in compiled:
+        compiled[key] = tf.function(gradients_of_each(model, nesting, there), autograph=False, reduce_retracing=True)
+    return compiled[key]([tf.convert_to_tensor(parts[index]) for index in there])
+
+
+def gradients_of_each(model, nesting, there):
+    """A function of those parts of a batch of this nesting that are `there`, the others `None`."""
+    loss = plain.loss_of_example(model)
+
+    def gradients(given):
+        values = [tf.convert_to_tensor(variable.value) for variable in model.trainable_variables]
+        others = [tf.convert_to_tensor(variable.value) for variable in model.non_trainable_variables]
+
+        def of_one(given):
+            parts = tf.nest.flatten(nesting)
+            for index, part in zip(there, given, strict=True):
+                parts[index] = part
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                total = loss(values, others, tf.nest.pack_sequence_as(nesting, parts))
+            return tape.gradient(total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        try:
+            return tf.vectorized_map(of_one, given)
+        except Exception as error:  # TypeError for the lists a loop over steps keeps, such as an LSTM's; other operations, others
+            summary = str(error).strip().partition("\n")[0]
+            fallbacks.note(f"gradients of {model.name} are worked out for one example after the other: {summary}")
+        return tf.map_fn(of_one, given, fn_output_signature=[tf.TensorSpec(value.shape, value.dtype) for value in values])
+
+    return gradients
 
 
 def gradient(function, x):
@@ -207,21 +245,30 @@ def fetched(batches):
     Keras's own way is `from_generator`, whose iterator runs Python once more when it is dropped, while the interpreter's lock
     is held by who drops it: up to half a second lost at the end of every epoch.
     """
-    example = batches[0]
-    first = [None if each is None else np.asarray(each) for each in tf.nest.flatten(example)]
-    there = [index for index, each in enumerate(first) if each is not None]
+    samples = batches.samples() if hasattr(batches, "samples") else [batches[0]]
+    example = samples[0]
+    flat = [[None if each is None else np.asarray(each) for each in tf.nest.flatten(sample)] for sample in samples]
+    there = [index for index, each in enumerate(flat[0]) if each is not None]
+    shapes = {index: common_shape([parts[index].shape for parts in flat]) for index in there}
+    types = [flat[0][index].dtype for index in there]
 
     def make(step):
         parts = tf.nest.flatten(batches[int(step)])
         return [np.asarray(parts[index]) for index in there]
 
     def fetch(step):
-        parts = list(first)
-        for index, part in zip(there, tf.numpy_function(make, [step], [first[i].dtype for i in there]), strict=True):
-            parts[index] = tf.ensure_shape(part, first[index].shape)
+        parts = list(flat[0])
+        for index, part in zip(there, tf.numpy_function(make, [step], types), strict=True):
+            parts[index] = tf.ensure_shape(part, shapes[index])
         return tf.nest.pack_sequence_as(example, parts)
 
-    return as_written(tf.data.Dataset.range(len(batches)).map(fetch).prefetch(4))
+    ahead = getattr(batches, "ahead", 0) or 4
+    return as_written(tf.data.Dataset.range(len(batches)).map(fetch).prefetch(ahead))
+
+
+def common_shape(shapes):
+    """The shape all these have in common, `None` where they differ."""
+    return [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True)]
 
 
 class Repeated(tf.data.Dataset):
@@ -267,82 +314,3 @@ def data_distribution():
 
 def versions():
     return {"tensorflow": tf.__version__}
-
-
-def batch_normalization(x, gamma, beta, epsilon):
-    def mean_of_rows(x):
-        # An axis at a time: TensorFlow adds up in single precision, one after the other, and short sums round less.
-        while x.shape.rank > 1:
-            x = tf.reduce_mean(x, max(0, x.shape.rank - 2))
-        return x
-
-    whole = plain.single(x)
-    mean = mean_of_rows(whole)
-    variance = mean_of_rows(tf.math.squared_difference(whole, tf.stop_gradient(mean)))
-    return tf.cast(tf.nn.batch_normalization(whole, mean, variance, beta, gamma, epsilon), x.dtype), mean, variance
-
-
-def gelu(x):
-    # TensorFlow's own is written with erfc, which ONNX does not have.
-    return 0.5 * x * (1.0 + tf.math.erf(x * tf.constant(0.5**0.5, x.dtype)))
-
-
-def lstm(x, kernel, recurrent_kernel, bias):
-    return None
-
-
-def gru(x, kernel, recurrent_kernel, bias):
-    return None
-
-
-def take_rows(x, indices):
-    return gathered(tf.convert_to_tensor(x), indices)  # a variable would have to stand among the gradients
-
-
-@tf.custom_gradient
-def gathered(x, indices):
-    # TensorFlow's own gradient lists a row as often as it was taken, and Keras's Adam, RMSprop and Adagrad square each
-    # of them alone: other weights than with the sum, whenever a batch holds an id twice.
-    def gradient(upstream):
-        rows = tf.reshape(upstream, (-1, *upstream.shape[indices.shape.rank :]))
-        return segment_sum(rows, tf.reshape(indices, (-1,)), tf.shape(x)[0]), None
-
-    return tf.gather(x, indices), gradient
-
-
-def weighted_rows(x, indices, weights):
-    if not has_sparse_products():
-        return tf.reduce_sum(take_rows(x, indices) * tf.expand_dims(weights, -1), axis=1)  # not `plain`'s: see `gathered`
-    count, entries = tf.shape(indices)[0], tf.shape(indices)[1]
-    rows = tf.repeat(tf.range(count), entries)
-    return sparse_product(rows, tf.reshape(indices, (-1,)), tf.reshape(weights, (-1,)), count, tf.convert_to_tensor(x))
-
-
-def segment_sum(x, segments, num_segments):
-    if not has_sparse_products():
-        return tf.math.unsorted_segment_sum(x, segments, num_segments)
-    shape = x.shape[1:]
-    sums = summed(tf.reshape(x, (-1, math.prod(shape))), segments, num_segments)
-    return tf.reshape(sums, (num_segments, *shape))
-
-
-@tf.custom_gradient
-def summed(x, segments, num_segments):
-    count = tf.shape(x)[0]
-    sums = sparse_product(segments, tf.range(count), tf.ones((count,), x.dtype), num_segments, x)
-    return sums, lambda upstream: (tf.gather(upstream, segments), None, None)
-
-
-def sparse_product(rows, columns, values, num_rows, x):
-    """`y_i = sum of values_k x_j` over the k with row i and column j."""
-    places = tf.stack([tf.cast(rows, tf.int64), tf.cast(columns, tf.int64)], axis=1)
-    shape = tf.stack([tf.cast(num_rows, tf.int64), tf.cast(tf.shape(x)[0], tf.int64)])
-    return tf.sparse.sparse_dense_matmul(tf.SparseTensor(places, values, shape), x)
-
-
-def has_sparse_products():
-    """Whether a sum by segments may be a product with a sparse matrix, five times as fast on a processor.
-
-    XLA has no such product; while the same bits are asked for Keras leaves XLA out, and no accelerator has one.
-    """
-    return is_op_determinism_enabled() and not tf.config.list_logical_devices("GPU")

@@ -1,4 +1,4 @@
-"""JAX: gradients by transformation, and what XLA compiles badly for processors written another way."""
+"""JAX: gradients by transformation, steps that XLA compiles, the devices."""
 
 import functools
 import os
@@ -9,9 +9,7 @@ import keras
 import numpy as np
 
 from . import plain
-from .plain import same_padding
-
-WHOLE, SPAN = 256, 128  # attention: tokens whose scores are made at once; queries at a time
+from .ahead import made_ahead
 
 
 def loss_and_gradients(model, x, y, sample_weight, training):
@@ -32,6 +30,20 @@ def loss_and_gradients(model, x, y, sample_weight, training):
     others = [variable.value for variable in model.non_trainable_variables]
     (loss, predictions), gradients = compiled[training](trainable, others, x, y, sample_weight)
     return predictions, float(loss), [np.asarray(gradient) for gradient in gradients]
+
+
+def per_example_gradients(model, x, y, sample_weight):
+    variables = model.trainable_variables
+    compiled = vars(model).setdefault("_per_example_gradients", [])  # kept on the model, as above
+    if not compiled:
+
+        def gradients(values, others, example):
+            grad = jax.grad(plain.loss_of_example(model))
+            return jax.vmap(grad, in_axes=(None, None, 0))(values, others, example)
+
+        compiled.append(jax.jit(gradients))
+    others = [variable.value for variable in model.non_trainable_variables]
+    return compiled[0]([variable.value for variable in variables], others, (x, y, sample_weight))
 
 
 def gradient(function, x):
@@ -77,22 +89,21 @@ class Same(keras.utils.PyDataset):
 
 def feed(batches):
     constant = batches.constant()
-    return batches if constant is None else Same(constant, len(batches))
+    return made_ahead(batches) if constant is None else Same(constant, len(batches))
 
 
 def hasten(model):
     if not is_plain(model):
         return
-    kept = []
+    zeros = []
 
     def reset():
         """All at once; a variable's `assign` takes a tenth of a millisecond."""
-        if not kept:
+        if not zeros:
             type(model).reset_metrics(model)
             values = [np.asarray(variable.value) for variable in model.metrics_variables]
-            kept.append(jax.jit(lambda: [jnp.asarray(value) for value in values]))
-            return
-        for variable, value in zip(model.metrics_variables, kept[0](), strict=True):
+            zeros.append(jax.jit(lambda: [jnp.asarray(value) for value in values]))
+        for variable, value in zip(model.metrics_variables, zeros[0](), strict=True):
             variable._value = value
 
     plain.shorten_epochs(model, reset)
@@ -176,77 +187,3 @@ def data_distribution():
 
 def versions():
     return {"jax": jax.__version__}
-
-
-def dense(x, kernel, bias):
-    # XLA on a processor multiplies matrices faster than it contracts a 3-D tensor.
-    shape = x.shape
-    x = jnp.matmul(x.reshape(-1, shape[-1]), kernel)
-    if bias is not None:
-        x = x + bias
-    return x.reshape(*shape[:-1], kernel.shape[-1])
-
-
-def logits(x, table):
-    return plain.single(dense(x, table.T, None))
-
-
-def attention(query, key, value, causal, mask):
-    """On a processor: no score of a key that lies after all of its queries, and from `WHOLE` tokens on one example at a time,
-    its scores made again on the way back. On a GPU in half precision: cuDNN's, which never keeps the scores."""
-    if jax.default_backend() != "cpu":
-        if mask is None and query.shape[1] > 1 and has_fused_attention(query):
-            return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn")
-        return plain.attention(query, key, value, causal, mask)
-    given = tuple(jnp.swapaxes(part, 1, 2) for part in (query, key, value))
-    if query.shape[1] * key.shape[1] <= WHOLE**2:
-        x = attended(*given, causal, mask)
-    else:
-
-        @jax.checkpoint
-        def one(example):
-            *heads, mask = jax.tree.map(lambda part: part[None], example)
-            return attended(*heads, causal, mask)[0]
-
-        x = jax.lax.map(one, (*given, mask))
-    return jnp.swapaxes(x, 1, 2)
-
-
-def has_fused_attention(query):
-    capability = float(getattr(jax.devices()[0], "compute_capability", 0))
-    return capability >= 8 and query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
-
-
-def attended(query, key, value, causal, mask):
-    """Attention over tensors `(batch, heads, tokens, features)`; scores and shares are of single precision at least."""
-    precision = jnp.promote_types(query.dtype, "float32")
-    scale, lowest = query.shape[-1] ** -0.5, -0.7 * float(jnp.finfo(precision).max)  # what Keras puts in a masked score's place
-    tokens, results = query.shape[2], []
-    for start in range(0, tokens, SPAN if causal else tokens):
-        end = min(start + SPAN, tokens) if causal else tokens
-        seen = slice(end) if causal else slice(None)
-        keys, values = (part[:, :, seen].astype(precision) for part in (key, value))
-        scores = jnp.einsum("bhqf,bhkf->bhqk", query[:, :, start:end].astype(precision), keys) * scale
-        if causal:
-            scores = jnp.where(jnp.arange(start, end)[:, None] >= jnp.arange(keys.shape[2]), scores, lowest)
-        if mask is not None:
-            scores = jnp.where(mask[:, None, None, seen], scores, lowest)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-        results.append(jnp.einsum("bhqk,bhkf->bhqf", weights, values) / weights.sum(-1)[..., None])
-    return jnp.concatenate(results, 2).astype(query.dtype)
-
-
-def max_pooling(x, pool_size, strides, padding):
-    """The maximum over shifted slices: the gradient of XLA's own windowed maximum is 20 times slower on a processor."""
-    if padding == "same":
-        widths = [same_padding(*sizes) for sizes in zip(x.shape[1:3], pool_size, strides, strict=True)]
-        x = jnp.pad(x, ((0, 0), *widths, (0, 0)), constant_values=-jnp.inf)
-    sizes = zip(x.shape[1:3], pool_size, strides, strict=True)
-    height, width = ((size - pool) // stride + 1 for size, pool, stride in sizes)
-    result = None
-    for row in range(pool_size[0]):
-        for column in range(pool_size[1]):
-            rows = slice(row, row + strides[0] * (height - 1) + 1, strides[0])
-            columns = slice(column, column + strides[1] * (width - 1) + 1, strides[1])
-            result = x[:, rows, columns] if result is None else jnp.maximum(result, x[:, rows, columns])
-    return result

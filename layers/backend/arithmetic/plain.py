@@ -133,10 +133,6 @@ def gru(x, kernel, recurrent_kernel, bias):
     return ops.swapaxes(ops.scan(step, zeros, gates)[1], 0, 1)
 
 
-def peak_device_bytes():
-    return None
-
-
 def same_padding(size, window, stride):
     """Zeros before and after one axis, so that it has `ceil(size / stride)` windows."""
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
@@ -148,40 +144,3 @@ def window_counts(size, window, stride):
     before, after = same_padding(size, window, stride)
     inside = np.pad(np.ones(size, "float32"), (before, after))
     return np.array([inside[start : start + window].sum() for start in range(0, len(inside) - window + 1, stride)])
-
-
-def feed(batches):
-    return batches
-
-
-def evaluation(model, batches, feed=feed):
-    held = feed(batches)
-    return lambda: model.evaluate(held, verbose=0, return_dict=True)
-
-
-def hasten(model):
-    pass
-
-
-def shorten_epochs(model, reset):
-    """Leave out what Keras does to the metrics around every epoch, longer than some steps take, and `reset()` does faster."""
-    compiled, built = model._compile_metrics, False
-
-    def reset_metrics():
-        nonlocal built
-        if built and model._compile_metrics is compiled:
-            reset()
-        else:  # before the first step, which makes the variables of metrics, or compiled again since
-            type(model).reset_metrics(model)
-            built = True
-
-    model.reset_metrics = reset_metrics
-    model._get_metrics_result_or_logs = dict  # a step has worked out its metrics already
-
-
-def fused(optimizer):
-    return optimizer
-
-
-def compiles_when_asked():
-    return True

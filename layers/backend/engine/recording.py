@@ -11,7 +11,6 @@ cannot see in Python, since it does not follow `backward()`.
 """
 
 import collections
-import contextlib
 import contextvars
 
 import keras
@@ -21,10 +20,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from . import fallbacks
+
 aten = torch.ops.aten
 recordings = []  # the shapes of everything recorded in this process
 for_compiler = contextvars.ContextVar("for_compiler", default=False)  # whether what is recorded will be compiled
 COPIED = ("uint8", "int32", "int64", "float32")  # of which Keras makes tensors of the same type
+MOST = 32  # shapes of which one function is recorded, each a list of operations that is kept
+SEEDED = "it draws from a generator that Python seeds at each call, such as `keras.random`'s"
 WARM = 3  # replays before one is captured, in which libraries choose their kernels and take their memory
 
 
@@ -32,7 +35,7 @@ class Recorded:
     """Stands in for a model's `train_function` or `test_function`.
 
     A step that cannot be replayed (Python decides by a value, or a generator of its own is seeded at each step) goes
-    on as Keras runs it.
+    on as Keras runs it, and so do batches of other shapes than the first 32; `fallbacks` says so.
 
     Args:
         model: A compiled model.
@@ -43,19 +46,23 @@ class Recorded:
 
     def __init__(self, model, step, training, compiled=False):
         self.model, self.step, self.training, self.compiled = model, step, training, compiled
-        self.replays = {}  # by the shapes and types of a batch
+        self.replays = {}  # by the shapes and types of a batch; `None` where it cannot be replayed
+        self.what = f"a step of {'training' if training else 'evaluation'} of {type(model).__name__}"
 
     def __call__(self, batches):
         (batch,) = batches
         tensors = leaves(batch)
         kind = tuple(tensor if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors)
-        if kind not in self.replays:
+        if kind not in self.replays and len(self.replays) < MOST:
             return self._first(kind, batch, tensors)
-        replay = self.replays[kind]
-        if replay is None:
-            with torch.set_grad_enabled(self.training):
-                return self.step(packed(batch, iter(tensors)))
-        return replay(tensors)
+        if kind not in self.replays:
+            fallbacks.note(f"{self.what} runs unrecorded, which is slower: its batches have more than {MOST} shapes")
+        replay = self.replays.get(kind)
+        return self._plainly(batch, tensors) if replay is None else replay(tensors)
+
+    def _plainly(self, batch, tensors):
+        with torch.set_grad_enabled(self.training):
+            return self.step(packed(batch, iter(tensors)))
 
     def _first(self, kind, batch, tensors):
         variables = self._variables()
@@ -74,17 +81,23 @@ class Recorded:
         compiling = for_compiler.set(self.compiled)
         try:
             graph = recorded(step, variables, tensors)
-        except Exception:  # the step as Keras runs it says what is wrong, if anything is
+        except Exception as error:
             with torch.no_grad():
                 for variable, value in zip(variables, before, strict=True):
                     variable._value.copy_(value)
             torch.set_rng_state(random)
+            logs = self._plainly(batch, tensors)  # which says what is wrong, if the step itself is
             self.replays[kind] = None
-            return self([batch])
+            fallbacks.note(f"{self.what} runs unrecorded, which is slower: {summary(error)}")
+            return logs
         finally:
             for_compiler.reset(compiling)
             self.model.zero_grad()
-        self.replays[kind] = None if seeds_itself(graph) else Replay(shortened(graph), variables, self.compiled)
+        if seeds_itself(graph):
+            self.replays[kind] = None
+            fallbacks.note(f"{self.what} runs unrecorded, which is slower: {SEEDED}")
+        else:
+            self.replays[kind] = Replay(shortened(graph), variables, self.compiled)
         return keras.tree.map_structure(torch.detach, logs)
 
     def _variables(self):
@@ -113,8 +126,11 @@ class Repeated:
         replay = self.replays.get(kind)
         if replay is not None:
             return replay(tensors)
-        self.calls[kind] += 1
-        if self.calls[kind] == 3:
+        if kind in self.calls or len(self.calls) < MOST:
+            self.calls[kind] += 1
+        else:
+            fallbacks.note(f"a function runs unrecorded, which is slower: it is called with more than {MOST} shapes")
+        if self.calls.get(kind) == 3:
             self._record(kind, arguments, tensors)
         with torch.inference_mode():
             return self.function(*packed(arguments, iter(tensors)))
@@ -125,10 +141,15 @@ class Repeated:
                 return self.function(*packed(arguments, iter(tensors)))
 
         recordings.append(kind)
-        with contextlib.suppress(Exception):  # the function as it is says what is wrong, if anything is
+        try:
             graph = recorded(function, self.variables, [tensor.clone() for tensor in tensors])
-            if not seeds_itself(graph):
-                self.replays[kind] = Replay(shortened(graph), self.variables)
+        except Exception as error:  # it has run twice before, so it is the recording that failed
+            fallbacks.note(f"a function runs unrecorded, which is slower: {summary(error)}")
+            return
+        if seeds_itself(graph):
+            fallbacks.note(f"a function runs unrecorded, which is slower: {SEEDED}")
+        else:
+            self.replays[kind] = Replay(shortened(graph), self.variables)
 
 
 class Replay:
@@ -154,9 +175,11 @@ class Replay:
             self.warm += 1
             if self.warm > WARM:
                 self.capturable = False
-                with contextlib.suppress(RuntimeError):  # an operation waits for the device, or memory does not suffice
+                try:
                     self.captured = Captured(self.replayed, self.variables, tensors)
                     return self.captured(tensors)
+                except RuntimeError as error:  # an operation waits for the device, or memory does not suffice
+                    fallbacks.note(f"a recorded step is not captured as one CUDA graph, which is slower: {summary(error)}")
         return self.replayed(tensors)
 
     def replayed(self, tensors):
@@ -240,6 +263,13 @@ def packed(batch, tensors):
     if isinstance(batch, tuple | list):
         return type(batch)([packed(part, tensors) for part in batch])
     return next(tensors)
+
+
+def summary(error):
+    """Why a step could not be recorded: what torch says in several lines is put in one."""
+    if "get value out of a tracing tensor" in str(error):
+        return "Python looks at the value of a tensor"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def seeds_itself(graph):

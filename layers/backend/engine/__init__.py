@@ -1,0 +1,1 @@
+"""What surrounds the arithmetic: gradients, batches, steps, compilation, devices."""
