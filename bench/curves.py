@@ -1,6 +1,6 @@
 """Whole training curves of every app, the same seed on each backend, laid over one another: where they part, and why.
 
-    python -m bench.curves FOLDER plain|nudged [TASK]
+    python -m bench.curves plain|nudged FOLDER [TASK]
 
 Where curves part, each backend alone trains once more from weights moved by a ten-millionth, which is the size of a rounding:
 if the two curves of one part as far, the difference between the backends is rounding, magnified by training.
@@ -71,7 +71,7 @@ def apart(left, right):
     return np.abs(left - right) / np.maximum(np.abs(left), 1e-6)
 
 
-def lay_over(found, nudged):
+def compare(found, nudged):
     """One row an app: how far the curves of any two backends lie apart, at which step they part, and why.
 
     Args:
@@ -150,7 +150,7 @@ def load(folder, backends, kind):
     return found
 
 
-def main(folder, kind, only=""):
+def main(kind, folder, only=""):
     backend = choose()
     prepare(backend)
     from layers import backend as running

@@ -7,8 +7,7 @@ import math
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 
-from bench.matrix import allowed
-from bench.parity import DOUBLE, QUANTITIES, STEPS, TOLERANCES
+from bench.parity import DOUBLE, QUANTITIES, STEPS, TOLERANCES, allowed
 
 SHORT = {"tensorflow": "TF", "jax": "JAX", "torch": "torch"}
 COLUMNS = {
@@ -35,13 +34,16 @@ class Report:
 
     Args:
         rows: Of `matrix.compare`.
-        laid: Of `curves.lay_over`.
+        curve_rows: Of `curves.compare`.
         backends: Their names, in the order of the columns.
         figure: The training curves, or `None`.
     """
 
-    def __init__(self, rows, laid, backends, figure=None):
-        self.rows, self.laid, self.backends, self.figure = rows, laid, backends, figure
+    def __init__(self, rows, curve_rows, backends, figure=None):
+        self.rows = rows
+        self.curve_rows = curve_rows
+        self.backends = backends
+        self.figure = figure
         names = ("keras", *backends, "numpy")
         self.facts = f"{date.today().isoformat()}; " + ", ".join(f"{name} {_version(name)}" for name in names)
 
@@ -92,15 +94,15 @@ class Report:
             heads = ("family", "outputs, loss, bundles", "gradients, weights, checkpoints", "why")
             lines += ["", "## Tolerances", "", _line(*heads), _line(*["---"] * 4)]
             lines += [_line(name, number(t.forward), number(t.backward), t.reason) for name, t in TOLERANCES.items()]
-        if self.laid and self.rows:
+        if self.curve_rows and self.rows:
             lines += ["", "## Faults it found", "", *FAULTS]
-        if self.laid:
+        if self.curve_rows:
             lines += ["", "## Training curves", "",
                       "The default run of each app, step by step, from the same seed: largest relative difference of the loss "
                       "between any two backends; where they part, one backend against itself from weights moved by 1e-7.", "",
                       _line("task", "steps", "first step", "last step", "largest", "one backend nudged", "seen to part", "why"),
                       _line(*["---"] * 8)]  # fmt: skip
-            for row in self.laid:
+            for row in self.curve_rows:
                 parted = f"step {row['part_at']}" if row["part_at"] else "never"
                 values = [number(row[key]) for key in ("at_first", "at_last", "largest", "largest_nudged")]
                 lines.append(_line(row["task"], row["steps"], *values, parted, row["why"]))
@@ -136,10 +138,10 @@ class Report:
                 values = f"<td>{number(each.forward)}<td>{number(each.backward)}<td class=left>{html.escape(each.reason)}"
                 parts.append(f"<tr><th>{name}{values}</tr>")
             parts.append("</table>")
-        if self.laid:
+        if self.curve_rows:
             parts.append("<h2>Training curves</h2><table><tr><th>task<th>steps<th>first step<th>last step<th>largest"
                          "<th>one backend nudged<th>part at step<th>why</tr>")  # fmt: skip
-            for row in self.laid:
+            for row in self.curve_rows:
                 values = [number(row[key]) for key in ("at_first", "at_last", "largest", "largest_nudged")]
                 values = [row["steps"], *values, row["part_at"] or "never"]
                 cells = "".join(f"<td>{each}" for each in values) + f"<td class=left>{html.escape(row['why'])}"

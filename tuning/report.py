@@ -23,9 +23,9 @@ def rows(search):
     """One row a trial, in the order they ended."""
     made = []
     for trial, options in zip(search.oracle.ended(), configurations(search), strict=True):
-        told = search.oracle.reports.get(trial.trial_id, {})
+        report = search.oracle.reports.get(trial.trial_id, {})
         row = {"trial": trial.trial_id, "status": trial.status.lower(), search.objective: trial.score}
-        row |= {"epochs": told.get("epochs", 0), "seconds": told.get("seconds"), **options}
+        row |= {"epochs": report.get("epochs", 0), "seconds": report.get("seconds"), **options}
         if "tuner/trial_id" in trial.hyperparameters.values:
             row["continues"] = trial.hyperparameters.values["tuner/trial_id"]
         if trial.message:
