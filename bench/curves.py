@@ -26,7 +26,12 @@ def tasks(only=""):
     """`{task: module}` of every app whose name holds `only`, or one of several names with commas between them."""
     folder = Path(__file__).resolve().parents[1] / "apps"
     names = {path.stem.replace("_", "-"): f"apps.{path.stem}" for path in sorted(folder.glob("[!_]*.py"))}
-    return {task: module for task, module in names.items() if any(part in task for part in only.split(","))}
+    chosen = only.split(",")
+    return {task: module for task, module in names.items() if _holds_any(task, chosen)}
+
+
+def _holds_any(task, parts):
+    return any(part in task for part in parts)
 
 
 def curve(app, nudged=False, steps=STEPS):

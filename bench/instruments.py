@@ -131,7 +131,10 @@ def numbers(rows):
 
 def without_readings(rows):
     """The rows as a table shows them: without the single readings that some of them hold."""
-    return [{column: value for column, value in row.items() if not isinstance(value, list)} for row in rows]
+    plain = []
+    for row in rows:
+        plain.append({column: value for column, value in row.items() if not isinstance(value, list)})
+    return plain
 
 
 def shown(rows):

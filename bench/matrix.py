@@ -13,13 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from apps.common.errors import UserError
 from apps.common.files import write_json, write_text
 from apps.common.options.backends import choose, installed, prepare
 from apps.common.records.mlflow import Tracker
-from bench import curves, parity, report
+from bench import curves, matrix_page, parity
 from bench.parity import BACKENDS, QUANTITIES, allowed
 
 CASES = Path("tests", "cases.py")  # of the folder one stands in
@@ -40,10 +38,9 @@ def compare(cases, folder, backends=BACKENDS):
         found = {backend: parity.load(folder, backend, name) for backend in backends}
         there = {backend: each for backend, each in found.items() if each}
         compared = QUANTITIES if not case.random else ("outputs",)
-        pairs = {
-            f"{a}-{b}": {q: parity.difference(there[a][q], there[b][q]) for q in compared}
-            for a, b in itertools.combinations(there, 2)
-        }
+        pairs = {}
+        for a, b in itertools.combinations(there, 2):
+            pairs[f"{a}-{b}"] = {each: parity.difference(there[a][each], there[b][each]) for each in compared}
         row = {"case": name, "family": family}
         for quantity in QUANTITIES:
             row[quantity] = max((each[quantity] for each in pairs.values()), default=None) if quantity in compared else None
@@ -127,7 +124,7 @@ def matrix(cases=CASES, backends=None, only="", out=None, html=None):
         curve_rows, drawn = measured_curves(folder, backends, only) if tasks else ([], None)
         tracker = Tracker("matrix", folder, name="matrix", tags={"backends": ", ".join(backends)})
         tracker.metrics({"cases": len(rows), "agreeing": sum(row["ok"] for row in rows)})
-        page = report.Report(rows, curve_rows, backends, drawn)
+        page = matrix_page.MatrixPage(rows, curve_rows, backends, drawn)
         for name, content in (("matrix.md", page.markdown()), ("matrix.html", page.html())):
             write_text(Path(folder, name), content)
             tracker.files(Path(folder, name))
@@ -150,11 +147,16 @@ def measured(cases, folder, backends, only):
     for backend in backends:
         _process("bench.parity", backend, "exchange", cases, folder, only, *backends)
     rows = compare(chosen, folder, backends)
-    unclear = [row["case"] for row in rows if max(row[q] or 0.0 for q in QUANTITIES) > SUSPICIOUS]
-    for stage, names in (("double", unclear), ("trace", [row["case"] for row in rows if not row["ok"]])):
+    unclear = [row["case"] for row in rows if _largest(row) > SUSPICIOUS]
+    apart = [row["case"] for row in rows if not row["ok"]]
+    for stage, names in (("double", unclear), ("trace", apart)):
         for backend in backends if names else ():
             _process("bench.parity", backend, stage, cases, folder, ",".join(names))
     return compare(chosen, folder, backends)
+
+
+def _largest(row):
+    return max(row[quantity] or 0.0 for quantity in QUANTITIES)
 
 
 def measured_curves(folder, backends, only):
@@ -186,7 +188,9 @@ def _process(module, backend, stage, *arguments):
 
 def shown(rows, curve_rows):
     """The rows as the command prints them: every pair folded into the worst, the curves after the cases."""
-    plain = [{key: value for key, value in row.items() if key != "pairs"} for row in rows]
+    plain = [{**row} for row in rows]
+    for row in plain:
+        del row["pairs"]
     for row in curve_rows:
         ok = row["why"] != "not known"
         part = f"part at step {row['part_at']}: " if row["part_at"] else ""
@@ -194,8 +198,10 @@ def shown(rows, curve_rows):
             {"case": f"training {row['task']}", "family": f"{row['steps']} steps", "loss": row["largest"],
              "ok": ok, "where": part + row["why"]}
         )  # fmt: skip
-    return [{key: _rounded(value) for key, value in row.items()} for row in plain]
+    return list(map(_rounded, plain))
 
 
-def _rounded(value):
-    return float(f"{value:.1e}") if isinstance(value, float) and np.isfinite(value) and abs(value) < 1e-2 else value
+def _rounded(row):
+    """The row with its small differences in two digits."""
+    small = {key: value for key, value in row.items() if isinstance(value, float) and abs(value) < 1e-2}
+    return {**row, **{key: float(f"{value:.1e}") for key, value in small.items()}}

@@ -224,11 +224,14 @@ def load(folder, backend, name):
     if not path.exists():
         return None
     with np.load(path) as file:
-        quantities = {
-            quantity: [file[key] for key in sorted(file) if key.startswith(f"{quantity}.")]
-            for quantity in (*QUANTITIES, "predictions")
-        }
+        quantities = {}
+        for quantity in (*QUANTITIES, "predictions"):
+            quantities[quantity] = [file[key] for key in sorted(file) if key.startswith(f"{quantity}.")]
         return quantities | {key: json.loads(str(file[key])) for key in ("milliseconds", "paths")}
+
+
+def _largest(array):
+    return float(np.abs(array).max()) if array.size else 0.0
 
 
 def differences(left, right):
@@ -238,9 +241,9 @@ def differences(left, right):
     """
     if [array.shape for array in left] != [array.shape for array in right]:
         return [np.inf]
-    largest = [max(float(np.abs(each).max()) if each.size else 0.0 for each in pair) for pair in zip(left, right, strict=True)]
+    largest = [max(_largest(a), _largest(b)) for a, b in zip(left, right, strict=True)]
     floor = max([1e-3, *largest]) / 100
-    apart = [float(np.abs(a.astype("float64") - b).max()) if a.size else 0.0 for a, b in zip(left, right, strict=True)]
+    apart = [_largest(a.astype("float64") - b) for a, b in zip(left, right, strict=True)]
     return [np.inf if np.isnan(far) else far / max(floor, size) for far, size in zip(apart, largest, strict=True)]
 
 

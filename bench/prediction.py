@@ -59,7 +59,8 @@ def measure(name, rows=ROWS, seconds=TURN_SECONDS):
         counts[caller] = int(min(2000, max(5, 1e6 * seconds / loop(5, call))))
     times = in_turns({each: lambda each=each: loop(counts[each], calls[each]) for each in calls})
     against, spread = ratio(times["ours"], times["raw"])
-    alone = [np.concatenate(part) for part in zip(*(keras.tree.flatten(ours(row)) for row in singles), strict=True)]
+    answers = [keras.tree.flatten(ours(row)) for row in singles]
+    alone = [np.concatenate(part) for part in zip(*answers, strict=True)]
     among = keras.tree.flatten(predict_all(model, rows_of(x, slice(len(singles)))) if several else ours(x))
     difference = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(alone, among, strict=True))
     return [
@@ -131,9 +132,8 @@ def jax_call(family, model):
     import jax
 
     # Copies: `model.predict` gives the model's own arrays away.
-    trainable, others = ([jax.numpy.array(each.value) for each in group] for group in (
-        model.trainable_variables, model.non_trainable_variables,
-    ))  # fmt: skip
+    trainable = [jax.numpy.array(each.value) for each in model.trainable_variables]
+    others = [jax.numpy.array(each.value) for each in model.non_trainable_variables]
     function = jax.jit(lambda trainable, others, x: model.stateless_call(trainable, others, x, training=False)[0])
     return "jax.jit", lambda row: jax.tree.map(np.asarray, function(trainable, others, row))
 

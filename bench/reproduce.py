@@ -64,7 +64,8 @@ def _control(app, recipe, backend, variants):
     """The mean of the plain model beside it. It is no run of the recipe, so it is not tagged as one."""
     options = {"data": recipe.data, **_active(app, {**recipe.options, **recipe.control})}
     plain = to_plain(make_config(app.Config, options))
-    found = [_train(app, backend, {**{name: plain[name] for name in options}, **variant}) for variant in variants]
+    given = {name: plain[name] for name in options}
+    found = [_train(app, backend, {**given, **variant}) for variant in variants]
     return statistics.fmean(result["metrics"][recipe.metric] for result in found)
 
 

@@ -59,12 +59,16 @@ def page(text, rows):
         rows: As `reproduce` returns them.
     """
     before, old, after = read(text or HEAD)
-    new = [{column: _cell(row.get(column)) for column in COLUMNS} for row in rows]
+    new = list(map(_cells_of, rows))
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for row in merged(old, new):
         cells = [row.get(column, "").replace("|", "\\|") for column in COLUMNS]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([before, *lines, *(["", after] if after else [])]) + "\n"
+
+
+def _cells_of(row):
+    return {column: _cell(row.get(column)) for column in COLUMNS}
 
 
 def _cell(value):

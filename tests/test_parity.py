@@ -9,7 +9,7 @@ import pytest
 from cases import CASES
 
 import layers
-from bench import curves, matrix, parity, report
+from bench import curves, matrix, matrix_page, parity
 
 FOLDER = os.environ.get("TRIPTYCH_PARITY")
 # One of each family whose bundle and checkpoint every backend's process wrote.
@@ -82,7 +82,7 @@ def test_a_row_beyond_its_tolerance_names_the_weight_nearest_the_loss(tmp_path):
     (row,) = matrix.compare({"Dense": CASES["Dense"]}, tmp_path)
     assert not row["ok"] and row["where"].startswith("gradient of dense/kernel, tensorflow and torch")
     assert row["pairs"]["tensorflow-jax"]["gradients"] == 0 < row["pairs"]["jax-torch"]["gradients"]
-    page = report.Report([row], [], list(matrix.BACKENDS))
+    page = matrix_page.MatrixPage([row], [], list(matrix.BACKENDS))
     assert "**no**: gradient of dense/kernel" in page.markdown() and "#d32f2f" in page.html()
 
 

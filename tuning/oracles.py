@@ -153,7 +153,8 @@ class Transactional:
             self._retry_queue.remove(trial.trial_id)
         elif known not in self.ongoing_trials.values():
             return  # given up as lost and ended before
-        trial.hyperparameters, trial.message = known.hyperparameters, report.get("reason") or trial.message
+        trial.hyperparameters = known.hyperparameters
+        trial.message = report.get("reason") or trial.message
         self.reports[trial.trial_id] = report
         self._once(super().end_trial, trial)
         self.save()
@@ -310,7 +311,8 @@ class Evolution(Transactional, keras_tuner.Oracle):
 
     def __init__(self, *arguments, population=20, sample=5, **options):
         super().__init__(*arguments, **options)
-        self.population, self.sample = population, sample
+        self.population = population
+        self.sample = sample
 
     def populate_space(self, trial_id):
         generator = np.random.default_rng([self.seed, len(self.trials)])

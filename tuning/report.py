@@ -16,7 +16,11 @@ def configurations(search):
     """The searched options of each trial that ended, `{name: value}`, idle ones left out."""
     names = {each.option for each in search.plan.space.dimensions}
     given = [search.plan.space.given(trial.hyperparameters.values) for trial in search.oracle.ended()]
-    return [{name: value for name, value in each.items() if name in names} for each in given]
+    return [_chosen(each, names) for each in given]
+
+
+def _chosen(options, names):
+    return {name: value for name, value in options.items() if name in names}
 
 
 def rows(search):

@@ -28,8 +28,9 @@ def growths():
 
 def tasks():
     """`{task: names of its families}` of the tasks that have loops written by hand."""
-    found = {
-        task: tuple(name for name, each in module.FAMILIES.items() if "speed" in each.measured_by)
-        for task, module in modules().items()
-    }
-    return {task: names for task, names in found.items() if names}
+    found = {}
+    for task, module in modules().items():
+        names = tuple(name for name, each in module.FAMILIES.items() if "speed" in each.measured_by)
+        if names:
+            found[task] = names
+    return found

@@ -48,7 +48,8 @@ def torch_networks():
 
         def __init__(self, before, after, stride):
             super().__init__()
-            self.stride, self.grown = stride, after - before
+            self.stride = stride
+            self.grown = after - before
             self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
             self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
             self.norms = nn.ModuleList([nn.BatchNorm2d(after) for _ in range(2)])

@@ -41,9 +41,12 @@ def torch_networks():
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.attention_norm, self.hidden_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-            self.query_key_value, self.gathered = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-            self.hidden, self.output = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+            self.attention_norm = nn.LayerNorm(WIDTH)
+            self.hidden_norm = nn.LayerNorm(WIDTH)
+            self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH)
+            self.gathered = nn.Linear(WIDTH, WIDTH)
+            self.hidden = nn.Linear(WIDTH, 4 * WIDTH)
+            self.output = nn.Linear(4 * WIDTH, WIDTH)
 
         def forward(self, x):
             heads = self.query_key_value(self.attention_norm(x)).view(len(x), -1, 3, HEADS, WIDTH // HEADS)
@@ -55,8 +58,10 @@ def torch_networks():
     class Gpt(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding, self.positions = nn.Embedding(TOKENS, WIDTH), nn.Parameter(0.02 * torch.randn(BLOCK, WIDTH))
-            self.blocks, self.norm = nn.Sequential(*(Block() for _ in range(DEPTH))), nn.LayerNorm(WIDTH)
+            self.embedding = nn.Embedding(TOKENS, WIDTH)
+            self.positions = nn.Parameter(0.02 * torch.randn(BLOCK, WIDTH))
+            self.blocks = nn.Sequential(*(Block() for _ in range(DEPTH)))
+            self.norm = nn.LayerNorm(WIDTH)
 
         def forward(self, x):
             x = self.norm(self.blocks(self.embedding(x) + self.positions))
@@ -65,7 +70,8 @@ def torch_networks():
     class Lstm(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding, self.lstm = nn.Embedding(TOKENS, WIDTH), nn.LSTM(WIDTH, WIDTH, 2, batch_first=True)
+            self.embedding = nn.Embedding(TOKENS, WIDTH)
+            self.lstm = nn.LSTM(WIDTH, WIDTH, 2, batch_first=True)
             self.logits = nn.Linear(WIDTH, TOKENS)
 
         def forward(self, x):
@@ -82,7 +88,10 @@ class TorchLoop:
         from torch.nn import functional
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.ids, self.model, self.functional, self.torch = ids, network().to(self.device), functional, torch
+        self.ids = ids
+        self.model = network().to(self.device)
+        self.functional = functional
+        self.torch = torch
         self.optimizer = torch.optim.AdamW(self.model.parameters(), RATE, weight_decay=DECAY)
 
     def run(self, steps):
@@ -179,7 +188,9 @@ class JaxLoop:
             updates, state = optimizer.update(gradients, state, weights)
             return optax.apply_updates(weights, updates), state, value
 
-        self.ids, self.weights, self.state = ids, weights, optimizer.init(weights)
+        self.ids = ids
+        self.weights = weights
+        self.state = optimizer.init(weights)
         self.step = jax.jit(step, donate_argnums=(0, 1))
 
     def run(self, steps):
@@ -208,7 +219,8 @@ class TensorFlowLoop:
             optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
             return loss
 
-        self.ids, self.step = ids, step
+        self.ids = ids
+        self.step = step
 
     def run(self, steps):
         start = time.perf_counter()

@@ -29,7 +29,7 @@ FAULTS = [
 ]
 
 
-class Report:
+class MatrixPage:
     """The rows of a matrix and how they are written down.
 
     Args:
@@ -52,10 +52,10 @@ class Report:
         if not self.rows:
             return ""
         agreeing = sum(row["ok"] for row in self.rows)
-        worst = {
-            key: max(((row[key], row["case"]) for row in self.rows if row[key] is not None), default=(0.0, ""))
-            for key in (*QUANTITIES, "predicts", "continues")
-        }
+        worst = {}
+        for key in (*QUANTITIES, "predicts", "continues"):
+            measured = [(row[key], row["case"]) for row in self.rows if row[key] is not None]
+            worst[key] = max(measured, default=(0.0, ""))
         names = {**COLUMNS, "predicts": "predictions of a bundle written elsewhere",
                  "continues": "weights of a run gone on with elsewhere"}  # fmt: skip
         parts = [f"{names[key]} {number(value)} ({case})" for key, (value, case) in worst.items()]
@@ -63,6 +63,11 @@ class Report:
 
     def pairs(self):
         return [(f"{a}-{b}", f"{SHORT[a]}–{SHORT[b]}") for i, a in enumerate(self.backends) for b in self.backends[i + 1 :]]
+
+    def _of_pairs(self, row, quantity):
+        """One quantity of each pair of backends, in one cell; empty where it is compared on none."""
+        values = [row["pairs"].get(key, {}).get(quantity) for key, _ in self.pairs()]
+        return " / ".join(map(number, values)) if any(value is not None for value in values) else ""
 
     def markdown(self):
         lines = ["# Parity of the backends", "", f"Written by `triptych matrix --out docs/matrix.md` on {self.facts}.", "",
@@ -85,8 +90,7 @@ class Report:
                 _line(*["---"] * (len(COLUMNS) + 7)),
             ]  # fmt: skip
             for row in self.rows:
-                cells = [" / ".join(number(row["pairs"].get(key, {}).get(q)) for key, _ in self.pairs()) for q in QUANTITIES]
-                cells = ["" if set(cell) <= set(" /") else cell for cell in cells]
+                cells = [self._of_pairs(row, quantity) for quantity in QUANTITIES]
                 times = " / ".join("" if row[f"{b}_ms"] is None else f"{row[f'{b}_ms']:.1f}" for b in self.backends)
                 ends = [number(row["predicts"]), number(row["continues"]), number(row["double"]), times]
                 agree = "yes" if row["ok"] else f"**no**: {row['where']}"
