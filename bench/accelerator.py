@@ -9,7 +9,6 @@ import numpy as np
 
 from apps.common.errors import UserError
 
-SUBJECTS = ("gpt-124m", "gpt-124m-compiled")
 GPT2 = {"tokens": 50_304, "block_size": 1024, "batch_size": 16, "width": 768, "depth": 12, "num_heads": 12}
 STEPS, TURNS = 10, 5
 DETERMINISTIC = False
@@ -20,11 +19,15 @@ PEAKS = {
 }  # fmt: skip
 
 
+def subjects():
+    return ("gpt-124m", "gpt-124m-compiled")
+
+
 def measure(subject, size=GPT2, peak=None):
     """Steps of our `fit` on random tokens, on the running backend.
 
     Args:
-        subject: One of `SUBJECTS`; the second is compiled by torch.compile or XLA, and is left out where `fit` always is.
+        subject: One of `subjects()`; the second is compiled by torch.compile or XLA, and is left out where `fit` always is.
         size: The network, a step's tokens and the vocabulary.
         peak: The device's operations a second; found by its name when `None`.
     Returns: `[{subject, backend, device, parameters, step_ms, spread, tokens_per_second, utilisation, megabytes}]`.
@@ -33,7 +36,7 @@ def measure(subject, size=GPT2, peak=None):
     """
     import keras
 
-    from bench.families import Fit
+    from bench.family import Fit
     from layers import backend
 
     device, compiled = backend.device_kind(), subject.endswith("compiled")
@@ -74,10 +77,10 @@ def operations(parameters, size):
 def setting(size, compiled):
     """`(app, options, data)` under which the app trains this network."""
     from apps import text_generation as app
-    from bench import raw_text
+    from bench.raw.text_generation import windows
 
     network = {name: size[name] for name in ("block_size", "batch_size", "width", "depth", "num_heads")}
     options = {"model": "gpt", "positions": "learned", "schedule": "constant", "precision": "mixed_bfloat16",
                "weight_decay": 0.1, "compile": compiled, **network}  # fmt: skip
     ids = np.random.default_rng(0).integers(0, size["tokens"], 1_000_000).astype("uint16")
-    return app, options, raw_text.windows(ids, size["tokens"], size["block_size"], STEPS * size["batch_size"])
+    return app, options, windows(ids, size["tokens"], size["block_size"], STEPS * size["batch_size"])

@@ -1,6 +1,6 @@
 """Whole training curves of every app, the same seed on each backend, laid over one another: where they part, and why.
 
-    python -m bench.curves FOLDER plain|nudged [TASK]
+    python -m bench.curves plain|nudged FOLDER [TASK]
 
 Where curves part, each backend alone trains once more from weights moved by a ten-millionth, which is the size of a rounding:
 if the two curves of one part as far, the difference between the backends is rounding, magnified by training.
@@ -26,7 +26,12 @@ def tasks(only=""):
     """`{task: module}` of every app whose name holds `only`, or one of several names with commas between them."""
     folder = Path(__file__).resolve().parents[1] / "apps"
     names = {path.stem.replace("_", "-"): f"apps.{path.stem}" for path in sorted(folder.glob("[!_]*.py"))}
-    return {task: module for task, module in names.items() if any(part in task for part in only.split(","))}
+    chosen = only.split(",")
+    return {task: module for task, module in names.items() if _holds_any(task, chosen)}
+
+
+def _holds_any(task, parts):
+    return any(part in task for part in parts)
 
 
 def curve(app, nudged=False, steps=STEPS):
@@ -71,7 +76,7 @@ def apart(left, right):
     return np.abs(left - right) / np.maximum(np.abs(left), 1e-6)
 
 
-def lay_over(found, nudged):
+def compare(found, nudged):
     """One row an app: how far the curves of any two backends lie apart, at which step they part, and why.
 
     Args:
@@ -150,7 +155,7 @@ def load(folder, backends, kind):
     return found
 
 
-def main(folder, kind, only=""):
+def main(kind, folder, only=""):
     backend = choose()
     prepare(backend)
     from layers import backend as running

@@ -1,6 +1,6 @@
-"""What the instruments of `triptych bench` share: a process a reading, medians with their spread, a record in MLflow.
+"""`triptych bench`: each instrument in a process a reading, what it found as a table and as a record in MLflow.
 
-An instrument is a module with `SUBJECTS` (what `--only` chooses from), `measure(subject)`, which runs in a process of its own
+An instrument is a module with `subjects()` (what `--only` chooses from), `measure(subject)`, which runs in a process of its own
 and returns rows, and, where there is any need, the `ENVIRONMENT` of that process, whether it is `DETERMINISTIC` (it is),
 `finish(rows)`, which adds what only all rows together tell, and `figure(rows)`.
 """
@@ -10,7 +10,6 @@ import json
 import math
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from apps.common.files import write_json, write_text
 from apps.common.options import backends
 from apps.common.output import table
 from apps.common.records.mlflow import Tracker
+from bench import raw
 
 INSTRUMENTS = {
     "speed": "median step time of fit beside raw native loops and stock Keras",
@@ -31,7 +31,7 @@ INSTRUMENTS = {
     "growth": "time and memory over an eight-fold range of sizes, with their slopes",
     "accelerator": "tokens a second of GPT-2 small in bfloat16 on a GPU or TPU, and what share of its peak they are",
 }
-WIDE = 1.25  # of the upper quartile to the lower one, of the ratios of single turns
+HOUSE = Path(__file__).resolve().parents[1]
 
 
 def bench(name=None, backend=None, only=None, turns=None):
@@ -45,15 +45,14 @@ def bench(name=None, backend=None, only=None, turns=None):
     Raises:
         UserError: No such instrument, subject or backend, or no such number of turns.
     """
-    from bench.families import TASKS
-
-    if name not in (None, *INSTRUMENTS, *TASKS):
-        raise UserError(f"bench {name}: no such benchmark. {nearest(name, (*INSTRUMENTS, *TASKS))}")
+    tasks = raw.tasks()
+    if name not in (None, *INSTRUMENTS, *tasks):
+        raise UserError(f"bench {name}: no such benchmark. {nearest(name, (*INSTRUMENTS, *tasks))}")
     chosen = name if name in INSTRUMENTS else "speed"
     if turns is not None and (chosen != "speed" or not turns.isdecimal() or int(turns) < 1):
         raise UserError(f"--turns {turns}: expected a whole number from 1, for fit beside raw loops (bench speed) only")
     instrument = importlib.import_module(f"bench.{chosen}")
-    subjects = list(TASKS.get(name, instrument.SUBJECTS))
+    subjects = list(tasks[name] if name in tasks else instrument.subjects())
     wanted = [each.strip() for each in only.split(",")] if only else subjects
     for each in wanted:
         if each not in subjects:
@@ -63,32 +62,29 @@ def bench(name=None, backend=None, only=None, turns=None):
     for each in running:
         for subject in wanted:
             print(f"{subject} on {each} ...", file=sys.stderr)
-            rows += (read := in_child(each, chosen, subject, *([int(turns)] if turns else [])))
+            rows += (read := in_child(each, chosen, subject, *([turns] if turns else [])))
             if len(wanted) * len(running) > 1:
                 print(shown(read), file=sys.stderr)
     getattr(instrument, "finish", len)(rows)
     keep(chosen, rows, running, time.monotonic() - started, getattr(instrument, "figure", None))
-    return rows
+    return without_readings(rows)
 
 
 def in_child(backend, instrument, subject, *more):
     """The rows of `bench.INSTRUMENT.measure(subject, *more)`, from a process in which this backend runs."""
-    house = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, [house, os.environ.get("PYTHONPATH")]))
-    code = (
-        f"from apps.common import backends; backends.prepare({backend!r}); from bench import instruments; "
-        f"instruments.child({instrument!r}, {subject!r}, *{more!r})"
-    )
+    path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
     own = getattr(importlib.import_module(f"bench.{instrument}"), "ENVIRONMENT", {})
+    command = [sys.executable, "-m", "bench.instruments", backend, instrument, subject, *more]
     environment = {**os.environ, **own, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise UserError(f"bench {subject} on {backend} failed; its own words are above")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def child(instrument, subject, *more):
+def child(running, instrument, subject, turns=None):
     """In the process of its own: print the rows."""
+    backends.prepare(running)
     from layers import backend
 
     output, sys.stdout = sys.stdout, sys.stderr
@@ -96,39 +92,10 @@ def child(instrument, subject, *more):
     backend.configure(deterministic=getattr(module, "DETERMINISTIC", True))
     backend.seed(0)
     try:
-        print(json.dumps(module.measure(subject, *more)), file=output)
+        rows = module.measure(subject, int(turns)) if turns else module.measure(subject)
     except UserError as error:
         sys.exit(str(error))
-
-
-def in_turns(contenders, turns=5, most=None):
-    """The readings of each contender, `{name: function}`, which take turns so that a slow moment meets all of them.
-
-    While the first one's ratio to another is wide there are more turns, up to `most` (by default no more).
-    """
-    readings = {name: [] for name in contenders}
-    first, *others = readings.values()
-    while len(first) < turns or (len(first) < (most or turns) and any(wide(first, other) for other in others)):
-        for name, measured in contenders.items():
-            readings[name].append(measured())
-    return readings
-
-
-def ratio(ours, theirs):
-    """`(median, quartiles)` of the ratios of single turns, whose readings share their moment; wide ones say so."""
-    low, middle, high = quartiles(ours, theirs)
-    note = " wide" if wide(ours, theirs) else ""
-    return round(middle, 3), f"{low:.2f}-{high:.2f}{note}"
-
-
-def quartiles(ours, theirs):
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
-
-
-def wide(ours, theirs):
-    low, _, high = quartiles(ours, theirs)
-    return high > WIDE * low
+    print(json.dumps(rows), file=output)
 
 
 def keep(name, rows, running, seconds, figure=None):
@@ -162,6 +129,18 @@ def numbers(rows):
     return found
 
 
+def without_readings(rows):
+    """The rows as a table shows them: without the single readings that some of them hold."""
+    plain = []
+    for row in rows:
+        plain.append({column: value for column, value in row.items() if not isinstance(value, list)})
+    return plain
+
+
 def shown(rows):
-    """The rows as a table a person reads: without the single readings that some of them hold."""
-    return table([{column: value for column, value in row.items() if not isinstance(value, list)} for row in rows])
+    """The rows as a table a person reads."""
+    return table(without_readings(rows))
+
+
+if __name__ == "__main__":
+    child(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The matrix: every entry of `tests/cases.py` on every backend, from the same weights, and how far they differ.
+"""The matrix: every entry of a file of cases (`tests/cases.py`) on every backend, from the same weights, and how far they differ.
 
     triptych matrix [--only NAME] [--out docs/matrix.md] [--html matrix.html]
 
@@ -13,36 +13,34 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from apps.common.errors import UserError
 from apps.common.files import write_json, write_text
 from apps.common.options.backends import choose, installed, prepare
 from apps.common.records.mlflow import Tracker
-from bench import curves, parity
-from bench.parity import BACKENDS, QUANTITIES, TOLERANCES
+from bench import curves, matrix_page, parity
+from bench.parity import BACKENDS, QUANTITIES, allowed
 
-ROOT = Path(__file__).resolve().parents[1]
+CASES = Path("tests", "cases.py")  # of the folder one stands in
+HOUSE = Path(__file__).resolve().parents[1]
 SUSPICIOUS = 1e-6  # in single precision; what lies further apart is measured in double precision as well
 
 
-def compare(folder, backends=BACKENDS, only=""):
-    """The rows of the matrix, one a case; those with a backend that wrote nothing are not `ok`.
+def compare(cases, folder, backends=BACKENDS):
+    """The rows of the matrix, one for each of `cases` (`{name: case}`); those with a backend that wrote nothing are not `ok`.
 
     `outputs`, `loss`, `gradients` and `weights` are the largest difference of any two backends; `pairs` has each pair's.
     For a case whose training is random only the outputs are compared. `predicts` is the worst of the bundles written by
     one backend and read by another, `continues` of the checkpoints; `where` names the layer at fault.
     """
     rows = []
-    for name, case in parity.chosen_cases(only).items():
+    for name, case in cases.items():
         family = parity.family_of(case)
         found = {backend: parity.load(folder, backend, name) for backend in backends}
         there = {backend: each for backend, each in found.items() if each}
         compared = QUANTITIES if not case.random else ("outputs",)
-        pairs = {
-            f"{a}-{b}": {q: parity.difference(there[a][q], there[b][q]) for q in compared}
-            for a, b in itertools.combinations(there, 2)
-        }
+        pairs = {}
+        for a, b in itertools.combinations(there, 2):
+            pairs[f"{a}-{b}"] = {each: parity.difference(there[a][each], there[b][each]) for each in compared}
         row = {"case": name, "family": family}
         for quantity in QUANTITIES:
             row[quantity] = max((each[quantity] for each in pairs.values()), default=None) if quantity in compared else None
@@ -55,12 +53,6 @@ def compare(folder, backends=BACKENDS, only=""):
         row["where"] = "" if row["ok"] else _where(folder, there, row)
         rows.append(row | {"pairs": pairs})
     return rows
-
-
-def allowed(family, quantity):
-    """The tolerance of a quantity of a row."""
-    tolerance = TOLERANCES[family]
-    return tolerance.forward if quantity in ("outputs", "loss", "predicts") else tolerance.backward
 
 
 def beyond(row):
@@ -103,89 +95,90 @@ def _where(folder, there, row):
     return f"{', '.join(beyond(row))}: every layer and gradient of the first step agrees"
 
 
-def matrix(backends=None, only="", out=None, html=None):
+def matrix(cases=CASES, backends=None, only="", out=None, html=None):
     """Measure every case on each installed backend, compare, draw the apps' curves, and keep all of it in MLflow.
 
     Args:
+        cases: The Python file whose `CASES` are compared.
         backends: Names of the backends; the installed ones when `None`.
         only: Part of the names of the cases; the apps' curves are left out then, unless it names an app.
         out: Markdown file to write.
         html: HTML file to write.
     Returns:
-        The rows of `compare` and those of `curves.lay_over`.
+        The rows of `compare` and those of `curves.compare`.
     Raises:
-        UserError: No case or app is called so, or a file cannot be written there.
+        UserError: There is no such file, no case or app is called so, or a file cannot be written there.
         RuntimeError: A backend's process failed; the message holds the end of what it said.
     """
-    from bench import report
-
     for flag, path in (("--out", out), ("--html", html)):
         if path and not Path(path).absolute().parent.is_dir():
             raise UserError(f"{flag} {path}: the folder {Path(path).parent} is not there; make it first")
-    tasks = curves.tasks(only)
-    if not tasks:
-        parity.chosen_cases(only)
+    cases, tasks = Path(cases).absolute(), curves.tasks(only)
     backends = list(backends or installed())
     prepare(choose(backends[0]))
+    named = {name: case for name, case in parity.load_cases(cases).items() if only in name}
+    if not tasks and not named:
+        parity.chosen_cases(parity.load_cases(cases), only)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measured(folder, backends, only) if _has_cases(only) else []
-        laid, drawn = laid_over(folder, backends, only) if tasks else ([], None)
+        rows = measured(cases, folder, backends, only) if named else []
+        curve_rows, drawn = measured_curves(folder, backends, only) if tasks else ([], None)
         tracker = Tracker("matrix", folder, name="matrix", tags={"backends": ", ".join(backends)})
         tracker.metrics({"cases": len(rows), "agreeing": sum(row["ok"] for row in rows)})
-        made = report.Report(rows, laid, backends, drawn)
-        for name, content in (("matrix.md", made.markdown()), ("matrix.html", made.html())):
+        page = matrix_page.MatrixPage(rows, curve_rows, backends, drawn)
+        for name, content in (("matrix.md", page.markdown()), ("matrix.html", page.html())):
             write_text(Path(folder, name), content)
             tracker.files(Path(folder, name))
-        write_json(Path(folder, "matrix.json"), {"cases": rows, "curves": laid})
+        write_json(Path(folder, "matrix.json"), {"cases": rows, "curves": curve_rows})
         tracker.files(Path(folder, "matrix.json"))
         if drawn is not None:
             tracker.figure(drawn, "curves.png")
         tracker.end("FINISHED")
-        for path, content in ((out, made.markdown), (html, made.html)):
+        for path, content in ((out, page.markdown), (html, page.html)):
             if path:
                 write_text(path, content())
-    return rows, laid
+    return rows, curve_rows
 
 
-def _has_cases(only):
-    return any(only in name for name in parity.load_cases())
-
-
-def measured(folder, backends, only):
-    """The rows of the cases, after every process they take."""
+def measured(cases, folder, backends, only):
+    """The rows of the cases of a file, after every process they take."""
+    chosen = parity.chosen_cases(parity.load_cases(cases), only)
     for backend in backends:
-        _process("bench.parity", backend, "measure", folder, only)
+        _process("bench.parity", backend, "measure", cases, folder, only)
     for backend in backends:
-        _process("bench.parity", backend, "exchange", folder, only, *backends)
-    rows = compare(folder, backends, only)
-    unclear = [row["case"] for row in rows if max(row[q] or 0.0 for q in QUANTITIES) > SUSPICIOUS]
-    for stage, names in (("double", unclear), ("trace", [row["case"] for row in rows if not row["ok"]])):
+        _process("bench.parity", backend, "exchange", cases, folder, only, *backends)
+    rows = compare(chosen, folder, backends)
+    unclear = [row["case"] for row in rows if _largest(row) > SUSPICIOUS]
+    apart = [row["case"] for row in rows if not row["ok"]]
+    for stage, names in (("double", unclear), ("trace", apart)):
         for backend in backends if names else ():
-            _process("bench.parity", backend, stage, folder, ",".join(names))
-    return compare(folder, backends, only)
+            _process("bench.parity", backend, stage, cases, folder, ",".join(names))
+    return compare(chosen, folder, backends)
 
 
-def laid_over(folder, backends, only):
+def _largest(row):
+    return max(row[quantity] or 0.0 for quantity in QUANTITIES)
+
+
+def measured_curves(folder, backends, only):
     """The rows of the apps' training curves, and their figure."""
     for backend in backends:
-        _process("bench.curves", backend, folder, "plain", only)
+        _process("bench.curves", backend, "plain", folder, only)
     found = curves.load(folder, backends, "plain")
-    unclear = [row["task"] for row in curves.lay_over(found, {}) if row["largest"] > curves.CLOSE]
+    unclear = [row["task"] for row in curves.compare(found, {}) if row["largest"] > curves.CLOSE]
     for backend in backends if unclear else ():
-        _process("bench.curves", backend, folder, "nudged", ",".join(unclear))
+        _process("bench.curves", backend, "nudged", folder, ",".join(unclear))
     nudged = curves.load(folder, backends, "nudged")
-    return curves.lay_over(found, nudged), curves.figure(found, nudged)
+    return curves.compare(found, nudged), curves.figure(found, nudged)
 
 
-def _process(module, backend, *arguments):
-    print(f"{module.partition('.')[2]} on {backend}: {arguments[0] if module == 'bench.parity' else arguments[1]} ...",
-          file=sys.stderr)  # fmt: skip
+def _process(module, backend, stage, *arguments):
+    print(f"{module.partition('.')[2]} on {backend}: {stage} ...", file=sys.stderr)
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": backend}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # the later processes compile the same again
-    if "double" in arguments:
+    if stage == "double":
         environment["JAX_ENABLE_X64"] = "1"
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", module, stage, *map(str, arguments)]
+    result = subprocess.run(command, cwd=HOUSE, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"measuring on {backend} failed:\n{result.stderr[-2000:]}")
     for line in result.stderr.splitlines():
@@ -193,18 +186,22 @@ def _process(module, backend, *arguments):
             print(line, file=sys.stderr)
 
 
-def shown(rows, laid):
+def shown(rows, curve_rows):
     """The rows as the command prints them: every pair folded into the worst, the curves after the cases."""
-    plain = [{key: value for key, value in row.items() if key != "pairs"} for row in rows]
-    for row in laid:
+    plain = [{**row} for row in rows]
+    for row in plain:
+        del row["pairs"]
+    for row in curve_rows:
         ok = row["why"] != "not known"
         part = f"part at step {row['part_at']}: " if row["part_at"] else ""
         plain.append(
             {"case": f"training {row['task']}", "family": f"{row['steps']} steps", "loss": row["largest"],
              "ok": ok, "where": part + row["why"]}
         )  # fmt: skip
-    return [{key: _rounded(value) for key, value in row.items()} for row in plain]
+    return list(map(_rounded, plain))
 
 
-def _rounded(value):
-    return float(f"{value:.1e}") if isinstance(value, float) and np.isfinite(value) and abs(value) < 1e-2 else value
+def _rounded(row):
+    """The row with its small differences in two digits."""
+    small = {key: value for key, value in row.items() if isinstance(value, float) and abs(value) < 1e-2}
+    return {**row, **{key: float(f"{value:.1e}") for key, value in small.items()}}

@@ -1,7 +1,7 @@
-"""What a backend computes for the entries of `tests/cases.py`, and how far two backends lie apart.
+"""What a backend computes for each case of a file of cases, and how far two backends lie apart.
 
-Every measurement starts from weights and batches made by NumPy. A process (`python -m bench.parity STAGE FOLDER ...`)
-measures on one backend and writes files; others read them.
+Every measurement starts from weights and batches made by NumPy. A process (`python -m bench.parity STAGE CASES FOLDER ...`)
+measures on one backend and writes files; others read them. CASES is a Python file whose `CASES` maps names to what is built.
 """
 
 import importlib.util
@@ -20,7 +20,6 @@ from apps.common.options.backends import choose, prepare
 BACKENDS = ("tensorflow", "jax", "torch")
 QUANTITIES = ("outputs", "loss", "gradients", "weights")
 STEPS, CHECKPOINT_AT = 10, 5
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,34 @@ def family_of(case):
     return "drawn" if case.random else case.family
 
 
-def load_cases():
-    """`CASES` of `tests/cases.py`, the very module the tests import."""
-    if "cases" not in sys.modules:
-        specification = importlib.util.spec_from_file_location("cases", ROOT / "tests" / "cases.py")
-        sys.modules["cases"] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(sys.modules["cases"])
-    return sys.modules["cases"].CASES
+def allowed(family, quantity):
+    """The tolerance of a family for one quantity."""
+    tolerance = TOLERANCES[family]
+    return tolerance.forward if quantity in ("outputs", "loss", "predicts") else tolerance.backward
 
 
-def chosen_cases(only=""):
+def load_cases(path):
+    """`CASES` of a Python file, which is imported by its own name, once.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: expected the Python file of the cases to compare; start where it is, or give its path")
+    if path.stem not in sys.modules:
+        specification = importlib.util.spec_from_file_location(path.stem, path)
+        sys.modules[path.stem] = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(sys.modules[path.stem])
+    return sys.modules[path.stem].CASES
+
+
+def chosen_cases(cases, only=""):
     """The cases whose name holds `only`.
 
     Raises:
         UserError: There is none.
     """
-    cases = load_cases()
     chosen = {name: case for name, case in cases.items() if only in name}
     if not chosen:
         raise UserError(f"--only {only}: no case is called so. {nearest(only, cases)}")
@@ -213,11 +224,14 @@ def load(folder, backend, name):
     if not path.exists():
         return None
     with np.load(path) as file:
-        quantities = {
-            quantity: [file[key] for key in sorted(file) if key.startswith(f"{quantity}.")]
-            for quantity in (*QUANTITIES, "predictions")
-        }
+        quantities = {}
+        for quantity in (*QUANTITIES, "predictions"):
+            quantities[quantity] = [file[key] for key in sorted(file) if key.startswith(f"{quantity}.")]
         return quantities | {key: json.loads(str(file[key])) for key in ("milliseconds", "paths")}
+
+
+def _largest(array):
+    return float(np.abs(array).max()) if array.size else 0.0
 
 
 def differences(left, right):
@@ -227,9 +241,9 @@ def differences(left, right):
     """
     if [array.shape for array in left] != [array.shape for array in right]:
         return [np.inf]
-    largest = [max(float(np.abs(each).max()) if each.size else 0.0 for each in pair) for pair in zip(left, right, strict=True)]
+    largest = [max(_largest(a), _largest(b)) for a, b in zip(left, right, strict=True)]
     floor = max([1e-3, *largest]) / 100
-    apart = [float(np.abs(a.astype("float64") - b).max()) if a.size else 0.0 for a, b in zip(left, right, strict=True)]
+    apart = [_largest(a.astype("float64") - b) for a, b in zip(left, right, strict=True)]
     return [np.inf if np.isnan(far) else far / max(floor, size) for far, size in zip(apart, largest, strict=True)]
 
 
@@ -329,15 +343,16 @@ def exact(optimizer):
             setattr(optimizer, name, keras.ops.convert_to_tensor(np.float64(getattr(optimizer, name)), dtype="float64"))
 
 
-def main(stage, folder, only="", *writers):
+def main(stage, cases_file, folder, only="", *writers):
     """One stage on the running backend: `measure`, `double`, `exchange` or `trace`."""
     backend = choose()
     prepare(backend)
     if stage == "double":
         in_double_precision()
-    exchanged = {}
-    cases = {name: load_cases()[name] for name in only.split(",")} if stage in ("double", "trace") else chosen_cases(only)
-    for name, case in cases.items():
+    exchanged, cases = {}, load_cases(cases_file)
+    named = stage in ("double", "trace")
+    chosen = {name: cases[name] for name in only.split(",")} if named else chosen_cases(cases, only)
+    for name, case in chosen.items():
         if stage == "measure":
             save(folder, backend, name, measure(case, Path(folder, backend, name))[1])
         elif stage == "double" and not case.random:

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.families import setting
-from bench.instruments import in_turns, ratio
+from bench import raw
+from bench.turns import in_turns, ratio
 
-SUBJECTS = ("tabular", "mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
 ROWS, WARM, TURN_SECONDS = 10_000, 200, 0.5
 
 
-def measure(family, rows=ROWS, seconds=TURN_SECONDS):
+def subjects():
+    return tuple(raw.families("prediction"))
+
+
+def measure(name, rows=ROWS, seconds=TURN_SECONDS):
     """Microseconds a row through `predict_all`, beside the network called directly and beside `model.predict`.
 
     Returns: `[{subject, backend, ours_us, raw, raw_us, ratio, spread, keras_predict_us, app_us, rows, megabytes,
@@ -30,6 +33,7 @@ def measure(family, rows=ROWS, seconds=TURN_SECONDS):
 
     from apps.common.training.batches import predict_all
 
+    family = raw.families()[name]
     model, x, app_call = loaded(family)
     several = len(_arrays(x)[0]) > 1
     singles = [rows_of(x, slice(index, index + 1)) for index in range(min(64, len(_arrays(x)[0])))]
@@ -47,23 +51,24 @@ def measure(family, rows=ROWS, seconds=TURN_SECONDS):
     before = resident_bytes()
     each = loop(rows, ours)
     grown = resident_bytes() - before
-    raw, direct = native(family, model)
+    native_name, direct = native(family, model)
     calls = {"ours": ours, "raw": direct, "predict": lambda row: model.predict(row, verbose=0)}
     counts = {}
-    for name, call in calls.items():
+    for caller, call in calls.items():
         loop(5, call)
-        counts[name] = int(min(2000, max(5, 1e6 * seconds / loop(5, call))))
-    times = in_turns({name: lambda name=name: loop(counts[name], calls[name]) for name in calls})
+        counts[caller] = int(min(2000, max(5, 1e6 * seconds / loop(5, call))))
+    times = in_turns({each: lambda each=each: loop(counts[each], calls[each]) for each in calls})
     against, spread = ratio(times["ours"], times["raw"])
-    alone = [np.concatenate(part) for part in zip(*(keras.tree.flatten(ours(row)) for row in singles), strict=True)]
+    answers = [keras.tree.flatten(ours(row)) for row in singles]
+    alone = [np.concatenate(part) for part in zip(*answers, strict=True)]
     among = keras.tree.flatten(predict_all(model, rows_of(x, slice(len(singles)))) if several else ours(x))
     difference = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(alone, among, strict=True))
     return [
         {
-            "subject": family,
+            "subject": name,
             "backend": keras.backend.backend(),
             "ours_us": round(each, 1),
-            "raw": raw,
+            "raw": native_name,
             "raw_us": round(statistics.median(times["raw"]), 1),
             "ratio": against,
             "spread": spread,
@@ -83,7 +88,7 @@ def loaded(family):
     from apps.common.options.declare import make_config, to_plain
     from apps.common.training import run
 
-    app, options, data = setting(family)
+    app, options, data = family.setting()
     config = make_config(app.Config, options)
     with tempfile.TemporaryDirectory() as folder:
         record = {"task": run.task_name(app), "options": to_plain(config), "about": data.about, "metrics": {}, "versions": {}}
@@ -127,9 +132,8 @@ def jax_call(family, model):
     import jax
 
     # Copies: `model.predict` gives the model's own arrays away.
-    trainable, others = ([jax.numpy.array(each.value) for each in group] for group in (
-        model.trainable_variables, model.non_trainable_variables,
-    ))  # fmt: skip
+    trainable = [jax.numpy.array(each.value) for each in model.trainable_variables]
+    others = [jax.numpy.array(each.value) for each in model.non_trainable_variables]
     function = jax.jit(lambda trainable, others, x: model.stateless_call(trainable, others, x, training=False)[0])
     return "jax.jit", lambda row: jax.tree.map(np.asarray, function(trainable, others, row))
 
@@ -138,11 +142,8 @@ def torch_call(family, model):
     """`torch.nn` where there is such a network by hand; else the Keras model called."""
     import torch
 
-    from bench import raw_text, raw_torch
-
-    texts = raw_text.torch_networks()
-    if family in raw_torch.NETWORKS or family in texts:
-        network = (texts.get(family) or raw_torch.NETWORKS[family])().eval()
+    if family.torch_network:
+        network = family.torch_network().eval()
 
         def call(row):
             x = torch.from_numpy(row)

@@ -1,5 +1,6 @@
 """Published settings run again: ours beside the published number, per backend, with the spread over seeds."""
 
+import datetime
 import json
 import statistics
 import subprocess
@@ -8,17 +9,20 @@ from pathlib import Path
 
 from apps.common.errors import UserError
 from apps.common.options.declare import is_active, make_config, options_of, to_plain
+from bench import results
 
 HOUSE = Path(__file__).resolve().parents[1]
+PAGE = Path("docs", "results.md")  # of the folder one stands in
 
 
-def reproduce(chosen, wanted, seeds=None):
+def reproduce(chosen, wanted, seeds=None, page=PAGE):
     """Run recipes on backends, each run in a process of its own, one after the other.
 
     Args:
         chosen: `{recipe name: (app module, Recipe)}`.
         wanted: Names of backends.
         seeds: Number of seeds in the place of the recipe's own.
+        page: Markdown file that gets each row as soon as it is known; its rows of other recipes and backends stay.
     Returns: Rows with ours (mean), its spread (standard deviation), theirs, the tolerance and whether it is met.
     """
     rows = []
@@ -26,23 +30,19 @@ def reproduce(chosen, wanted, seeds=None):
         for backend in wanted:
             row = _row(name, app, recipe, backend, seeds)
             rows.append(row)
+            results.update(page, [row])
             beside = f"theirs {row['theirs']}, control {row['control']}"
-            print(f"{name} on {backend}: {row['ours']} ({beside}), met: {row['met']}", file=sys.stderr)
+            print(f"{name} on {backend}: {row['ours']} ({beside}), met: {row['met']}; {page}", file=sys.stderr)
     return rows
 
 
 def _row(name, app, recipe, backend, seeds):
-    options = dict(recipe.options)
     variants = [{"folds": recipe.folds, "fold": fold} for fold in range(recipe.folds)]
     variants = variants or [{"seed": seed} for seed in range(seeds or recipe.seeds)]
-    results = [_run(name, app, recipe.data, {**options, **variant}, backend) for variant in variants]
-    values = [result["metrics"][recipe.metric] for result in results]
-    control = None
-    if recipe.control:
-        plain = _active(app, {**options, **recipe.control})
-        runs = [_run(name + "-control", app, recipe.data, {**plain, **variant}, backend) for variant in variants]
-        control = statistics.fmean(result["metrics"][recipe.metric] for result in runs)
+    found = [_train(app, backend, {"recipe": name, **variant}) for variant in variants]
+    values = [result["metrics"][recipe.metric] for result in found]
     ours = statistics.fmean(values)
+    control = _control(app, recipe, backend, variants) if recipe.control else None
     return {
         "recipe": name,
         "backend": backend,
@@ -54,9 +54,19 @@ def _row(name, app, recipe, backend, seeds):
         "tolerance": recipe.tolerance if recipe.published is not None else (recipe.floor and f"at least {recipe.floor}"),
         "runs": f"{len(values)} {'folds' if recipe.folds else 'seed' if len(values) == 1 else 'seeds'}",
         "met": recipe.met(ours, control),
-        "minutes": round(sum(result["seconds"] for result in results) / 60, 1),
+        "minutes": round(sum(result["seconds"] for result in found) / 60, 1),
+        "date": datetime.date.today().isoformat(),
         "source": recipe.source,
     }
+
+
+def _control(app, recipe, backend, variants):
+    """The mean of the plain model beside it. It is no run of the recipe, so it is not tagged as one."""
+    options = {"data": recipe.data, **_active(app, {**recipe.options, **recipe.control})}
+    plain = to_plain(make_config(app.Config, options))
+    given = {name: plain[name] for name in options}
+    found = [_train(app, backend, {**given, **variant}) for variant in variants]
+    return statistics.fmean(result["metrics"][recipe.metric] for result in found)
 
 
 def _active(app, options):
@@ -66,17 +76,16 @@ def _active(app, options):
     return {name: value for name, value in options.items() if is_active(config, known[name])}
 
 
-def _run(name, app, data, options, backend):
-    given = to_plain(make_config(app.Config, {"data": data, **options}))
+def _train(app, backend, given):
+    """What `triptych train --json` prints with these flags, `{name: plain value}`."""
     flags = []
-    for key in ("data", *options):
-        value = given[key]
+    for name, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        flags += [f"--{key.replace('_', '-')}={text}"]
+        flags.append(f"--{name.replace('_', '-')}={text}")
     task = app.__name__.rpartition(".")[2].replace("_", "-")
     command = [sys.executable, str(HOUSE / "triptych.py"), "train", task, "--json", "--backend", backend, *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"recipe {name} on {backend}: {lines[-1].removeprefix('triptych: ')}")
+        raise UserError(f"{task} {' '.join(flags)} on {backend}: {lines[-1].removeprefix('triptych: ')}")
     return json.loads(done.stdout)

@@ -14,18 +14,24 @@ import time
 
 import numpy as np
 
-from bench.families import setting
-from bench.instruments import in_turns, quartiles
+from bench import raw
+from bench.family import Fit
+from bench.turns import in_turns, quartiles
 
-SUBJECTS = ("mlp", "resnet20", "lstm", "gpt", "gcn", "vae")
 EPOCHS, SECONDS = 4, 4.0  # of the run that is measured, in all
 SINGLE = 1999  # epochs where each is a single step: MLflow gets every one of so many
-# Steps of an epoch in the field's setting: Fashion-MNIST's 60,000 images in batches of 64; nanoGPT's; a whole graph.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-USUAL_STEPS = {"lstm": 500, "gpt": 500, "gcn": 1}
 
 
-def measure(family):
+def subjects():
+    return tuple(raw.families("run"))
+
+
+def setting(name):
+    return raw.families()[name].setting()
+
+
+def measure(name):
     """The costs of one family on the running backend.
 
     Returns: `[{subject, backend, step_ms, compile_s, stall, stall_spread, checkpoint_ms, tracking_ms, end_ms, usual_steps,
@@ -40,15 +46,15 @@ def measure(family):
     from layers import backend
 
     backend.compilations()
-    timed, compiling = steps_of(family)
+    timed, compiling = steps_of(name)
     step = timed()
-    stalled = stall(family, step)
-    found = epochs(family, step)
+    stalled = stall(name, step)
+    found = epochs(name, step)
     step = (step + timed()) / 2  # before and after, since a machine's speed drifts by more than what is measured
-    usual = USUAL_STEPS.get(family, 938)
+    usual = raw.families()[name].usual_steps
     return [
         {
-            "subject": family,
+            "subject": name,
             "backend": keras.backend.backend(),
             "step_ms": round(1000 * step, 3),
             "compile_s": round(compiling, 2),
@@ -64,11 +70,9 @@ def measure(family):
     ]
 
 
-def steps_of(family):
+def steps_of(name):
     """`(function that takes the seconds of a step, seconds that the first one takes longer)`."""
-    from bench.families import Fit
-
-    fit = Fit(*setting(family))
+    fit = Fit(*setting(name))
     first = fit.run(1)
     steps = max(4, min(256, int(0.5 / (fit.run(4) / 4))))
     fit.run(steps)
@@ -79,10 +83,9 @@ def steps_of(family):
     return timed, first - timed()
 
 
-def stall(family, step):
+def stall(name, step):
     """`(share, range)` of a step's time that is gone when the same batch, made beforehand, is given at each step."""
     from apps.common.training.batches import Batches
-    from bench.families import Fit
 
     class Same(Batches):
         """The first batch, over and over."""
@@ -98,7 +101,7 @@ def stall(family, step):
             return self.first
 
     steps = max(4, min(256, int(0.5 / step)))
-    fits = {"own": Fit(*setting(family)), "same": Fit(*setting(family), batches=Same)}
+    fits = {"own": Fit(*setting(name)), "same": Fit(*setting(name), batches=Same)}
     for fit in fits.values():
         fit.run(steps)
     times = in_turns({name: lambda fit=fit: fit.run(steps) for name, fit in fits.items()}, most=15)
@@ -107,7 +110,7 @@ def stall(family, step):
     return round(max(0.0, 1 - share), 3), f"{1 - high:.2f}-{1 - low:.2f}{wide}"
 
 
-def epochs(family, step):
+def epochs(name, step):
     """`{checkpoint, tracking, end, compiled_again}` of a run of several epochs: seconds of an epoch's end, and a count."""
     import keras
 
@@ -117,14 +120,14 @@ def epochs(family, step):
     from apps.common.training import callbacks, run
     from layers import backend
 
-    app, options, data = setting(family)
+    app, options, data = setting(name)
     count = SINGLE if len(data.train) == 1 else EPOCHS
     config = make_config(app.Config, {**options, "epochs": count})
     data = shortened(data, config.batch_size, max(4, int(SECONDS / EPOCHS / step)))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         model = run.make_model(app, config, data)
-        tracker = Tracker("bench", None, name=family)
+        tracker = Tracker("bench", None, name=name)
         opened = open_run("bench", {}, tracker.run_id, mlflow_run_id=tracker.run_id)
         tracker.attach(opened)
         tracker.params(dataclasses.asdict(config))
@@ -144,11 +147,15 @@ def epochs(family, step):
         end = time.perf_counter() - start
         opened.release()
         keras.backend.clear_session()
-    (_, *later), saved = ends, [seconds for seconds, _ in saves]
-    kept = sum(saved) / config.epochs
+    _, *later = ends
+    checkpoint = sum(seconds for seconds, _ in saves) / config.epochs
     whole = sum(seconds for seconds, _ in later) / len(later) + sending / config.epochs
-    costs = {"checkpoint": kept, "tracking": max(0.0, whole - kept), "end": end / config.epochs}
-    return {**costs, "compiled_again": compiled_again}
+    return {
+        "checkpoint": checkpoint,
+        "tracking": max(0.0, whole - checkpoint),
+        "end": end / config.epochs,
+        "compiled_again": compiled_again,
+    }
 
 
 def shortened(data, batch_size, steps):

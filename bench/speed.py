@@ -3,18 +3,22 @@
 `triptych bench image-classification` takes about ten minutes on two cores; `--only mlp --backend jax` under one.
 """
 
-import importlib
 import statistics
 import time
 
-from bench.families import BATCH_SIZE, EXAMPLES, FAMILIES, TASKS, Fit, setting
-from bench.instruments import in_turns, ratio
+from bench import raw
+from bench.family import Fit
+from bench.turns import in_turns, ratio
 
-SUBJECTS = FAMILIES
 TURNS, MOST = 5, 15
+STEPS = 256  # of a turn at most: one pass over the images
 
 
-def measure(family, turns=None):
+def subjects():
+    return tuple(raw.families("speed"))
+
+
+def measure(name, turns=None):
     """Median step times in milliseconds and the ratio of our `fit` to each raw loop, on the running backend.
 
     Returns: Rows `{family, backend, ours_ms, raw, raw_ms, ratio, spread, turns, stock_keras_ms, stock_ratio, first_step_s,
@@ -24,8 +28,8 @@ def measure(family, turns=None):
 
     from layers import backend
 
-    name = keras.backend.backend()
-    contenders, first = _contenders(name, family), {}
+    running = keras.backend.backend()
+    contenders, first = _contenders(running, name), {}
     for contender, runs in contenders.items():
         start = time.perf_counter()
         runs(1)
@@ -35,22 +39,22 @@ def measure(family, turns=None):
     times = in_turns(timed, min(TURNS, turns or TURNS), turns or MOST)
     medians = {contender: round(statistics.median(values), 3) for contender, values in times.items()}
     rows = []
-    for raw in contenders:
-        if raw in ("ours", "stock"):
+    for native in contenders:
+        if native in ("ours", "stock"):
             continue
-        against, spread = ratio(times["ours"], times[raw])
+        against, spread = ratio(times["ours"], times[native])
         rows.append(
             {
-                "family": family,
-                "backend": name,
+                "family": name,
+                "backend": running,
                 "ours_ms": medians["ours"],
-                "raw": raw,
-                "raw_ms": medians[raw],
+                "raw": native,
+                "raw_ms": medians[native],
                 "ratio": against,
                 "spread": spread,
                 "turns": len(times["ours"]),
                 "stock_keras_ms": medians.get("stock"),
-                "stock_ratio": ratio(times["stock"], times[raw])[0] if "stock" in medians else None,
+                "stock_ratio": ratio(times["stock"], times[native])[0] if "stock" in medians else None,
                 "first_step_s": round(first["ours"], 1),
                 "megabytes": round(backend.peak_memory_bytes() / 1e6),
             }
@@ -66,41 +70,17 @@ def finish(rows):
             row["of_best"] = round(row["ours_ms"] / best, 2)
 
 
-def _contenders(name, family):
+def _contenders(backend, name):
     """What is timed, as `{name: function from a number of steps to seconds}`; `stock` where Keras has such a network."""
-    from bench import stock
-
-    app, options, data = setting(family)
+    family = raw.families()[name]
+    app, options, data = family.setting()
     ours = {"ours": Fit(app, options, data).run}
-    if family in TASKS["image-classification"]:
-        ours["stock"] = stock.ImageFit(app, options, data).run
-        return ours | {raw: loop.run for raw, loop in _raw_loops(name, family, data).items()}
-    if family in TASKS["image-generation"]:
-        from bench import raw_gan
-
-        return ours | raw_gan.loops(name, family, data, BATCH_SIZE)
-    if family in TASKS["graph"]:
-        from bench import raw_gcn
-
-        return ours | raw_gcn.loops(name)
-    from bench import raw_text
-
-    return ours | {"stock": stock.TextFit(family).run} | raw_text.loops(name, family)
+    stock = {"stock": family.stock(data)} if family.stock else {}
+    return {**ours, **stock, **family.loops[backend](data)}
 
 
 def _steps(runs, seconds=1.0):
     """Steps that take about a second, at most one pass over the examples."""
     runs(3)
     each = runs(8) / 8
-    return int(min(EXAMPLES // BATCH_SIZE, max(8, seconds / each)))
-
-
-def _raw_loops(name, family, data):
-    """The native loops of a backend, by what they are called in the table."""
-    raw = importlib.import_module(f"bench.raw_{name}")
-    images, labels = data.train.x, data.train.y
-    if name == "torch":
-        eager = raw.Loop(family, images, labels, BATCH_SIZE)
-        return {"torch eager": eager, "torch.compile": raw.Loop(family, images, labels, BATCH_SIZE, compiled=True)}
-    loop = raw.Loop(Fit(*setting(family)).model, images, labels.astype("int32"), BATCH_SIZE)
-    return {"jax.jit, donated": loop} if name == "jax" else {"tf.function": loop}
+    return int(min(STEPS, max(8, seconds / each)))

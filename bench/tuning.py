@@ -5,6 +5,7 @@ over the seeds, with their spread. Takes the options of `triptych tune` that fix
 trials are shorter, so it has more of them.
 """
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -26,7 +27,7 @@ SEARCHES = "bayesian,hyperband"
 def compare(app, flags, given, searches, seeds):
     """`(rows, curves)`: the best score of each search for each seed, and its history over the epochs trained."""
     from tuning import command, report
-    from tuning.search import Plan, Search
+    from tuning.search import Search
 
     trials = whole_number(flags, "trials", command.TRIALS)
     rows, curves = [], {}
@@ -35,8 +36,8 @@ def compare(app, flags, given, searches, seeds):
             request = command.read(app, {**flags, "search": name, "no_final": True}, {**given, "seed": str(seed)})
             plan = request.plan
             if name == "hyperband":  # its trials are of different lengths: as many as the same epochs pay for
-                plan["trials"] = _affordable(plan, trials * plan["epochs"])
-            search = Search(app, Plan(**plan))
+                plan = dataclasses.replace(plan, trials=_affordable(plan, trials * plan.epochs))
+            search = Search(app, plan)
             search.run()
             curve = report.curve(search)
             curves.setdefault(name, []).append(curve)
@@ -52,11 +53,11 @@ def _affordable(plan, epochs):
     """How many of Hyperband's trials these epochs pay for, its brackets taken in its own order."""
     from tuning.oracles import make_oracle
 
-    oracle = make_oracle("hyperband", plan["space"], "val_loss", "min", seed=0, trials=10_000, epochs=plan["epochs"])
+    oracle = make_oracle("hyperband", plan.space, "val_loss", "min", seed=0, trials=10_000, epochs=plan.epochs)
     count = spent = 0
     while True:
         trial = oracle.create_trial("planning")
-        spent += oracle.epochs(trial, plan["epochs"])
+        spent += oracle.epochs(trial, plan.epochs)
         if spent > epochs:
             return count
         count += 1

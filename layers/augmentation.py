@@ -8,7 +8,7 @@ import math
 
 import keras
 
-from layers.drawing import uniform
+from .drawing import uniform
 
 __all__ = ["Cutout", "Mixup", "MixupModel", "RandomColor", "RandomCrop", "RandomFlip", "RandomRotation", "RandomShift"]
 

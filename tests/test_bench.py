@@ -9,7 +9,7 @@ import pytest
 
 from apps.common.errors import UserError
 from apps.common.training.batches import predict_all
-from bench import accelerator, growth, instruments, prediction, run
+from bench import accelerator, growth, images, instruments, prediction, raw, run, speed, turns
 from layers import backend
 from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
 
@@ -94,9 +94,9 @@ def test_the_slope_of_a_power_is_its_exponent():
 def test_there_are_more_turns_while_they_differ_widely():
     steady, wild = itertools.repeat(1.0), itertools.cycle([1.0, 2.0])
     contenders = {"ours": lambda: next(steady), "raw": lambda: next(wild)}
-    assert [len(each) for each in instruments.in_turns(contenders, 5, 9).values()] == [9, 9]
-    assert [len(each) for each in instruments.in_turns({"ours": contenders["ours"]}, 5, 9).values()] == [5]
-    assert len(instruments.in_turns(contenders, 5)["raw"]) == 5
+    assert [len(each) for each in turns.in_turns(contenders, 5, 9).values()] == [9, 9]
+    assert [len(each) for each in turns.in_turns({"ours": contenders["ours"]}, 5, 9).values()] == [5]
+    assert len(turns.in_turns(contenders, 5)["raw"]) == 5
     with pytest.raises(UserError, match="--turns 0: expected a whole number from 1"):
         instruments.bench("speed", turns="0")
     with pytest.raises(UserError, match="bench speed"):
@@ -105,11 +105,11 @@ def test_there_are_more_turns_while_they_differ_widely():
 
 @pytest.mark.once
 def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatch):
-    assert instruments.ratio([2, 2, 2], [1, 1, 1]) == (2, "2.00-2.00")
-    assert instruments.ratio([2, 3, 3], [1, 1, 1]) == (3, "2.50-3.00")
-    assert instruments.ratio([2, 2, 3, 3], [1, 1, 1, 1]) == (2.5, "2.00-3.00 wide")
-    assert instruments.ratio([1, 4, 6], [1, 2, 2])[0] == 2  # turn by turn: the second ran twice as slowly
-    assert instruments.ratio([2], [1]) == (2, "2.00-2.00")
+    assert turns.ratio([2, 2, 2], [1, 1, 1]) == (2, "2.00-2.00")
+    assert turns.ratio([2, 3, 3], [1, 1, 1]) == (3, "2.50-3.00")
+    assert turns.ratio([2, 2, 3, 3], [1, 1, 1, 1]) == (2.5, "2.00-3.00 wide")
+    assert turns.ratio([1, 4, 6], [1, 2, 2])[0] == 2  # turn by turn: the second ran twice as slowly
+    assert turns.ratio([2], [1]) == (2, "2.00-2.00")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     instruments.keep("speed", [{"family": "mlp", "backend": "jax", "raw": "jax.jit, donated", "ratio": 1.25}], ["jax"], 1.0)
@@ -119,3 +119,41 @@ def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatc
     assert kept.data.metrics["mlp.jax.jax.jit donated.ratio"] == 1.25
     assert {each.path for each in client().list_artifacts(kept.info.run_id)} == {"speed.txt", "speed.json"}
     assert os.listdir(tmp_path) == ["mlruns"]
+
+
+@pytest.mark.once
+def test_a_new_file_is_a_new_task_of_the_benchmarks(tmp_path, monkeypatch):
+    before = raw.tasks()
+    assert before["image-classification"] == ("mlp", "lenet", "resnet20", "vit") and "tabular" not in before
+    (tmp_path / "melodies.py").write_text(
+        "from bench.family import Family\nFAMILIES = {'tunes': Family(lambda: None, {}), 'songs': Family(lambda: None, {})}\n"
+    )
+    monkeypatch.setattr(raw, "__path__", [*raw.__path__, str(tmp_path)])
+    assert raw.tasks() == {**before, "melodies": ("tunes", "songs")}
+    assert "songs" in speed.subjects() and "songs" in run.subjects() and "songs" in prediction.subjects()
+    with pytest.raises(UserError, match="bench melodies has no such subject"):
+        instruments.bench("melodies", only="hymns")
+
+
+@pytest.mark.once
+def test_each_family_has_a_loop_by_hand_on_each_backend():
+    for name, family in raw.families("speed").items():
+        assert set(family.loops) == {"tensorflow", "jax", "torch"}, name
+
+
+def test_a_loop_by_hand_and_stock_keras_train_as_many_steps_as_asked(monkeypatch):
+    family = raw.families()["lenet"]
+    app, _, data = family.setting()
+    assert app.__name__ == "apps.image_classification" and len(data.train) == images.EXAMPLES
+    small = images.images(2 * images.BATCH_SIZE)
+    runs = {"stock": family.stock(small), **family.loops[keras.backend.backend()](small)}
+    assert all(run(1) > 0 for run in runs.values())
+
+
+@pytest.mark.once
+def test_a_subject_is_measured_in_a_process_of_its_own_and_its_words_are_passed_on(capfd):
+    if "cpu" not in backend.device_kind().lower():
+        pytest.skip("there is an accelerator, which would be measured")
+    with pytest.raises(UserError, match="bench gpt-124m on jax failed"):
+        instruments.in_child("jax", "accelerator", "gpt-124m")
+    assert "expected a GPU or TPU" in capfd.readouterr().err

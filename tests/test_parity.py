@@ -9,7 +9,7 @@ import pytest
 from cases import CASES
 
 import layers
-from bench import curves, matrix, parity, report
+from bench import curves, matrix, matrix_page, parity
 
 FOLDER = os.environ.get("TRIPTYCH_PARITY")
 # One of each family whose bundle and checkpoint every backend's process wrote.
@@ -28,7 +28,7 @@ def folder():
 
 @pytest.fixture(scope="module")
 def rows(folder):
-    return {row["case"]: row for row in matrix.compare(folder)}
+    return {row["case"]: row for row in matrix.compare(CASES, folder)}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -79,10 +79,10 @@ def test_a_row_beyond_its_tolerance_names_the_weight_nearest_the_loss(tmp_path):
     for backend, factor in (("tensorflow", 1.0), ("jax", 1.0), ("torch", 1.01)):
         changed = {**arrays, "gradients": [arrays["gradients"][0] * factor, arrays["gradients"][1]]}
         parity.save(tmp_path, backend, "Dense", {**changed, **common})
-    (row,) = [row for row in matrix.compare(tmp_path, only="Dense") if row["case"] == "Dense"]
+    (row,) = matrix.compare({"Dense": CASES["Dense"]}, tmp_path)
     assert not row["ok"] and row["where"].startswith("gradient of dense/kernel, tensorflow and torch")
     assert row["pairs"]["tensorflow-jax"]["gradients"] == 0 < row["pairs"]["jax-torch"]["gradients"]
-    page = report.Report([row], [], list(matrix.BACKENDS))
+    page = matrix_page.MatrixPage([row], [], list(matrix.BACKENDS))
     assert "**no**: gradient of dense/kernel" in page.markdown() and "#d32f2f" in page.html()
 
 
@@ -92,7 +92,7 @@ def test_curves_that_part_say_where_and_why():
     near = {"tensorflow": {"losses": first, "draws": False}, "torch": {"losses": [1.0, 0.9, 0.8 + 1e-9], "draws": False}}
     drawn = {backend: {**each, "draws": True} for backend, each in drift.items()}
     nudged = {"torch": {"losses": [1.0, 0.9, 0.75], "draws": False}}
-    found = curves.lay_over({"a": drift, "b": drift, "c": drawn, "d": near}, {"a": nudged})
+    found = curves.compare({"a": drift, "b": drift, "c": drawn, "d": near}, {"a": nudged})
     assert [row["part_at"] for row in found] == [3, 3, 3, None]
     whys = [row["why"].partition(",")[0] for row in found]
     assert whys == ["rounding", "not known", "the model draws noise", ""]

@@ -15,8 +15,8 @@ from apps.common.options.declare import make_config
 from apps.common.records.compare import compare
 from apps.common.records.mlflow import client
 from apps.common.training import run as runs
-from tuning import search
-from tuning.oracles import SEARCHES
+from tuning import trial_loop
+from tuning.plan import SEARCHES
 from tuning.trials import DataCache
 
 SMALL = ("--hidden-dims", "8", "--batch-size", "64", "--only", "learning_rate,dropout", "--model", "mlp")
@@ -163,8 +163,8 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tune, monkeypatch):
 
 @pytest.mark.once
 def test_a_process_that_has_grown_gives_way_and_the_search_goes_on(tune, monkeypatch):
-    monkeypatch.setattr(search, "SPAN", 2)
-    monkeypatch.setattr(search, "GROWTH", -(2**50))
+    monkeypatch.setattr(trial_loop, "SPAN", 2)
+    monkeypatch.setattr(trial_loop, "GROWTH", -(2**50))
     result, said = tune("--trials", 3, "--epochs", 1, "--no-final", "--seed", 8)
     assert "a fresh one goes on" in said and "going on: 2 of 3" in said
     assert [row["trial"] for row in result["rows"]] == ["0", "1", "2"]

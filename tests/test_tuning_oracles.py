@@ -12,7 +12,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax" if "jax" in installed() else instal
 
 from apps import tabular
 from apps.common import files
-from tuning.oracles import SEARCHES, make_oracle
+from tuning.oracles import make_oracle
+from tuning.plan import SEARCHES
 from tuning.space import Space
 
 SPACE = Space(tabular.Config, {}, ("learning_rate", "model", "depth", "dropout", "optimizer"))

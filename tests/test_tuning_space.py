@@ -125,7 +125,7 @@ def test_mistakes_cost_one_line(arguments, told, capsys):
 def test_a_port_in_use_and_a_chief_that_does_not_answer_cost_one_line(taken_port, capsys, monkeypatch):
     assert triptych.main(["tune", "tabular", "--chief", str(taken_port)]) == 2
     assert f"127.0.0.1:{taken_port}" in capsys.readouterr().err
-    monkeypatch.setattr("tuning.command.ANSWER", 0.1)
+    monkeypatch.setattr("tuning.addresses.ANSWER", 0.1)
     assert triptych.main(["tune", "tabular", "--join", "127.0.0.1:1"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and "no chief answers" in lines[0]

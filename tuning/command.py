@@ -1,20 +1,16 @@
 """`triptych tune`: its flags, checked before a backend is imported, and what it prints at the end."""
 
-import os
-import socket
-import time
 from dataclasses import dataclass
 
 from apps.common.errors import UserError, nearest
 from apps.common.options.command_line import whole_number
 from apps.common.options.declare import options_of
 from apps.common.output import shown
+from tuning.addresses import address, free, wait_for
+from tuning.plan import SEARCHES, Plan
 from tuning.space import GRID_LIMIT, Space, read_fixed, read_only
 
-SEARCHES = ("random", "hyperband", "bayesian", "grid", "evolution")
 TRIALS = 20
-ANSWER = 10.0  # seconds in which a chief must answer
-RENEWED = "TRIPTYCH_TRIALS"  # in the environment of a worker that began anew: the trials it had run
 
 
 @dataclass(frozen=True)
@@ -23,13 +19,13 @@ class Request:
 
     Args:
         data: What `--data` names.
-        plan: Keyword arguments of `tuning.search.Plan`; `None` for a worker that joins a chief.
+        plan: What is searched, and how; `None` for a worker that joins a chief.
         join: `(host, port)` of the chief to work for, or `None`.
         control: Whether random search runs beside it.
     """
 
     data: str | None
-    plan: dict | None
+    plan: Plan | None
     join: tuple | None = None
     control: bool = False
 
@@ -62,11 +58,15 @@ def read(app, flags, given):
         trials = trials or TRIALS
     if "control" in flags and search == "random":
         raise UserError("--control: random search is the control itself; give another --search or leave it out")
-    plan = {
-        "search": search, "space": space, "trials": trials, "epochs": epochs, "final": "no_final" not in flags,
-        "workers": whole_number(flags, "workers", 0),
-        "chief": _free(address(flags["chief"], "chief")) if "chief" in flags else None,
-    }  # fmt: skip
+    plan = Plan(
+        search=search,
+        space=space,
+        trials=trials,
+        epochs=epochs,
+        final="no_final" not in flags,
+        workers=whole_number(flags, "workers", 0),
+        chief=free(address(flags["chief"], "chief")) if "chief" in flags else None,
+    )
     return Request(space.fixed.get("data"), plan, control="control" in flags)
 
 
@@ -75,46 +75,7 @@ def _read_join(flags, given):
     if more:
         flag = "--" + more[0].replace("_", "-")
         raise UserError(f"--join: the chief's options count; leave out {flag} (--data says where the data lie here)")
-    return Request(given.get("data"), None, join=_await(address(flags["join"], "join")))
-
-
-def address(text, flag):
-    """`(host, port)` of `HOST:PORT`, or of `PORT` on this machine alone."""
-    host, _, port = str(text).rpartition(":")
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"--{flag} {text}: expected HOST:PORT with a port from 1 to 65535, such as 127.0.0.1:5300")
-    return host or "127.0.0.1", int(port)
-
-
-def no_chief(where):
-    return f"--join {where}: no chief answers there within {ANSWER:.0f} s; start it first, with --chief {where}"
-
-
-def _await(place):
-    """Refuse a chief's address at which nothing listens."""
-    deadline = time.monotonic() + ANSWER
-    while True:
-        try:
-            socket.create_connection(place, timeout=ANSWER).close()
-            return place
-        except OSError:
-            if RENEWED in os.environ:
-                return place
-            if time.monotonic() > deadline:
-                raise UserError(no_chief(f"{place[0]}:{place[1]}")) from None
-            time.sleep(0.2)
-
-
-def _free(place):
-    """Refuse an address of our own at which something listens already, or which is not ours."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(place)
-        except OSError as error:
-            where = f"{place[0]}:{place[1]}"
-            raise UserError(f"--chief {where}: cannot be bound ({error.strerror or error}); choose another port") from None
-    return place
+    return Request(given.get("data"), None, join=wait_for(address(flags["join"], "join")))
 
 
 def run(app, request):
@@ -123,14 +84,13 @@ def run(app, request):
         from tuning.parallel import join
 
         return join(app, request.join, request.data)
-    from tuning.search import Plan, Search
+    if request.control:
+        from tuning.control import against_random
 
-    plan = Plan(**request.plan)
-    if not request.control:
-        return Search(app, plan).run()
-    from tuning.control import against_random
+        return against_random(app, request.plan)
+    from tuning.search import Search
 
-    return against_random(app, plan)
+    return Search(app, request.plan).run()
 
 
 def summary(result, table):

@@ -23,8 +23,6 @@ from keras_tuner.src.tuners.gridsearch import LinkedList
 
 from apps.common.files import read_json, write_json
 
-SEARCHES = ("random", "hyperband", "bayesian", "grid", "evolution")
-
 
 def hyperparameters(space, grid=False):
     """A `tuning.space.Space` as KerasTuner knows it; for a grid, ranges become their points."""
@@ -63,8 +61,11 @@ class Transactional:
         super().__init__(*arguments, max_consecutive_failed_trials=2**31, **options)
         self.verbose = 0
         self._max_collisions = 1000  # KerasTuner's 20 gives up a small space before it is used up
-        self.file, self.reports, self.on_end = None, {}, None
-        self.heard, self.given_up = {}, set()  # when a trial's worker was last heard of; trials a silent one had
+        self.file = None
+        self.reports = {}
+        self.on_end = None
+        self.heard = {}  # when a trial's worker was last heard of
+        self.given_up = set()  # the trials that a silent worker had
         self._holding = threading.local()
 
     def open(self, folder):
@@ -74,10 +75,11 @@ class Transactional:
         if self.file.exists():
             state = read_json(self.file)
             self.reports = state["reports"]
-            for kept in state["trials"]:
-                trial = Trial(self._values(kept["values"]), kept["trial_id"], kept["status"], kept["message"])
-                trial.metrics = MetricsTracker.from_config(kept["metrics"])
-                trial.score, trial.best_step = kept["score"], kept["best_step"]
+            for each in state["trials"]:
+                trial = Trial(self._values(each["values"]), each["trial_id"], each["status"], each["message"])
+                trial.metrics = MetricsTracker.from_config(each["metrics"])
+                trial.score = each["score"]
+                trial.best_step = each["best_step"]
                 self.trials[trial.trial_id] = trial
             limit = self.max_trials
             self.set_state(state["oracle"])
@@ -151,7 +153,8 @@ class Transactional:
             self._retry_queue.remove(trial.trial_id)
         elif known not in self.ongoing_trials.values():
             return  # given up as lost and ended before
-        trial.hyperparameters, trial.message = known.hyperparameters, report.get("reason") or trial.message
+        trial.hyperparameters = known.hyperparameters
+        trial.message = report.get("reason") or trial.message
         self.reports[trial.trial_id] = report
         self._once(super().end_trial, trial)
         self.save()
@@ -308,7 +311,8 @@ class Evolution(Transactional, keras_tuner.Oracle):
 
     def __init__(self, *arguments, population=20, sample=5, **options):
         super().__init__(*arguments, **options)
-        self.population, self.sample = population, sample
+        self.population = population
+        self.sample = sample
 
     def populate_space(self, trial_id):
         generator = np.random.default_rng([self.seed, len(self.trials)])
@@ -350,7 +354,7 @@ def make_oracle(search, space, objective, direction, *, seed, trials=None, epoch
     """The oracle of a search.
 
     Args:
-        search: One of `SEARCHES`.
+        search: One of `tuning.plan.SEARCHES`.
         space: A `tuning.space.Space`.
         objective, direction: Name of the metric, and `min` or `max`.
         seed: Whole number; equal seeds search alike on every backend.

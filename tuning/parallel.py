@@ -29,9 +29,10 @@ from apps.common.records.facts import describe_machine, fingerprint
 from apps.common.records.mlflow import ROOT, Tracker
 from apps.common.training.renewal import Grown
 from layers import backend
-from tuning.command import ANSWER, RENEWED, no_chief
-from tuning.search import end_open_trials, work
+from tuning.addresses import ANSWER, RENEWED, no_chief
+from tuning.killed import end_open_trials
 from tuning.space import Space
+from tuning.trial_loop import run_trials
 from tuning.trials import Trainer, nested_runs
 
 BEAT = 1.0  # seconds between two signs of life of a worker
@@ -51,9 +52,9 @@ class Servicer(oracle_chief.OracleServicer):
         self.definition = definition
 
     def GetSpace(self, request, context):
-        told = HyperParameters()
-        told.Fixed("tuner/definition", json.dumps(self.definition))
-        return protos.get_service().GetSpaceResponse(hyperparameters=told.to_proto())
+        answer = HyperParameters()
+        answer.Fixed("tuner/definition", json.dumps(self.definition))
+        return protos.get_service().GetSpaceResponse(hyperparameters=answer.to_proto())
 
     def CreateTrial(self, request, context):
         trial = self.oracle.create_trial(request.tuner_id)
@@ -78,8 +79,8 @@ def _light(trial):
 def lead(search):
     """Be the chief of a search until it is done, with the workers of this machine and those that join."""
     host, port = search.plan.chief or ("127.0.0.1", 0)
-    told = {"parent": search.tracker.run_id, "folder": str(search.folder.folder), "tags": search.trainer.tags}
-    servicer = Servicer(search.oracle, {**search.definition, **told})
+    place = {"parent": search.tracker.run_id, "folder": str(search.folder.folder), "tags": search.trainer.tags}
+    servicer = Servicer(search.oracle, {**search.definition, **place})
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=(("grpc.so_reuseport", 0),))
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
@@ -91,25 +92,25 @@ def lead(search):
     server.start()
     if search.plan.chief:
         say(f"workers may join: triptych tune {search.task} --join {host}:{port}")
-    crew = Crew(search, f"{host}:{port}")
+    workers = LocalWorkers(search, f"{host}:{port}")
     try:
-        crew.start()
-        _watch(search, servicer, crew)
+        workers.start()
+        _watch(search, servicer, workers)
     finally:
-        crew.stop()
+        workers.stop()
         server.stop(grace=1).wait()
         with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
             end_open_trials(search.task, search.tracker.run_id, "KILLED")
 
 
-def _watch(search, servicer, crew):
+def _watch(search, servicer, workers):
     """Until the oracle has no more trials and none is running: give up those whose worker is gone."""
     oracle, stopped_at = search.oracle, None
     while True:
         time.sleep(0.1)
         if search.impossible:
             raise UserError(f"no configuration can be trained: {search.impossible}")
-        crew.look_after()
+        workers.look_after()
         now = time.monotonic()
         for name, trial in list(oracle.ongoing_trials.items()):
             if now - oracle.heard.get(trial.trial_id, now) > SILENCE:
@@ -160,11 +161,14 @@ def _record_lost(search, trial, status, tags):
     tracker.end(status)
 
 
-class Crew:
+class LocalWorkers:
     """The worker processes of this machine; one that dies is replaced."""
 
-    def __init__(self, search, at):
-        self.search, self.at, self.processes, self.idle_deaths = search, at, {}, 0
+    def __init__(self, search, address):
+        self.search = search
+        self.address = address
+        self.processes = {}
+        self.idle_deaths = 0
         self.folder = search.folder.folder / "workers"
 
     def start(self):
@@ -182,7 +186,7 @@ class Crew:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         }
-        command = [sys.executable, "-m", "triptych", "tune", self.search.task, "--join", self.at]
+        command = [sys.executable, "-m", "triptych", "tune", self.search.task, "--join", self.address]
         data = self.search.plan.space.fixed.get("data")
         command += ["--backend", self.search.facts["backend"], *(["--data", data] if data else [])]
         with open(self.folder / f"{name}.log", "ab") as log:
@@ -217,13 +221,14 @@ class Crew:
                 process.wait()
 
 
-def join(app, at, data_name):
+def join(app, address, data_name):
     """Work for the chief at `(host, port)` until it has no more trials; returns how many were run.
 
     Raises:
         UserError: Nobody answers there, or it searches another task, backend or data.
     """
-    where, count = f"{at[0]}:{at[1]}", int(os.environ.get(RENEWED, 0))
+    (host, port), count = address, int(os.environ.get(RENEWED, 0))
+    where = f"{host}:{port}"
     try:
         with grpc.insecure_channel(where) as channel:
             grpc.channel_ready_future(channel).result(timeout=ANSWER)
@@ -232,27 +237,28 @@ def join(app, at, data_name):
             return {"trials": count}  # the chief has ended while this worker began anew
         raise UserError(no_chief(where)) from None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the trial's MLflow run is closed
-    os.environ["KERASTUNER_ORACLE_IP"], os.environ["KERASTUNER_ORACLE_PORT"] = at[0], str(at[1])
+    os.environ["KERASTUNER_ORACLE_IP"] = host
+    os.environ["KERASTUNER_ORACLE_PORT"] = str(port)
     name = os.environ.setdefault("KERASTUNER_TUNER_ID", f"{socket.gethostname()}-{os.getpid()}")
     oracle_client.TIMEOUT = SILENCE  # KerasTuner waits an hour for a chief that is gone
     oracle = oracle_client.OracleClient(None)
     try:
-        told = json.loads(oracle.get_space().space[0].value)
-        trainer = _trainer(app, told, data_name)
-        with _Pulse(oracle, name) as pulse:
+        definition = json.loads(oracle.get_space().space[0].value)
+        trainer = _trainer(app, definition, data_name)
+        with _Heartbeat(oracle) as heartbeat:
             run = trainer.run
 
             def counted(trial):
                 nonlocal count
                 count += 1
-                pulse.trial_id = trial.trial_id
+                heartbeat.trial_id = trial.trial_id
                 try:
                     return run(trial)
                 finally:
-                    pulse.trial_id = None
+                    heartbeat.trial_id = None
 
             trainer.run = counted
-            work(oracle, trainer, name)
+            run_trials(oracle, trainer, name)
     except Grown:
         os.environ[RENEWED] = str(count)
         raise
@@ -261,33 +267,35 @@ def join(app, at, data_name):
     return {"trials": count}
 
 
-def _trainer(app, told, data_name):
+def _trainer(app, definition, data_name):
     """What trains here as the chief's own process would, checked to be on the same data."""
     task, running = task_name(app), describe_machine()["backend"]
-    for what, here, there in (("task", task, told["task"]), ("backend", running, told["backend"])):
+    for what, here, there in (("task", task, definition["task"]), ("backend", running, definition["backend"])):
         if here != there:
             raise UserError(f"--join: the chief searches for {what} {there}, not {here}; give that one")
-    fixed = {name: tuple(value) if isinstance(value, list) else value for name, value in told["fixed"].items()}
+    fixed = {name: tuple(value) if isinstance(value, list) else value for name, value in definition["fixed"].items()}
     if data_name is not None:
         fixed["data"] = data_name
-    only = tuple(dict.fromkeys(name.partition(".")[0] for name, _ in told["space"]))
+    only = tuple(dict.fromkeys(name.partition(".")[0] for name, _ in definition["space"]))
     space = Space(app.Config, fixed, only)
     config = space.check()
     backend.configure(deterministic=config.compile != "on")
-    folder = Path(told["folder"])
+    folder = Path(definition["folder"])
     if not folder.is_dir():  # another machine, or another folder of this one
         folder = ROOT / "searches" / folder.name
-    trainer = Trainer(app, space, folder, epochs=told["epochs"], parent=told["parent"], tags=told["tags"])
-    if fingerprint(trainer.data.get(config)) != told["data_fingerprint"]:
+    trainer = Trainer(app, space, folder, epochs=definition["epochs"], parent=definition["parent"], tags=definition["tags"])
+    if fingerprint(trainer.data.get(config)) != definition["data_fingerprint"]:
         raise UserError(f"--data {config.data or 'default'}: not the data the chief has (their digests differ); give the same")
     return trainer
 
 
-class _Pulse:
+class _Heartbeat:
     """A thread that tells the chief that this worker lives, and ends it when the chief is gone."""
 
-    def __init__(self, oracle, name):
-        self.oracle, self.name, self.trial_id, self.done = oracle, name, None, threading.Event()
+    def __init__(self, oracle):
+        self.oracle = oracle
+        self.trial_id = None
+        self.done = threading.Event()
         self.chief = int(os.environ.get("TRIPTYCH_CHIEF_PID", 0))
 
     def __enter__(self):

@@ -16,16 +16,20 @@ def configurations(search):
     """The searched options of each trial that ended, `{name: value}`, idle ones left out."""
     names = {each.option for each in search.plan.space.dimensions}
     given = [search.plan.space.given(trial.hyperparameters.values) for trial in search.oracle.ended()]
-    return [{name: value for name, value in each.items() if name in names} for each in given]
+    return [_chosen(each, names) for each in given]
+
+
+def _chosen(options, names):
+    return {name: value for name, value in options.items() if name in names}
 
 
 def rows(search):
     """One row a trial, in the order they ended."""
     made = []
     for trial, options in zip(search.oracle.ended(), configurations(search), strict=True):
-        told = search.oracle.reports.get(trial.trial_id, {})
+        report = search.oracle.reports.get(trial.trial_id, {})
         row = {"trial": trial.trial_id, "status": trial.status.lower(), search.objective: trial.score}
-        row |= {"epochs": told.get("epochs", 0), "seconds": told.get("seconds"), **options}
+        row |= {"epochs": report.get("epochs", 0), "seconds": report.get("seconds"), **options}
         if "tuner/trial_id" in trial.hyperparameters.values:
             row["continues"] = trial.hyperparameters.values["tuner/trial_id"]
         if trial.message:

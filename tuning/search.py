@@ -10,49 +10,24 @@ import json
 import signal
 import time
 
-import psutil
-
 from apps.common.app import metric_of, task_name
 from apps.common.errors import UserError
 from apps.common.files import write_json
-from apps.common.options.declare import make_config, to_plain
+from apps.common.options.declare import to_plain
 from apps.common.output import say
 from apps.common.records.facts import describe_machine, fingerprint
 from apps.common.records.folder import all_runs, mark_dead_runs
-from apps.common.records.mlflow import ROOT, Tracker, client
+from apps.common.records.mlflow import ROOT, Tracker
 from apps.common.training.renewal import Grown
 from apps.common.training.run import train
 from layers import backend
 from tuning import report
+from tuning.killed import mark_dead_searches
 from tuning.oracles import make_oracle
-from tuning.trials import Folder, Trainer, nested_runs
+from tuning.trial_loop import run_trials
+from tuning.trials import Folder, Trainer
 
 ALIAS = "tuned"
-# Compiled programs and traces pile up. A fresh process takes some seconds, so it has to last for some trials.
-SPAN, GROWTH = 25, 50 * 2**20  # trials a process runs at least, and bytes it may have grown by over the last four fifths of them
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a search is asked to do, checked already.
-
-    Args:
-        search: One of `tuning.oracles.SEARCHES`.
-        space: The `tuning.space.Space`.
-        trials: At most this many, or `None`.
-        epochs: Epochs of a trial of full length.
-        final: Whether the best configuration is trained at full length, evaluated on test and registered.
-        workers: Trials side by side on this machine; 0 runs them in this process.
-        chief: `(host, port)` at which workers on other machines may join, or `None`.
-    """
-
-    search: str
-    space: object
-    trials: int | None
-    epochs: int
-    final: bool = True
-    workers: int = 0
-    chief: tuple | None = None
 
 
 class Search:
@@ -60,13 +35,15 @@ class Search:
 
     Args:
         app: The app's module.
-        plan: The `Plan`.
+        plan: The `tuning.plan.Plan`.
     Raises:
         UserError: The same search is running already, or the data are not as they must be.
     """
 
     def __init__(self, app, plan):
-        self.app, self.plan, self.task = app, plan, task_name(app)
+        self.app = app
+        self.plan = plan
+        self.task = task_name(app)
         config = plan.space.check()
         self.seed = config.seed
         backend.configure(deterministic=config.compile != "on")
@@ -74,7 +51,8 @@ class Search:
         data = self.trainer.data.get(config)
         metric = metric_of(app, data.about)
         self.objective, self.lower = metric.monitor, not metric.higher_is_better
-        self.facts, self.source = {"data_fingerprint": fingerprint(data), **describe_machine()}, data.source
+        self.facts = {"data_fingerprint": fingerprint(data), **describe_machine()}
+        self.source = data.source
         self.folder = self._open(config)
         trials = plan.trials
         self.oracle = make_oracle(
@@ -84,7 +62,8 @@ class Search:
         self.oracle.open(self.folder.folder)
         self.oracle.on_end = self.on_end
         self.total, self.total_epochs = self._planned()
-        self.started, self.tracker, self.impossible = time.monotonic(), None, None
+        self.tracker = None
+        self.impossible = None
 
     def _open(self, config):
         """The folder of the search with this definition, held."""
@@ -99,8 +78,9 @@ class Search:
             "data_fingerprint": self.facts["data_fingerprint"],
         }
         # How long the final model trains is no part of what is searched.
-        told = {**self.definition, "fixed": {k: v for k, v in self.definition["fixed"].items() if k != "epochs"}}
-        self.id = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=6).hexdigest()
+        fixed = {name: value for name, value in self.definition["fixed"].items() if name != "epochs"}
+        searched = {**self.definition, "fixed": fixed}
+        self.id = hashlib.blake2b(json.dumps(searched, sort_keys=True).encode(), digest_size=6).hexdigest()
         mark_dead_searches()
         folder = Folder(ROOT / "searches" / f"{self.task}-{self.plan.search}-{self.id}")
         try:
@@ -142,11 +122,12 @@ class Search:
         if not record.get("mlflow_run_id"):
             fixed = {f"fixed.{key}": value for key, value in self.definition["fixed"].items()}
             searched = ", ".join(dict.fromkeys(each.option for each in self.plan.space.dimensions))
-            kept = {"search": self.plan.search, "objective": self.objective, "trial_epochs": self.plan.epochs}
-            self.tracker.params({**kept, "searched": searched, **fixed})
+            plan = {"search": self.plan.search, "objective": self.objective, "trial_epochs": self.plan.epochs}
+            self.tracker.params({**plan, "searched": searched, **fixed})
         self.tracker.attach(self.folder)
         self.folder.update(status="running")
-        self.trainer.folder, self.trainer.parent = folder, self.tracker.run_id
+        self.trainer.folder = folder
+        self.trainer.parent = self.tracker.run_id
         self.trainer.tags = {**tags, "mlflow.source.name": f"triptych tune {self.task}"}
         with self._ending():
             self._announce()
@@ -155,7 +136,7 @@ class Search:
 
                 lead(self)
             else:
-                work(self.oracle, self.trainer, "here", lambda: self.impossible)
+                run_trials(self.oracle, self.trainer, "here", lambda: self.impossible)
             return self._conclude()
 
     def _announce(self):
@@ -166,7 +147,7 @@ class Search:
         if done:
             say(f"going on: {done} of {self.total} trials are done")
 
-    def on_end(self, trial, told):
+    def on_end(self, trial, report):
         """After each trial: the line on the screen, the parent's curve, and whether anything can succeed at all."""
         ended, best = self.oracle.ended(), self.oracle.best()
         if trial.status == "COMPLETED":
@@ -175,7 +156,7 @@ class Search:
             outcome = f"failed: {trial.message.strip().splitlines()[-1][:160] if trial.message else 'no reason was given'}"
         so_far = f"best {best.score:.5g} (trial {best.trial_id})" if best else "no best yet"
         left = self._left()
-        say(f"trial {len(ended)}/{self.total}  {outcome}  {told.get('seconds', 0):.1f} s  {so_far}{left}")
+        say(f"trial {len(ended)}/{self.total}  {outcome}  {report.get('seconds', 0):.1f} s  {so_far}{left}")
         if best:
             self.tracker.metrics({"best": best.score}, step=len(ended))
         self.tracker.metrics({"trials": len(ended)}, step=len(ended))
@@ -183,12 +164,12 @@ class Search:
             self.impossible = self._why_impossible(ended, trial.message)
 
     def _left(self):
-        told = [self.oracle.reports.get(trial.trial_id, {}) for trial in self.oracle.ended()]
+        reports = [self.oracle.reports.get(trial.trial_id, {}) for trial in self.oracle.ended()]
         epochs = sum(self.oracle.epochs(trial, self.plan.epochs) for trial in self.oracle.ended())
         if not epochs:
             return ""
-        planned = self.total_epochs or self.total * epochs / len(told)
-        seconds = sum(each.get("seconds", 0) for each in told) * max(0, planned - epochs) / epochs
+        planned = self.total_epochs or self.total * epochs / len(reports)
+        seconds = sum(each.get("seconds", 0) for each in reports) * max(0, planned - epochs) / epochs
         seconds /= max(1, self.plan.workers)
         clock = f"{seconds / 60:.0f} min" if seconds >= 100 else f"{seconds:.0f} s"
         return f"  {clock} left" if planned > epochs else ""
@@ -235,8 +216,8 @@ class Search:
         tags = {"search": self.id, "configurations": str(configurations)}
         earlier = [path.name for path in all_runs() if self._is_final(Folder(path).record, given)]
         resume = {"resume": earlier[0]} if earlier else {}
-        config = make_config(self.app.Config, {name: value for name, value in given.items() if value is not None})
-        return train(self.app, config, tags=tags, parent=self.tracker.run_id, aliases=("newest", ALIAS), **resume)
+        options = {name: value for name, value in given.items() if value is not None}
+        return train(self.app, options, tags=tags, parent=self.tracker.run_id, aliases=("newest", ALIAS), **resume)
 
     def _is_final(self, record, given):
         """Whether a run on the disk is this search's final one, with these options, killed before its end or not."""
@@ -267,55 +248,6 @@ class Search:
         finally:
             signal.signal(signal.SIGTERM, previous)
             self.folder.release()
-
-
-def work(oracle, trainer, name, stopped=lambda: None):
-    """Ask the oracle (or its chief, through KerasTuner's client) for trials and run them until there are none left.
-
-    Raises:
-        Grown: Between two trials, when this process should be replaced.
-    """
-    sizes = []
-    while True:
-        reason = stopped()
-        if reason:
-            raise UserError(f"no configuration can be trained: {reason}")
-        trial = oracle.create_trial(name)
-        if trial.status == "STOPPED":
-            return
-        if trial.status == "IDLE":  # others are still at work on what the next ones follow from
-            time.sleep(0.2)
-            continue
-        score, told = trainer.run(trial)
-        trial.status, trial.message = ("FAILED", told["reason"]) if score is None else ("COMPLETED", None)
-        if score is not None:
-            oracle.update_trial(trial.trial_id, {oracle.objective.name: score}, step=told["epochs"])
-        trial.hyperparameters.values["tuner/report"] = json.dumps(told)
-        oracle.end_trial(trial)
-        sizes.append(psutil.Process().memory_info().rss)
-        if len(sizes) >= SPAN and sizes[-1] - sizes[SPAN // 5] > GROWTH:  # the first trials fill what the rest use again
-            raise Grown
-
-
-def mark_dead_searches():
-    """Searches whose process is gone without a word, and their unfinished trials, are marked KILLED in MLflow."""
-    for path in sorted((ROOT / "searches").glob("*/run.json")):
-        folder = Folder(path.parent)
-        with contextlib.suppress(Exception):  # a store that is away keeps its own opinion of the run
-            record = folder.record
-            if record.get("status") != "running" or not record.get("mlflow_run_id") or not folder.hold():
-                continue
-            folder.update(status="killed")
-            folder.release()
-            end_open_trials(record["definition"]["task"], record["mlflow_run_id"], "KILLED")
-            client().set_terminated(record["mlflow_run_id"], "KILLED")
-
-
-def end_open_trials(task, parent, status):
-    """Close the MLflow runs under a search that nobody runs any more."""
-    for found in nested_runs(task, parent):
-        if found.info.status == "RUNNING":
-            client().set_terminated(found.info.run_id, status)
 
 
 def to_plain_values(values):

@@ -79,7 +79,9 @@ class Space:
     """
 
     def __init__(self, config_class, fixed, only=None, own=False):
-        self.config_class, self.options, self.own = config_class, options_of(config_class), own
+        self.config_class = config_class
+        self.options = options_of(config_class)
+        self.own = own
         self.fixed = {name: self._parse(name, value) for name, value in fixed.items()}
         shared = {field.name for field in dataclasses.fields(Training)} if own and only is None else set()
         names = [name for name, each in self.options.items() if each.search and not each.refused and name not in shared]

@@ -42,7 +42,10 @@ class Place:
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="faults-")))
 
     def __post_init__(self):
-        self.server, self.count, self.kills, self._known = Server(self.backend, self.root), 0, None, {}
+        self.server = Server(self.backend, self.root)
+        self.count = 0
+        self.kills = None
+        self._known = {}
 
     def folder(self, *, store=True):
         """An empty folder for a try, with an empty MLflow store in it unless that is to be made by the run."""

@@ -62,7 +62,8 @@ def tar_with(*members):
 
 def link(name, target):
     member = tarfile.TarInfo(name)
-    member.type, member.linkname = tarfile.SYMTYPE, target
+    member.type = tarfile.SYMTYPE
+    member.linkname = target
     return member
 
 

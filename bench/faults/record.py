@@ -55,7 +55,9 @@ class Record:
     """
 
     def __init__(self, order, page=None):
-        self.order, self.page, self.rows = order, page and Path(page), {}
+        self.order = order
+        self.page = page and Path(page)
+        self.rows = {}
         if page:
             self.page.parent.mkdir(parents=True, exist_ok=True)
             self._read()

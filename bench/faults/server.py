@@ -42,7 +42,10 @@ class Run:
     """One run that has been started; `wait` for its end, or `kill` it before."""
 
     def __init__(self, server, pid, output):
-        self.server, self.pid, self.output, self.started = server, pid, output, time.monotonic()
+        self.server = server
+        self.pid = pid
+        self.output = output
+        self.started = time.monotonic()
 
     def kill(self, number=signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):  # it ended by itself, and nobody has told us yet
@@ -70,14 +73,19 @@ class Server:
     """A process of the given backend that forks a run whenever it is asked to."""
 
     def __init__(self, backend, folder):
-        self.backend, self.folder, self.started, self.ended, self.count = backend, Path(folder), [], {}, 0
+        self.backend = backend
+        self.folder = Path(folder)
+        self.started = []
+        self.ended = {}
+        self.count = 0
         path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": backend, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         command = [sys.executable, "-m", "bench.faults.server", backend]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=folder)
-        self.buffer, self.answers = b"", []
+        self.buffer = b""
+        self.answers = []
 
     def start(self, *arguments, cwd, call="triptych:main", environment=None):
         """Start `call(arguments)` in the folder `cwd`; returns the `Run`."""

@@ -31,7 +31,9 @@ class MlflowServer:
     """An MLflow server over a store of its own, on loopback, that can be stopped, frozen and started again."""
 
     def __init__(self, folder, port):
-        self.folder, self.port, self.process = folder, port, None
+        self.folder = folder
+        self.port = port
+        self.process = None
         self.uri = f"http://127.0.0.1:{port}"
 
     def start(self):

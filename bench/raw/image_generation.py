@@ -3,47 +3,51 @@
 The networks are those of the recipes mnist-vae and mnist-gan: 28 x 28 grey images, two halvings, 16 and 32 channels.
 """
 
+import functools
 import time
 
 import numpy as np
+
+from bench.family import EVERYWHERE, Family
+from bench.images import BATCH_SIZE, images
 
 WIDTH, RATE = 16, 1e-3
 LATENT, BETA1 = {"vae": 16, "dcgan": 64}, {"vae": 0.9, "dcgan": 0.5}
 
 
-def app_options(family):
-    """The app and the options under which it builds these networks."""
+def setting(name, data=None):
+    """`(app, options, data)` under which the app trains this network."""
     from apps import image_generation as app
 
-    return app, {"model": family, "width": WIDTH, "learning_rate": RATE, "batch_size": 64}
+    return app, {"model": name, "width": WIDTH, "learning_rate": RATE, "batch_size": BATCH_SIZE}, data or images()
 
 
-def model(family, data):
-    """Our own model as the app builds it."""
+def our_model(name, data):
+    """The model as the app builds it."""
     from apps.common.options.declare import make_config
     from apps.common.training import run
 
-    app, options = app_options(family)
+    app, options, data = setting(name, data)
     return run.make_model(app, make_config(app.Config, options), data)
 
 
-def batches(images, batch_size, steps):
+def batches(pixels, steps):
     """Shuffled batches of uint8 images."""
-    order = np.random.default_rng(0).permutation(len(images))
+    order = np.random.default_rng(0).permutation(len(pixels))
     for step in range(steps):
-        at = (step * batch_size) % (len(order) - batch_size + 1)
-        yield images[order[at : at + batch_size]]
+        at = (step * BATCH_SIZE) % (len(order) - BATCH_SIZE + 1)
+        yield pixels[order[at : at + BATCH_SIZE]]
 
 
 class TorchLoop:
     """Eager torch, the networks in `torch.nn`; `run(steps)` returns the seconds they took."""
 
-    def __init__(self, family, images, batch_size):
+    def __init__(self, name, data):
         import torch
         from torch import nn
 
         torch.manual_seed(0)
-        latent = LATENT[family]
+        latent = LATENT[name]
 
         def encoder(outputs):
             halved = [nn.Conv2d(1, WIDTH, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(WIDTH, 2 * WIDTH, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -54,16 +58,18 @@ class TorchLoop:
             nn.ReLU(), nn.Conv2d(2 * WIDTH, 4 * WIDTH, 3, 1, 1, bias=False), nn.PixelShuffle(2), nn.BatchNorm2d(WIDTH),
             nn.ReLU(), nn.Conv2d(WIDTH, 4, 3, 1, 1), nn.PixelShuffle(2),
         )  # fmt: skip
-        self.encoder = encoder(2 * latent if family == "vae" else 1)
+        self.encoder = encoder(2 * latent if name == "vae" else 1)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         for network in (self.generator, self.encoder):
             network.to(self.device)
         groups = [[*self.generator.parameters(), *self.encoder.parameters()]]
-        if family == "dcgan":
+        if name == "dcgan":
             groups = [self.generator.parameters(), self.encoder.parameters()]
-        self.optimizers = [torch.optim.Adam(group, RATE, (BETA1[family], 0.999)) for group in groups]
-        self.torch, self.latent, self.images, self.batch_size = torch, latent, images, batch_size
-        self.step = self.vae if family == "vae" else self.gan
+        self.optimizers = [torch.optim.Adam(group, RATE, (BETA1[name], 0.999)) for group in groups]
+        self.torch = torch
+        self.latent = latent
+        self.pixels = data.train.x
+        self.step = self.vae if name == "vae" else self.gan
 
     def vae(self, x):
         torch, functional = self.torch, self.torch.nn.functional
@@ -95,8 +101,8 @@ class TorchLoop:
 
     def run(self, steps):
         start = time.perf_counter()
-        for images in batches(self.images, self.batch_size, steps):
-            loss = self.step(self.torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255)
+        for pixels in batches(self.pixels, steps):
+            loss = self.step(self.torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255)
         loss.item()
         return time.perf_counter() - start
 
@@ -104,12 +110,12 @@ class TorchLoop:
 class JaxLoop:
     """One jitted step with donated buffers, the networks in `jax.numpy`; `run(steps)` returns the seconds they took."""
 
-    def __init__(self, family, images, batch_size):
+    def __init__(self, name, data):
         import jax
         import jax.numpy as jnp
         import optax
 
-        numbers, latent = np.random.default_rng(0), LATENT[family]
+        numbers, latent = np.random.default_rng(0), LATENT[name]
 
         def kernel(*shape):
             return jnp.asarray(numbers.normal(0, 0.05, shape), "float32")
@@ -117,7 +123,7 @@ class JaxLoop:
         def scales(channels):
             return jnp.ones(channels), jnp.zeros(channels)
 
-        outputs = 2 * latent if family == "vae" else 1
+        outputs = 2 * latent if name == "vae" else 1
         generator = {
             "dense": kernel(latent, 49 * 2 * WIDTH), "norm1": scales(2 * WIDTH), "conv1": kernel(3, 3, 2 * WIDTH, 4 * WIDTH),
             "norm2": scales(WIDTH), "conv2": kernel(3, 3, WIDTH, 4), "bias": jnp.zeros(4),
@@ -145,7 +151,7 @@ class JaxLoop:
 
         def norm(x, scale, old):
             mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-            new = tuple(0.9 * kept + 0.1 * now for kept, now in zip(old, (mean, variance), strict=True))
+            new = tuple(0.9 * before + 0.1 * now for before, now in zip(old, (mean, variance), strict=True))
             return jax.nn.relu((x - mean) * jax.lax.rsqrt(variance + 1e-3) * scale[0] + scale[1]), new
 
         def draw(weights, z, moving):
@@ -164,27 +170,27 @@ class JaxLoop:
         def gan_loss(weights, moving, x, key):
             logits, moving = draw(weights[0], jax.random.normal(key, (len(x), latent)), moving)
             fake, stopped = jnp.tanh(0.5 * logits), jax.lax.stop_gradient
-            real, told = encode(weights[1], 2 * x - 1), encode(weights[1], stopped(fake))
+            real, judged = encode(weights[1], 2 * x - 1), encode(weights[1], stopped(fake))
             fooled = encode(stopped(weights[1]), fake)
-            return (jax.nn.softplus(-real) + jax.nn.softplus(told) + jax.nn.softplus(-fooled)).mean(), moving
+            return (jax.nn.softplus(-real) + jax.nn.softplus(judged) + jax.nn.softplus(-fooled)).mean(), moving
 
-        loss, optimizer = {"vae": vae_loss, "dcgan": gan_loss}[family], optax.adam(RATE, BETA1[family])
+        loss, optimizer = {"vae": vae_loss, "dcgan": gan_loss}[name], optax.adam(RATE, BETA1[name])
 
-        def step(weights, moving, state, key, images):
+        def step(weights, moving, state, key, pixels):
             key, used = jax.random.split(key)
             slope = jax.value_and_grad(loss, has_aux=True)
-            (value, moving), gradients = slope(weights, moving, images.astype("float32") / 255, used)
+            (value, moving), gradients = slope(weights, moving, pixels.astype("float32") / 255, used)
             updates, state = optimizer.update(gradients, state)
             return optax.apply_updates(weights, updates), moving, state, key, value
 
-        self.images, self.batch_size = images, batch_size
+        self.pixels = data.train.x
         self.carried = [[generator, encoder], moving, optimizer.init([generator, encoder]), jax.random.key(0)]
         self.step = jax.jit(step, donate_argnums=(0, 1, 2, 3))
 
     def run(self, steps):
         start = time.perf_counter()
-        for images in batches(self.images, self.batch_size, steps):
-            *self.carried, value = self.step(*self.carried, images)
+        for pixels in batches(self.pixels, steps):
+            *self.carried, value = self.step(*self.carried, pixels)
         value.block_until_ready()
         return time.perf_counter() - start
 
@@ -192,14 +198,15 @@ class JaxLoop:
 class TensorFlowLoop:
     """A `tf.function` step with a gradient tape over our own networks; `run(steps)` returns the seconds they took."""
 
-    def __init__(self, family, images, batch_size, model):
+    def __init__(self, name, data):
         import keras
         import tensorflow as tf
 
+        model = our_model(name, data)
         players = [model.trainable_variables]
-        if family == "dcgan":
+        if name == "dcgan":
             players = [model.generator.trainable_variables, model.discriminator.trainable_variables]
-        optimizers = [keras.optimizers.Adam(RATE, BETA1[family]) for _ in players]
+        optimizers = [keras.optimizers.Adam(RATE, BETA1[name]) for _ in players]
         for optimizer, variables in zip(optimizers, players, strict=True):
             optimizer.build(variables)
 
@@ -211,21 +218,24 @@ class TensorFlowLoop:
                 optimizer.apply(slopes, variables)
             return loss
 
-        self.images, self.batch_size, self.step = images, batch_size, step
+        self.pixels = data.train.x
+        self.step = step
 
     def run(self, steps):
         start = time.perf_counter()
-        for images in batches(self.images, self.batch_size, steps):
-            loss = self.step(images)
+        for pixels in batches(self.pixels, steps):
+            loss = self.step(pixels)
         loss.numpy()
         return time.perf_counter() - start
 
 
-def loops(backend, family, data, batch_size):
-    """The native loops of a backend, by what they are called in the table."""
-    images = data.train.x
-    if backend == "tensorflow":
-        return {"tf.function": TensorFlowLoop(family, images, batch_size, model(family, data)).run}
-    if backend == "torch":
-        return {"torch eager": TorchLoop(family, images, batch_size).run}
-    return {"jax.jit, donated": JaxLoop(family, images, batch_size).run}
+def family(name, measured_by):
+    loops = {
+        "torch": lambda data: {"torch eager": TorchLoop(name, data).run},
+        "jax": lambda data: {"jax.jit, donated": JaxLoop(name, data).run},
+        "tensorflow": lambda data: {"tf.function": TensorFlowLoop(name, data).run},
+    }
+    return Family(functools.partial(setting, name), loops, measured_by=measured_by)
+
+
+FAMILIES = {"vae": family("vae", EVERYWHERE), "dcgan": family("dcgan", ("speed",))}

@@ -7,8 +7,7 @@ import math
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 
-from bench.matrix import allowed
-from bench.parity import DOUBLE, QUANTITIES, STEPS, TOLERANCES
+from bench.parity import DOUBLE, QUANTITIES, STEPS, TOLERANCES, allowed
 
 SHORT = {"tensorflow": "TF", "jax": "JAX", "torch": "torch"}
 COLUMNS = {
@@ -30,18 +29,21 @@ FAULTS = [
 ]
 
 
-class Report:
+class MatrixPage:
     """The rows of a matrix and how they are written down.
 
     Args:
         rows: Of `matrix.compare`.
-        laid: Of `curves.lay_over`.
+        curve_rows: Of `curves.compare`.
         backends: Their names, in the order of the columns.
         figure: The training curves, or `None`.
     """
 
-    def __init__(self, rows, laid, backends, figure=None):
-        self.rows, self.laid, self.backends, self.figure = rows, laid, backends, figure
+    def __init__(self, rows, curve_rows, backends, figure=None):
+        self.rows = rows
+        self.curve_rows = curve_rows
+        self.backends = backends
+        self.figure = figure
         names = ("keras", *backends, "numpy")
         self.facts = f"{date.today().isoformat()}; " + ", ".join(f"{name} {_version(name)}" for name in names)
 
@@ -50,10 +52,10 @@ class Report:
         if not self.rows:
             return ""
         agreeing = sum(row["ok"] for row in self.rows)
-        worst = {
-            key: max(((row[key], row["case"]) for row in self.rows if row[key] is not None), default=(0.0, ""))
-            for key in (*QUANTITIES, "predicts", "continues")
-        }
+        worst = {}
+        for key in (*QUANTITIES, "predicts", "continues"):
+            measured = [(row[key], row["case"]) for row in self.rows if row[key] is not None]
+            worst[key] = max(measured, default=(0.0, ""))
         names = {**COLUMNS, "predicts": "predictions of a bundle written elsewhere",
                  "continues": "weights of a run gone on with elsewhere"}  # fmt: skip
         parts = [f"{names[key]} {number(value)} ({case})" for key, (value, case) in worst.items()]
@@ -61,6 +63,11 @@ class Report:
 
     def pairs(self):
         return [(f"{a}-{b}", f"{SHORT[a]}–{SHORT[b]}") for i, a in enumerate(self.backends) for b in self.backends[i + 1 :]]
+
+    def _of_pairs(self, row, quantity):
+        """One quantity of each pair of backends, in one cell; empty where it is compared on none."""
+        values = [row["pairs"].get(key, {}).get(quantity) for key, _ in self.pairs()]
+        return " / ".join(map(number, values)) if any(value is not None for value in values) else ""
 
     def markdown(self):
         lines = ["# Parity of the backends", "", f"Written by `triptych matrix --out docs/matrix.md` on {self.facts}.", "",
@@ -83,8 +90,7 @@ class Report:
                 _line(*["---"] * (len(COLUMNS) + 7)),
             ]  # fmt: skip
             for row in self.rows:
-                cells = [" / ".join(number(row["pairs"].get(key, {}).get(q)) for key, _ in self.pairs()) for q in QUANTITIES]
-                cells = ["" if set(cell) <= set(" /") else cell for cell in cells]
+                cells = [self._of_pairs(row, quantity) for quantity in QUANTITIES]
                 times = " / ".join("" if row[f"{b}_ms"] is None else f"{row[f'{b}_ms']:.1f}" for b in self.backends)
                 ends = [number(row["predicts"]), number(row["continues"]), number(row["double"]), times]
                 agree = "yes" if row["ok"] else f"**no**: {row['where']}"
@@ -92,15 +98,15 @@ class Report:
             heads = ("family", "outputs, loss, bundles", "gradients, weights, checkpoints", "why")
             lines += ["", "## Tolerances", "", _line(*heads), _line(*["---"] * 4)]
             lines += [_line(name, number(t.forward), number(t.backward), t.reason) for name, t in TOLERANCES.items()]
-        if self.laid and self.rows:
+        if self.curve_rows and self.rows:
             lines += ["", "## Faults it found", "", *FAULTS]
-        if self.laid:
+        if self.curve_rows:
             lines += ["", "## Training curves", "",
                       "The default run of each app, step by step, from the same seed: largest relative difference of the loss "
                       "between any two backends; where they part, one backend against itself from weights moved by 1e-7.", "",
                       _line("task", "steps", "first step", "last step", "largest", "one backend nudged", "seen to part", "why"),
                       _line(*["---"] * 8)]  # fmt: skip
-            for row in self.laid:
+            for row in self.curve_rows:
                 parted = f"step {row['part_at']}" if row["part_at"] else "never"
                 values = [number(row[key]) for key in ("at_first", "at_last", "largest", "largest_nudged")]
                 lines.append(_line(row["task"], row["steps"], *values, parted, row["why"]))
@@ -136,10 +142,10 @@ class Report:
                 values = f"<td>{number(each.forward)}<td>{number(each.backward)}<td class=left>{html.escape(each.reason)}"
                 parts.append(f"<tr><th>{name}{values}</tr>")
             parts.append("</table>")
-        if self.laid:
+        if self.curve_rows:
             parts.append("<h2>Training curves</h2><table><tr><th>task<th>steps<th>first step<th>last step<th>largest"
                          "<th>one backend nudged<th>part at step<th>why</tr>")  # fmt: skip
-            for row in self.laid:
+            for row in self.curve_rows:
                 values = [number(row[key]) for key in ("at_first", "at_last", "largest", "largest_nudged")]
                 values = [row["steps"], *values, row["part_at"] or "never"]
                 cells = "".join(f"<td>{each}" for each in values) + f"<td class=left>{html.escape(row['why'])}"

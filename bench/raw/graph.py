@@ -4,16 +4,19 @@ Two layers, dropout on the input and between, Adam, a full batch; the adjacency 
 layers do anew in each step, since the edges are an input of theirs. The features are sparse in all of them.
 """
 
-import time
-
 import numpy as np
+
+from bench.family import Family, Fit, Growth
+from bench.turns import timed
 
 NODES, FEATURES, ENTRIES, EDGES, CLASSES, HIDDEN = 2708, 1433, 30, 5278, 7, 16
 RATE, DROPOUT = 0.01, 0.5
+# Of the graphs that grow.
+GROWING, GROWING_FEATURES, GROWING_CLASSES, DEGREE = ("gcn", "graphsage", "gat", "gin"), 16, 4, 8
 
 
 def made_graph():
-    """A seeded graph of Cora's shapes, as `apps.common.graphs.Graph`."""
+    """A seeded graph of Cora's shapes, as `apps.common.data.graphs.nodes.Graph`."""
     from apps.common.data.graphs.nodes import Graph
 
     generator = np.random.default_rng(0)
@@ -41,7 +44,7 @@ def glorot(rows, columns):
     return np.random.default_rng([rows, columns]).uniform(-bound, bound, (rows, columns)).astype("float32")
 
 
-def raw_torch():
+def torch_loop():
     """An eager torch loop."""
     import torch
     from torch.nn import functional
@@ -68,7 +71,7 @@ def raw_torch():
     return timed(step, torch.cuda.synchronize if device == "cuda" else lambda: None)
 
 
-def raw_jax():
+def jax_loop():
     """A jitted JAX loop with donated state."""
     import jax
     import jax.numpy as jnp
@@ -124,8 +127,6 @@ def tensorflow_loop():
     """A `tf.function` step over the app's own model."""
     import tensorflow as tf
 
-    from bench.families import Fit
-
     fit = Fit(*setting())
     (x, y, weight), model, optimizer = fit.batches[0], fit.model, fit.model.optimizer
     x, y, weight = tf.nest.map_structure(tf.constant, (x, y, weight))
@@ -137,27 +138,44 @@ def tensorflow_loop():
             loss = tf.reduce_sum(losses * weight)
         optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True))
 
-    return timed(step, lambda: None)
+    return timed(step)
 
 
-def timed(step, synchronize):
-    """The function from a number of steps to the seconds they take."""
+def step_of(model, along):
+    """A step on a graph of so many nodes with `DEGREE` edges each, or of so many edges among 16,384 nodes."""
 
-    def run(steps):
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        synchronize()
-        return time.perf_counter() - start
+    def prepare(size):
+        from apps import graph as app
+        from apps.common.data.examples import Data
+        from apps.common.data.graphs.nodes import Graph, GraphNodes
 
-    return run
+        nodes, edges = (size, DEGREE * size) if along == "nodes" else (16_384, size)
+        generator = np.random.default_rng(0)
+        features = generator.normal(size=(nodes, GROWING_FEATURES)).astype("float32")
+        ends = generator.integers(0, nodes, (2, edges)).astype("int32")
+        ends[1].sort()
+        labels, names = generator.integers(0, GROWING_CLASSES, nodes), [str(index) for index in range(GROWING_CLASSES)]
+        train = GraphNodes(Graph(features, ends, labels, names, [], {}), np.arange(nodes) % 2 == 0, None)
+        options = {"model": model, "hidden_dim": 16} if model != "gat" else {"model": model, "hidden_dim": 8, "num_heads": 2}
+        about = {"class_names": names, "num_features": GROWING_FEATURES, "entries": None}
+        fit = Fit(app, options, Data(train, None, None, about))
+        return lambda: fit.run(2) / 2
+
+    return prepare
 
 
-def loops(backend):
-    """The native loop of a backend, by what it is called in the table."""
-    name, raw = {
-        "torch": ("torch eager", raw_torch),
-        "jax": ("jax.jit, donated", raw_jax),
-        "tensorflow": ("tf.function", tensorflow_loop),
-    }[backend]
-    return {name: raw()}
+FAMILIES = {
+    "gcn": Family(
+        setting,
+        loops={
+            "torch": lambda data: {"torch eager": torch_loop()},
+            "jax": lambda data: {"jax.jit, donated": jax_loop()},
+            "tensorflow": lambda data: {"tf.function": tensorflow_loop()},
+        },
+        usual_steps=1,
+    )
+}
+GROWTH = {
+    **{f"{model}-nodes": Growth(step_of(model, "nodes"), "nodes", 131_072) for model in GROWING},
+    **{f"{model}-edges": Growth(step_of(model, "edges"), "edges", 1_048_576) for model in GROWING},
+}

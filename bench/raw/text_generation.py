@@ -4,10 +4,15 @@ The setting is the recipe shakespeare-char-cpu: 4 blocks, 4 heads, 128 features,
 the LSTM has two layers of 128 units.
 """
 
+import functools
+import itertools
 import math
+import tempfile
 import time
 
 import numpy as np
+
+from bench.family import Family, Fit, Growth
 
 TOKENS, BLOCK, WIDTH, DEPTH, HEADS, BATCH = 65, 64, 128, 4, 4, 12
 RATE, DECAY, CLIP = 1e-3, 0.1, 1.0
@@ -36,9 +41,12 @@ def torch_networks():
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.attention_norm, self.hidden_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-            self.query_key_value, self.gathered = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-            self.hidden, self.output = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+            self.attention_norm = nn.LayerNorm(WIDTH)
+            self.hidden_norm = nn.LayerNorm(WIDTH)
+            self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH)
+            self.gathered = nn.Linear(WIDTH, WIDTH)
+            self.hidden = nn.Linear(WIDTH, 4 * WIDTH)
+            self.output = nn.Linear(4 * WIDTH, WIDTH)
 
         def forward(self, x):
             heads = self.query_key_value(self.attention_norm(x)).view(len(x), -1, 3, HEADS, WIDTH // HEADS)
@@ -50,8 +58,10 @@ def torch_networks():
     class Gpt(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding, self.positions = nn.Embedding(TOKENS, WIDTH), nn.Parameter(0.02 * torch.randn(BLOCK, WIDTH))
-            self.blocks, self.norm = nn.Sequential(*(Block() for _ in range(DEPTH))), nn.LayerNorm(WIDTH)
+            self.embedding = nn.Embedding(TOKENS, WIDTH)
+            self.positions = nn.Parameter(0.02 * torch.randn(BLOCK, WIDTH))
+            self.blocks = nn.Sequential(*(Block() for _ in range(DEPTH)))
+            self.norm = nn.LayerNorm(WIDTH)
 
         def forward(self, x):
             x = self.norm(self.blocks(self.embedding(x) + self.positions))
@@ -60,7 +70,8 @@ def torch_networks():
     class Lstm(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding, self.lstm = nn.Embedding(TOKENS, WIDTH), nn.LSTM(WIDTH, WIDTH, 2, batch_first=True)
+            self.embedding = nn.Embedding(TOKENS, WIDTH)
+            self.lstm = nn.LSTM(WIDTH, WIDTH, 2, batch_first=True)
             self.logits = nn.Linear(WIDTH, TOKENS)
 
         def forward(self, x):
@@ -77,7 +88,10 @@ class TorchLoop:
         from torch.nn import functional
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.ids, self.model, self.functional, self.torch = ids, network().to(self.device), functional, torch
+        self.ids = ids
+        self.model = network().to(self.device)
+        self.functional = functional
+        self.torch = torch
         self.optimizer = torch.optim.AdamW(self.model.parameters(), RATE, weight_decay=DECAY)
 
     def run(self, steps):
@@ -174,7 +188,9 @@ class JaxLoop:
             updates, state = optimizer.update(gradients, state, weights)
             return optax.apply_updates(weights, updates), state, value
 
-        self.ids, self.weights, self.state = ids, weights, optimizer.init(weights)
+        self.ids = ids
+        self.weights = weights
+        self.state = optimizer.init(weights)
         self.step = jax.jit(step, donate_argnums=(0, 1))
 
     def run(self, steps):
@@ -203,7 +219,8 @@ class TensorFlowLoop:
             optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
             return loss
 
-        self.ids, self.step = ids, step
+        self.ids = ids
+        self.step = step
 
     def run(self, steps):
         start = time.perf_counter()
@@ -225,8 +242,6 @@ def setting(family, block_size=BLOCK):
 
 def windows(ids, tokens, block_size, per_epoch):
     """The app's `Data` of these ids, of which there are `tokens` different ones."""
-    import tempfile
-
     from apps.common.data.examples import Data
     from apps.common.data.text.plain import StoredIds, Windows
 
@@ -237,13 +252,113 @@ def windows(ids, tokens, block_size, per_epoch):
     return Data(train, None, None, {"characters": "".join(map(chr, range(tokens)))})
 
 
-def loops(backend, family):
-    """The native loops of a backend, by what they are called in the table."""
-    from bench.families import Fit
+def stock_network(name):
+    """The network from Keras's layers; the GPT has an output matrix of its own."""
+    import keras
 
-    ids = text()
-    if backend == "tensorflow":
-        return {"tf.function": TensorFlowLoop(ids, Fit(*setting(family)).model).run}
-    if backend == "torch":
-        return {"torch eager": TorchLoop(ids, torch_networks()[family]).run}
-    return {"jax.jit, donated": JaxLoop(ids, *jax_networks()[family]).run}
+    from bench.stock import Positions
+
+    tokens = keras.Input((BLOCK,), dtype="int32")
+    if name == "lstm":
+        x = keras.layers.Embedding(TOKENS, WIDTH)(tokens)
+        for _ in range(2):
+            x = keras.layers.LSTM(WIDTH, return_sequences=True)(x)
+        return keras.Model(tokens, keras.layers.Dense(TOKENS)(x))
+    x = Positions()(keras.layers.Embedding(TOKENS, WIDTH)(tokens))
+    for _ in range(DEPTH):
+        normed = keras.layers.LayerNormalization()(x)
+        x = x + keras.layers.MultiHeadAttention(HEADS, WIDTH // HEADS)(normed, normed, use_causal_mask=True)
+        hidden = keras.layers.Dense(4 * WIDTH, activation="gelu")(keras.layers.LayerNormalization()(x))
+        x = x + keras.layers.Dense(WIDTH)(hidden)
+    return keras.Model(tokens, keras.layers.Dense(TOKENS, use_bias=False)(keras.layers.LayerNormalization()(x)))
+
+
+def stock(name):
+    """The same network from Keras's layers under Keras's own `fit`."""
+    import keras
+
+    from bench.stock import StockFit
+
+    model, ids = stock_network(name), text()
+    optimizer = keras.optimizers.AdamW(RATE, weight_decay=DECAY, global_clipnorm=CLIP)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+    def arrays(steps):
+        return tuple(np.concatenate(part) for part in zip(*batches(ids, steps), strict=True))
+
+    return StockFit(model, BATCH, arrays).run
+
+
+def step_of(name):
+    """A step on windows of so many tokens."""
+
+    def prepare(size):
+        fit = Fit(*setting(name, block_size=size))
+        return lambda: fit.run(4) / 4
+
+    return prepare
+
+
+def generation(size):
+    """So many tokens written by a GPT that sees 32 and keeps what it has computed; every size lies beyond what it sees."""
+    from apps.common.options.declare import make_config
+    from apps.common.reports.sampling import Sampler, continuation
+    from apps.common.training import run
+    from layers import Decoder
+
+    app, options, data = setting("gpt", block_size=32)
+    decoder = Decoder(run.make_model(app, make_config(app.Config, options), data))
+
+    def generate():
+        start = time.perf_counter()
+        for _ in itertools.islice(continuation(decoder, [0], Sampler(), np.random.default_rng(0)), size):
+            pass
+        return time.perf_counter() - start
+
+    return generate
+
+
+def text_file(size):
+    """Reading a text file of so many characters and a few steps on it."""
+    from apps import text_generation as app
+    from apps.common.options.declare import make_config
+
+    file = tempfile.NamedTemporaryFile(suffix=".txt")  # noqa: SIM115  goes with the function that reads it
+    piece = np.random.default_rng(0).integers(97, 123, 1 << 20, "uint8").tobytes()
+    for start in range(0, size, len(piece)):
+        file.write(piece[: size - start])
+    file.flush()
+    options = {"data": file.name, "width": 16, "depth": 1, "block_size": 16, "steps": 4}
+
+    def read():
+        start = time.perf_counter()
+        data = app.load_data(make_config(app.Config, options))
+        Fit(app, options, data).run(4)
+        file.tell()
+        return time.perf_counter() - start
+
+    return read
+
+
+def family(name):
+    loops = {
+        "torch": lambda data: {"torch eager": TorchLoop(text(), torch_networks()[name]).run},
+        "jax": lambda data: {"jax.jit, donated": JaxLoop(text(), *jax_networks()[name]).run},
+        "tensorflow": lambda data: {"tf.function": TensorFlowLoop(text(), Fit(*setting(name)).model).run},
+    }
+    return Family(
+        functools.partial(setting, name),
+        loops,
+        stock=lambda data: stock(name),
+        torch_network=lambda: torch_networks()[name](),
+        usual_steps=500,  # nanoGPT's
+    )
+
+
+FAMILIES = {name: family(name) for name in ("gpt", "lstm")}
+GROWTH = {
+    "gpt-tokens": Growth(step_of("gpt"), "tokens", 512),
+    "lstm-tokens": Growth(step_of("lstm"), "tokens", 512),
+    "generation": Growth(generation, "tokens", 1024),
+    "text-file": Growth(text_file, "characters", 1 << 30, readings=1),
+}
