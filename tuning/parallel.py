@@ -22,8 +22,9 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 from keras_tuner.src.engine.trial import Trial
 
+from apps.common.data.fingerprint import fingerprint
 from apps.common.errors import UserError
-from apps.common.records.facts import describe_machine, fingerprint
+from apps.common.records.facts import describe_machine
 from apps.common.records.mlflow import ROOT, Tracker
 from apps.common.training import run as runs
 from apps.common.training.renewal import Grown

@@ -12,10 +12,11 @@ import time
 
 import psutil
 
+from apps.common.data.fingerprint import fingerprint
 from apps.common.errors import UserError
 from apps.common.files import write_json
 from apps.common.options.declare import to_plain
-from apps.common.records.facts import describe_machine, fingerprint
+from apps.common.records.facts import describe_machine
 from apps.common.records.folder import all_runs, mark_dead_runs
 from apps.common.records.mlflow import ROOT, Tracker, client
 from apps.common.training import run as runs

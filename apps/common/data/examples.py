@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data import nested
 from apps.common.errors import UserError, nearest
 
 
@@ -13,25 +14,33 @@ from apps.common.errors import UserError, nearest
 class Examples:
     """Inputs and targets of one split, first axis the example.
 
-    `x` is an array or a dict of arrays (one a model input); `y` an array or `None`; `weight` one number an example.
+    `x` is an array, or a dict, tuple or list of arrays (one a model input), in each other where need be; `y` the same, or
+    `None`; `weight` one number an example, or one for each of its positions, for each target its own where `y` is nested.
+
     A task whose examples are not rows in memory (windows of a text file, one whole graph) brings its own class with
-    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`; with `fingerprint()` in the place of a digest
-    of `x` and `y`, and `order(generator)` where an epoch is not a permutation of all.
+    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`, and where it needs them
+
+    - `fingerprint()`, in the place of a digest of `x` and `y`, and `example_digests(targets)`,
+    - `order(generator)`, where an epoch is not a permutation of all,
+    - `plan(batch_size, generator=None)`, the batches of an epoch as a list of index arrays, in their order where there is
+      no generator; those shorter than `batch_size` are filled up with copies that count nothing,
+    - `weight_sums()`, the sum of all weights (nested as they are), where it is known without a walk through all,
+    - `set_epoch(epoch)`, where an example changes from epoch to epoch,
+    - `ahead`, the number of batches to make ahead of the step that needs them, in a thread.
     """
 
     x: object
     y: object = None
-    weight: np.ndarray | None = None
+    weight: object = None
 
     def __len__(self):
-        first = next(iter(self.x.values())) if isinstance(self.x, dict) else self.x
-        return len(first)
+        return len(nested.leaves(self.x)[0])
 
     def take(self, indices):
         """The batch at these positions, as the tuple that `fit` takes."""
-        x = {name: array[indices] for name, array in self.x.items()} if isinstance(self.x, dict) else self.x[indices]
-        batch = (x,) if self.y is None else (x, self.y[indices])
-        return batch if self.weight is None else (*batch, self.weight[indices])
+        x, y, weight = (nested.rows(tree, indices) for tree in (self.x, self.y, self.weight))
+        batch = (x,) if y is None and weight is None else (x, y)
+        return batch if weight is None else (*batch, weight)
 
     def subset(self, indices):
         """The same kind of examples at these positions only."""
