@@ -52,7 +52,7 @@ def row_digests(tree):
     found = [(path, np.asarray(leaf)) for path, leaf in nested.paths(tree) if leaf is not None]
     base = hashlib.blake2b(b"".join(_header(path, array.shape[1:], array.dtype) for path, array in found), digest_size=8)
     if any(array.dtype.hasobject for _, array in found):
-        contents = (b"".join(_content(array[row]) for _, array in found) for row in range(len(found[0][1])))
+        contents = (b"".join(_content(array[row : row + 1]) for _, array in found) for row in range(len(found[0][1])))
     else:
         contents = np.concatenate([_as_bytes(array).reshape(len(array), -1) for _, array in found], axis=1)
     return np.array([_with(base, content) for content in contents], "uint64")

@@ -65,6 +65,10 @@ class Batches(keras.utils.PyDataset):
         """The examples of each step of this epoch, `(steps, batch_size)`."""
         return self.table
 
+    def samples(self):
+        """One batch of each shape there is."""
+        return [self[step] for step in steps_by_kind(self.examples, self.table)]
+
     def arrays(self):
         """The whole split as `fit` takes it, or `None` where a batch is not just rows of arrays in memory."""
         plain = isinstance(self.examples, Examples) and self.examples.weight is None
@@ -100,14 +104,16 @@ class InOrder(keras.utils.PyDataset):
     @functools.cached_property
     def sums(self):
         """How much counts in all the examples, nested as their weights are."""
-        if hasattr(self.examples, "weight_sums"):
-            return self.examples.weight_sums()
         if len(self.examples.take(np.arange(1))) < 3:
             return float(len(self.examples))
-        if getattr(self.examples, "weight", None) is not None:
+        if isinstance(self.examples, Examples):
             return map_sums(self.examples.weight)
         each = [map_sums(taken(self.examples, indices)[2]) for indices in self.table]
         return nested.map_leaves(lambda *sums: sum(sums), *each)
+
+    def samples(self):
+        """One batch of each shape there is."""
+        return [self[step] for step in steps_by_kind(self.examples, self.table)]
 
     def arrays(self):
         """None: the filling up is not a gathering of rows."""
@@ -133,6 +139,14 @@ def taken(examples, indices):
     if weight is None:
         return x, y, np.float32(counts) if hasattr(examples, "plan") else None
     return x, y, nested.map_leaves(lambda each: each * counts.reshape(-1, *[1] * (each.ndim - 1)), weight)
+
+
+def steps_by_kind(examples, table):
+    """The first step of each shape that batches have."""
+    if not hasattr(examples, "kind"):
+        return [0]
+    kinds = [examples.kind(np.where(indices < 0, ~indices, indices)) for indices in table]
+    return [kinds.index(kind) for kind in dict.fromkeys(kinds)]
 
 
 def map_sums(weight):
@@ -165,3 +179,29 @@ def predict_all(model, x, batch_size=256):
     if len(parts) == 1:
         return parts[0]
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:size], *parts)
+
+
+def predict_examples(model, examples, batch_size=256):
+    """Outputs of the model for every example in the examples' order, whatever the batches they come in.
+
+    Args:
+        model: Any Keras model.
+        examples: Any examples; of sequences each batch has the length of its bucket.
+        batch_size: Examples a batch.
+    Returns:
+        As the model's output: arrays, first axis the example; where batches differ in their shape, a list with an array an
+        example, at the end of which the padding still stands.
+    """
+    forward, rows = backend.forward(model), []
+    order = planned(examples, min(batch_size, len(examples)))
+    for indices in order:
+        outputs = forward(taken(examples, indices)[0])
+        rows.append(keras.tree.map_structure(keras.ops.convert_to_numpy, outputs))
+    places = np.argsort(np.where(order.reshape(-1) < 0, len(examples), order.reshape(-1)), kind="stable")[: len(examples)]
+
+    def gathered(*batches):
+        flat = [row for batch in batches for row in batch]
+        found = [flat[place] for place in places]
+        return np.stack(found) if len({row.shape for row in found}) == 1 else found
+
+    return nested.map_leaves(gathered, *rows)
