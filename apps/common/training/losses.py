@@ -56,12 +56,11 @@ class TokenCrossEntropy(keras.losses.Loss):
         return super().__call__(y_true, y_pred, for_each_position(sample_weight, y_true))
 
     def call(self, y_true, logits):
-        _, positions, tokens = logits.shape
         # All positions in one matrix: torch's loss is slower where the classes are not the last of two axes.
-        flat = keras.ops.reshape(keras.ops.cast(logits, keras.config.floatx()), (-1, tokens))
+        flat = keras.ops.reshape(keras.ops.cast(logits, keras.config.floatx()), (-1, logits.shape[-1]))
         targets = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
         losses = keras.ops.sparse_categorical_crossentropy(targets, flat, from_logits=True)
-        return keras.ops.reshape(losses, (-1, positions))
+        return keras.ops.reshape(losses, keras.ops.shape(y_true))
 
 
 def for_each_position(weight, targets):
@@ -69,9 +68,9 @@ def for_each_position(weight, targets):
 
     Keras would multiply the losses `(batch, positions)` by the weights `(batch,)` along the positions.
     """
-    if weight is None or len(weight.shape) >= len(targets.shape):
-        return weight
-    return keras.ops.reshape(weight, (-1, *weight.shape[1:], *[1] * (len(targets.shape) - len(weight.shape))))
+    while weight is not None and len(weight.shape) < len(targets.shape):
+        weight = keras.ops.expand_dims(weight, -1)
+    return weight
 
 
 def accuracy():
