@@ -70,10 +70,10 @@ def test_the_order_of_batches_is_a_function_of_seed_and_epoch():
     assert order(5, 3) != order(5, 2) and order(5, 3) != order(6, 3)
 
 
-def test_examples_carry_their_weights_into_the_batch():
+def test_the_weights_of_a_batch_keep_their_shares_and_have_mean_one():
     batches = Batches(Examples(np.arange(6), np.arange(6), np.arange(6) / 10), 3, seed=0)
     x, _, weight = batches[1]
-    np.testing.assert_array_equal(weight, x / 10)
+    np.testing.assert_allclose(weight, 3 * x / x.sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [7, 8, 3])

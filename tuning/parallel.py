@@ -23,9 +23,10 @@ from keras_tuner.src.distribute import oracle_chief, oracle_client
 from keras_tuner.src.engine.trial import Trial
 
 from apps.common.app import task_name
+from apps.common.data.fingerprint import fingerprint
 from apps.common.errors import UserError
 from apps.common.output import say
-from apps.common.records.facts import describe_machine, fingerprint
+from apps.common.records.facts import describe_machine
 from apps.common.records.mlflow import ROOT, Tracker
 from apps.common.training.renewal import Grown
 from layers import backend

@@ -11,11 +11,12 @@ import signal
 import time
 
 from apps.common.app import metric_of, task_name
+from apps.common.data.fingerprint import fingerprint
 from apps.common.errors import UserError
 from apps.common.files import write_json
 from apps.common.options.declare import to_plain
 from apps.common.output import say
-from apps.common.records.facts import describe_machine, fingerprint
+from apps.common.records.facts import describe_machine
 from apps.common.records.folder import all_runs, mark_dead_runs
 from apps.common.records.mlflow import ROOT, Tracker
 from apps.common.training.renewal import Grown

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data import nested
 from apps.common.errors import UserError, nearest
 
 
@@ -13,25 +14,33 @@ from apps.common.errors import UserError, nearest
 class Examples:
     """Inputs and targets of one split, first axis the example.
 
-    `x` is an array or a dict of arrays (one a model input); `y` an array or `None`; `weight` one number an example.
+    `x` is an array, or a dict, tuple or list of arrays (one a model input), in each other where need be; `y` the same, or
+    `None`; `weight` one number an example, or one for each of its positions, for each target its own where `y` is nested.
+
     A task whose examples are not rows in memory (windows of a text file, one whole graph) brings its own class with
-    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`; with `fingerprint()` in the place of a digest
-    of `x` and `y`, and `order(generator)` where an epoch is not a permutation of all.
+    `__len__` and `take(indices) -> (x,)`, `(x, y)` or `(x, y, weight)`, and where it needs them
+
+    - `fingerprint()`, in the place of a digest of `x` and `y`, and `example_digests(targets)`,
+    - `order(generator)`, where an epoch is not a permutation of all,
+    - `plan(batch_size, generator=None)`, the batches of an epoch as a list of index arrays, in their order where there is
+      no generator; those shorter than `batch_size` are filled up with copies that count nothing; with it
+      `kind(indices)`, which says by a number or text which of several shapes a batch has,
+    - `set_epoch(epoch)`, where an example changes from epoch to epoch,
+    - `ahead`, the number of batches to make ahead of the step that needs them, in a thread.
     """
 
     x: object
     y: object = None
-    weight: np.ndarray | None = None
+    weight: object = None
 
     def __len__(self):
-        first = next(iter(self.x.values())) if isinstance(self.x, dict) else self.x
-        return len(first)
+        return len(nested.leaves(self.x)[0])
 
     def take(self, indices):
         """The batch at these positions, as the tuple that `fit` takes."""
-        x = {name: array[indices] for name, array in self.x.items()} if isinstance(self.x, dict) else self.x[indices]
-        batch = (x,) if self.y is None else (x, self.y[indices])
-        return batch if self.weight is None else (*batch, self.weight[indices])
+        x, y, weight = (nested.rows(tree, indices) for tree in (self.x, self.y, self.weight))
+        batch = (x,) if y is None and weight is None else (x, y)
+        return batch if weight is None else (*batch, weight)
 
     def subset(self, indices):
         """The same kind of examples at these positions only."""
@@ -120,9 +129,11 @@ def split_indices(labels, fractions, seed, stratify=True):
         seed: Seed of the shuffle.
     Returns: One sorted index array a part. A class with as many examples as parts has one in each.
     """
-    labels = np.asarray(labels)
     generator = np.random.default_rng([seed, 20])
-    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)] if stratify else [np.arange(len(labels))]
+    groups = [np.arange(len(labels))]
+    if stratify:
+        labels = np.asarray(labels)
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     parts = [[] for _ in range(len(fractions) + 1)]
     for group in groups:
         group = generator.permutation(group)
@@ -139,10 +150,10 @@ def split_indices(labels, fractions, seed, stratify=True):
 
 def fold_indices(labels, folds, fold, seed, stratify=True):
     """Positions inside and outside of fold number `fold` of `folds`, stratified by label: `(rest, inside)`."""
-    labels = np.asarray(labels)
     generator = np.random.default_rng([seed, 21])
     order = generator.permutation(len(labels))
     if stratify:
+        labels = np.asarray(labels)
         order = order[np.argsort(labels[order], kind="stable")]
     member = np.empty(len(labels), dtype=int)
     member[order] = np.arange(len(labels)) % folds
@@ -163,19 +174,23 @@ def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, tes
     Returns: Three `Examples`.
     """
     train, held, tested = splits["train"], splits.get("validation"), splits.get("test")
+
+    def labels():
+        return train.y if stratify else range(len(train))
+
     if config.folds:
         if held is not None or tested is not None:
             raise UserError("--folds: the data name their own splits already; leave it out or give one file without splits")
-        rest, inside = fold_indices(train.y, config.folds, config.fold, config.seed, stratify)
+        rest, inside = fold_indices(labels(), config.folds, config.fold, config.seed, stratify)
         train, tested = train.subset(rest), train.subset(inside)
     if tested is None and held is not None:
         notes.append("the data name no test split: their validation split is the test, validation is taken from train")
         held, tested = None, held
     if tested is None:
-        rest, inside = split_indices(train.y, (test,), config.seed, stratify)
+        rest, inside = split_indices(labels(), (test,), config.seed, stratify)
         train, tested = train.subset(rest), train.subset(inside)
     if held is None:
-        rest, inside = split_indices(train.y, (validation,), config.seed, stratify)
+        rest, inside = split_indices(labels(), (validation,), config.seed, stratify)
         train, held = train.subset(rest), train.subset(inside)
     for name, part in (("train", train), ("validation", held), ("test", tested)):
         if not len(part):

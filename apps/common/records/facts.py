@@ -1,29 +1,6 @@
-"""What is known about a run besides its options: the data's fingerprint, the machine, its curves."""
+"""What is known about a run besides its options: the machine, its curves."""
 
 import contextlib
-import hashlib
-
-import numpy as np
-
-
-def fingerprint(data):
-    """A digest of the training examples, by which a change of the data between two runs is seen."""
-    own = getattr(data.train, "fingerprint", None)
-    if own:
-        return own()
-    inputs = data.train.x.values() if isinstance(data.train.x, dict) else [data.train.x]
-    return digest(*inputs, data.train.y)
-
-
-def digest(*arrays):
-    """A short digest of the shapes, types and values of some arrays; `None` among them counts for nothing."""
-    made = hashlib.blake2b(digest_size=12)
-    for array in arrays:
-        if array is not None:
-            array = np.ascontiguousarray(array)
-            made.update(str((array.shape, array.dtype)).encode())
-            made.update(memoryview(array).cast("B") if array.size else b"")
-    return made.hexdigest()
 
 
 def describe_machine():

@@ -25,6 +25,9 @@ class OneHotLoss(keras.losses.Loss):
         super().__init__(name=kind.replace("-", "_"))
         self.kind, self.num_classes, self.smoothing = kind, num_classes, smoothing
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return super().__call__(y_true, y_pred, for_each_position(sample_weight, y_true))
+
     def call(self, y_true, logits):
         logits = keras.ops.cast(logits, keras.config.floatx())
         y_true = keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(logits)[:-1]), "int32")
@@ -44,18 +47,30 @@ class OneHotLoss(keras.losses.Loss):
 
 
 class TokenCrossEntropy(keras.losses.Loss):
-    """-log softmax(z) at the right token, averaged over the positions of each example.
+    """-log softmax(z) at the right token of each position.
 
-    Shapes: targets `(batch, positions)`, logits `(batch, positions, tokens)`.
+    Shapes: targets `(batch, positions)`, logits `(batch, positions, tokens)`; weights `(batch,)` or `(batch, positions)`.
     """
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return super().__call__(y_true, y_pred, for_each_position(sample_weight, y_true))
+
     def call(self, y_true, logits):
-        _, positions, tokens = logits.shape
         # All positions in one matrix: torch's loss is slower where the classes are not the last of two axes.
-        flat = keras.ops.reshape(keras.ops.cast(logits, keras.config.floatx()), (-1, tokens))
+        flat = keras.ops.reshape(keras.ops.cast(logits, keras.config.floatx()), (-1, logits.shape[-1]))
         targets = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
         losses = keras.ops.sparse_categorical_crossentropy(targets, flat, from_logits=True)
-        return keras.ops.mean(keras.ops.reshape(losses, (-1, positions)), axis=-1)
+        return keras.ops.reshape(losses, keras.ops.shape(y_true))
+
+
+def for_each_position(weight, targets):
+    """Weights with as many axes as the targets, those of an example for all its positions.
+
+    Keras would multiply the losses `(batch, positions)` by the weights `(batch,)` along the positions.
+    """
+    while weight is not None and len(weight.shape) < len(targets.shape):
+        weight = keras.ops.expand_dims(weight, -1)
+    return weight
 
 
 def accuracy():

@@ -9,11 +9,12 @@ import time
 from apps.common import figures
 from apps.common.app import metric_of, task_name
 from apps.common.bundles.bundle import load_model, save_bundle
+from apps.common.data.fingerprint import fingerprint
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
 from apps.common.options.declare import options_of, to_plain
 from apps.common.output import say
-from apps.common.records.facts import describe_machine, fingerprint, run_figures
+from apps.common.records.facts import describe_machine, run_figures
 from apps.common.records.folder import find_run, mark_dead_runs, open_run
 from apps.common.records.mlflow import Tracker, send_rest
 from apps.common.training import rescue

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.data.examples import find_data, split_indices
+from apps.common.data.fingerprint import digest
 from apps.common.data.npz import npz_headers, read_npz_arrays
 from apps.common.data.reading import list_folder, require_memory, split_of
 from apps.common.errors import UserError, nearest
-from apps.common.records.facts import digest
 
 NAMED = {"karate": "karate_club_graph", "les_miserables": "les_miserables_graph"}
 ADVICE = "Give a smaller graph"
