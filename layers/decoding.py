@@ -1,4 +1,4 @@
-"""Generation one token at a time: what a causal model has computed for earlier tokens is kept, not computed again."""
+"""Generation one token at a time: what a model has computed for earlier tokens is kept, not computed again."""
 
 import keras
 import numpy as np
@@ -10,45 +10,173 @@ __all__ = ["Decoder"]
 
 
 class Decoder:
-    """A causal functional model run a token at a time, in a compiled step whose shapes never change.
+    """A functional model run a token at a time for a batch of texts, in a compiled step whose shapes never change.
 
     The model's own graph is followed, and a layer that looks at earlier tokens (it has a `step`) gets what it kept of
-    them: keys and values, or a recurrent state. So a token costs the same wherever it stands.
+    them: keys and values, or a recurrent state. So a token costs the same wherever it stands. What depends on the source
+    alone, where there is one, is computed once for each source.
 
     Args:
-        model: A built functional model from token ids `(batch, block_size)` to logits `(batch, block_size, entries)`.
+        model: A built functional model from token ids `(batch, block_size)` to logits `(batch, block_size, entries)`, none of
+            which depends on later ids; or from a dict of `"target"`, such ids, and `"source"`, a text to translate.
+        batch_size: Number of texts at a time.
+        length: Tokens taken at most between resets; by default what the model was built for.
+    Raises:
+        ValueError: The model was built for any number of tokens and `length` is not given.
 
-    `decoder(token)` takes the next id and returns the logits of the one after it, `(entries,)`; `decoder.reset()`
-    forgets everything. `position` is the number of tokens taken, at most `block_size`.
+    `decoder(token)` takes the next id and returns the logits of the one after it, `(entries,)`; given the ids of all
+    texts, `(batch_size,)`, it returns `(batch_size, entries)`. `decoder.reset()` forgets everything. `position` is the number of
+    tokens taken, at most `block_size`.
     """
 
-    def __init__(self, model):
-        self.model = model
-        self.block_size = model.inputs[0].shape[1]
-        self._layers = [layer for layer in model.layers if hasattr(layer, "step")]
+    def __init__(self, model, batch_size=1, length=None):
+        self.model, self.batch_size = model, batch_size
+        inputs = dict(zip(model.input_names, model.inputs, strict=True)) if hasattr(model, "input_names") else {}
+        self._target = inputs.get("target", model.inputs[0])
+        self._sources = [each for each in model.inputs if each is not self._target]
+        self.block_size = length or self._target.shape[1]
+        if self.block_size is None:
+            raise ValueError("`length` must be given for a model of any number of tokens. Received: length=None")
+        self._known, self._graph = parts(model, self._target)
+        self._layers = [node.operation for node in nodes(self._graph) if hasattr(node.operation, "step")]
+        self._begin = backend.compiled(self._first, model)
         self._step = backend.compiled(self._run, model)
-        self._empty = [layer.start(1) for layer in self._layers]
-        self.reset()
+        self._take = backend.compiled(rows_of, model)
+        self._empty = None
+        if not self._sources:
+            self.reset()
 
-    def reset(self):
-        self.position, self._states = 0, self._empty
+    def reset(self, source=None):
+        """Forget everything.
+
+        Args:
+            source: Of a model that has one: an array, or a dict of them by the names of its inputs, of `batch_size` rows.
+        """
+        if self._sources:
+            source = source if isinstance(source, dict) else {self._sources[0].name: source}
+            self._empty = self._begin([np.asarray(source[each.name], "int32") for each in self._sources])
+        elif self._empty is None:
+            self._empty = self._first([])
+        self.position, (self._memory, self._states) = 0, self._empty
 
     def __call__(self, token):
         if self.position >= self.block_size:
             raise ValueError(f"A decoder takes `block_size` tokens between resets. Received: token {self.position + 1}")
-        token, position = np.array([[token]], "int32"), np.array(self.position, "int32")
-        logits, self._states = self._step(token, position, self._states)
+        ids = np.broadcast_to(np.asarray(token, "int32").reshape(-1, 1), (self.batch_size, 1))
+        logits, self._states = self._step(np.array(ids), np.array(self.position, "int32"), self._memory, self._states)
         self.position += 1
-        return keras.ops.convert_to_numpy(logits)[0, 0]
+        logits = keras.ops.convert_to_numpy(logits)[:, 0]
+        return logits[0] if np.ndim(token) == 0 else logits
 
-    def _run(self, token, position, states):
+    def reorder(self, rows):
+        """Go on with what text `rows[i]` has kept in place of text i, the sources staying where they are."""
+        self._states = self._take(self._states, np.asarray(rows, "int32"))
+
+    def generate(self, prompts, count, choose=None, end=None):
+        """Continue texts, those of a batch at once.
+
+        Args:
+            prompts: Lists of ids, one for each text, of any lengths.
+            count: Most tokens added to each.
+            choose: Takes logits `(texts, entries)` and the numbers of the texts, returns ids; the likeliest by default.
+            end: The id a text ends with; it is the last added.
+        Returns:
+            Lists of the ids added.
+        """
+        choose = choose or (lambda logits, texts: logits.argmax(-1))
+        texts, added = [list(prompt) for prompt in prompts], [[] for _ in prompts]
+        going = np.ones(len(texts), bool)
+        while going.any() and self.position < self.block_size:
+            place = self.position
+            given = [text[place] if place < len(text) else 0 for text in texts]
+            logits = self(np.array(given, "int32"))
+            ready = np.array([place >= len(text) - 1 for text in texts]) & going
+            if not ready.any():
+                continue
+            (numbers,) = np.nonzero(ready)
+            for number, token in zip(numbers, np.asarray(choose(logits[numbers], numbers)), strict=True):
+                texts[number].append(int(token))
+                added[number].append(int(token))
+                going[number] = token != end and len(added[number]) < count
+        return added
+
+    def beams(self, prompt, count, end, width=4, alpha=0.6):
+        """The likeliest continuations of each source found by a beam search, best first.
+
+        A finished text of n added tokens is scored `log p / ((5 + n) / 6)^alpha`. The decoder's `batch_size` texts are
+        `batch_size / width` sources, each given `width` times in a row to `reset`.
+
+        Args:
+            prompt: Ids every text begins with.
+            count: Most tokens added.
+            end: The id a text ends with.
+            width: Number of texts for each source; one that is finished keeps its place.
+            alpha: Strength of the length penalty; 0 for none.
+        Returns:
+            For each source a list of `(score, ids added)`; one cut off at `count` has no `end`.
+        Reference: Wu et al., 2016, arXiv 1609.08144, section 7.
+        """
+        if self.batch_size % width:
+            raise ValueError(f"`batch_size` must be a multiple of `width`. Received: {self.batch_size} and width={width}")
+        sources = self.batch_size // width
+        for token in prompt:
+            logits = self(np.full(self.batch_size, token, "int32"))
+        # At first all beams of a source are the same text: only one of them counts.
+        scores = np.where(np.arange(width) == 0, 0.0, -np.inf) + np.zeros((sources, 1))
+        added = np.zeros((sources, width, 0), "int32")
+        found = [[] for _ in range(sources)]
+        for place in range(1, count + 1):
+            both = scores[:, :, None] + log_softmax(logits).reshape(sources, width, -1)
+            entries = both.shape[-1]
+            order = np.argsort(-both.reshape(sources, -1), axis=-1, kind="stable")[:, : 2 * width]
+            rows, tokens = order // entries, order % entries
+            best = np.take_along_axis(both.reshape(sources, -1), order, axis=-1)
+            penalty = ((5 + place) / 6) ** alpha
+            kept = np.zeros((sources, width), "int64")
+            for source in range(sources):
+                finished = (tokens[source] == end) & (best[source] > -np.inf)
+                for index in np.nonzero(finished[:width])[0]:
+                    ids = [*added[source, rows[source, index]].tolist(), end]
+                    found[source].append((float(best[source, index]) / penalty, ids))
+                best[source, tokens[source] == end] = -np.inf
+                kept[source] = np.argsort(-best[source], kind="stable")[:width]
+            rows, tokens, scores = (np.take_along_axis(each, kept, axis=-1) for each in (rows, tokens, best))
+            # A finished text has had its place among the `width`.
+            scores[np.arange(width) >= width - np.array([[len(each)] for each in found])] = -np.inf
+            added = np.concatenate([np.take_along_axis(added, rows[:, :, None], axis=1), tokens[:, :, None]], axis=-1)
+            if place == count or self.position == self.block_size or (scores == -np.inf).all():
+                break
+            self.reorder((rows + np.arange(sources)[:, None] * width).reshape(-1))
+            logits = self(tokens.reshape(-1))
+        for source in range(sources):
+            cut = zip(scores[source], added[source], strict=True)
+            found[source] += [(float(score) / penalty, ids.tolist()) for score, ids in cut if score > -np.inf]
+            found[source].sort(key=lambda each: -each[0])
+        return found
+
+    def _first(self, sources):
+        """What is known before the first token: tensors that do not depend on the target, and every layer's first state."""
+        memory = self._known(sources) if self._known else []
+        value_of = {id(symbol): value for symbol, value in zip(self._graph.inputs[1:], memory, strict=True)}
+        states = []
+        for node in nodes(self._graph):
+            if not hasattr(node.operation, "step"):
+                continue
+            more, named = node.arguments.args[1:], node.arguments.kwargs
+            known = {name: value_of[id(each)] for name, each in named.items() if id(each) in value_of}
+            with AutocastScope(node.operation.compute_dtype):
+                begun = [value_of[id(each)] for each in more if each is not None]
+                states.append(node.operation.start(self.batch_size, self.block_size, *begun, **known))
+        return memory, states
+
+    def _run(self, token, position, memory, states):
         states = {layer.name: state for layer, state in zip(self._layers, states, strict=True)}
 
         def one_token(layer):
             if layer.name not in states:
                 return layer
 
-            def step(x, **call_options):
+            def step(x, *_, **__):
                 with AutocastScope(layer.compute_dtype):  # as Keras does around a layer's `call`
                     x, states[layer.name] = layer.step(x, states[layer.name], position)
                 return x
@@ -56,5 +184,34 @@ class Decoder:
             return step
 
         # Keras's own walk over a functional model, each layer replaced by its form for one token.
-        logits = self.model._run_through_graph(token, one_token)
-        return logits, [states[layer.name] for layer in self._layers]
+        logits = self._graph._run_through_graph([token, *memory], one_token)
+        return keras.tree.flatten(logits)[0], [states[layer.name] for layer in self._layers]
+
+
+def nodes(graph):
+    """Every operation's place in a functional graph, from the inputs on."""
+    levels = graph._nodes_by_depth
+    return [node for depth in sorted(levels, reverse=True) for node in levels[depth] if node.operation and not node.is_input]
+
+
+def parts(model, target):
+    """`(known, graph)`: what a model computes from its other inputs, and from the target with it."""
+    moving, needed = {id(target)}, {}
+    for node in nodes(model):
+        if any(id(each) in moving for each in node.input_tensors):
+            moving.update(id(each) for each in node.outputs)
+            needed.update((id(each), each) for each in node.input_tensors)
+    frontier = [each for key, each in needed.items() if key not in moving]
+    graph = keras.Function([target, *frontier], model.outputs)
+    others = [each for each in model.inputs if each is not target]
+    return keras.Function(others, frontier) if frontier else None, graph
+
+
+def rows_of(states, rows):
+    return keras.tree.map_structure(lambda state: keras.ops.take(state, rows, axis=0), states)
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, "float64")
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

@@ -106,6 +106,70 @@ def padding(length):
     return np.arange(length) < length - np.arange(BATCH)[:, None]
 
 
+def texts(high, length, seed=0):
+    """A batch of texts of different lengths, ids from one up, zeros behind them, `(BATCH, length)`."""
+    ids = np.random.default_rng([4, seed, length]).integers(1, high, (BATCH, length)).astype("int32")
+    return ids * padding(length)
+
+
+def pair(high, source=6, target=5):
+    """A batch of source texts and of what is to be written, as the encoder-decoder models take them."""
+    return {"source": texts(high, source), "target": texts(high, target, seed=1)}
+
+
+def text_classifier(build, **options):
+    """A classifier of texts of different lengths: seven tokens, three classes."""
+    return classifier(build, texts(7, 6), **options)
+
+
+def writer(build, entries=7, length=5, **options):
+    """An encoder-decoder model: logits of one of `entries` tokens at each place of the target, padding counting nothing."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    weights = padding(length).astype("float32")
+    return Case(build, pair(7, target=length), integers(entries, length), loss, weights, **options)
+
+
+def crf_layer(build):
+    """A CRF in a model of its own: emissions, tags and which of them count."""
+
+    def model():
+        emissions, tags, mask = keras.Input((5, 3)), keras.Input((5,), dtype="int32"), keras.Input((5,), dtype="bool")
+        return keras.Model([emissions, tags, mask], build()(emissions, tags, mask=mask))
+
+    return Case(model, [floats(5, 3), integers(3, 5), padding(5)])
+
+
+def over_memory(build, **options):
+    """A layer called on tokens, the memory it looks at and the memory's mask; its first output."""
+
+    def model():
+        x, memory, mask = keras.Input((5, 8)), keras.Input((6, 4)), keras.Input((6,), dtype="bool")
+        output = build()(x, memory, mask=mask)
+        return keras.Model([x, memory, mask], output[0] if isinstance(output, tuple) else output)
+
+    return Case(model, [floats(5, 8), floats(6, 4), padding(6)], **options)
+
+
+def layer_of(build, *inputs, **options):
+    """A layer that takes its inputs as so many arguments."""
+
+    def model():
+        symbols = [keras.Input(array.shape[1:], dtype=array.dtype.name) for array in inputs]
+        return keras.Model(symbols, build()(*symbols))
+
+    return Case(model, list(inputs), **options)
+
+
+def copy_mixture():
+    """A mixture of four generated entries with six that stand in a text."""
+
+    def model():
+        symbols = [keras.Input((5, 4)), keras.Input((5, 1)), keras.Input((5, 3)), keras.Input((3,), dtype="int32")]
+        return keras.Model(symbols, layers.CopyMixture(6)(*symbols))
+
+    return Case(model, [floats(5, 4), floats(5, 1), np.full((BATCH, 5, 3), 1 / 3, "float32"), integers(6, 3)])
+
+
 def masked(build, *shape, **options):
     """A layer that takes a mask, in a model of its own whose second input it is."""
 
@@ -135,18 +199,35 @@ def mixup_model():
 
 CASES = {
     # layers
+    "AdditiveAttention": over_memory(lambda: layers.AdditiveAttention(3), family="attention"),
+    "AttentionRNN": over_memory(lambda: layers.AttentionRNN(4), family="recurrent"),
+    "AttentionRNN-multiplicative": over_memory(
+        lambda: layers.AttentionRNN(4, "lstm", "multiplicative"), family="recurrent"
+    ),
     "AveragePooling2D": layer(lambda: layers.AveragePooling2D(3, 2, "same"), floats(7, 8, 3)),
     "BatchNormalization": layer(lambda: layers.BatchNormalization(), floats(5, 5, 3), family="normalised"),
+    "BidirectionalRNN": masked(lambda: layers.BidirectionalRNN(3, "gru"), 6, 3, family="recurrent"),
+    "CRF": crf_layer(lambda: layers.CRF(3)),
     "ClassToken": layer(lambda: layers.ClassToken(), floats(5, 4)),
     "Conv2D": layer(
         lambda: layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"), floats(8, 7, 3), family="convolution"
     ),
+    "CopyMixture": copy_mixture(),
+    "CrossAttention": over_memory(lambda: layers.CrossAttention(4, num_kv_heads=2), family="attention"),
     "Decoder": language_model(lambda: models.gpt(7, 6, width=8, depth=1, num_heads=2, positions="rotary"), family="attention"),
+    "DecoderBlock": over_memory(lambda: layers.DecoderBlock(2, 16), family="attention"),
+    "DecoderBlock-pre": over_memory(lambda: layers.DecoderBlock(2, 16, 0.2, "pre", "swiglu"), family="attention"),
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
     "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3)),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3), family="convolution"),
     "Dropout": layer(lambda: layers.Dropout(0.5, seed=1), floats(40)),
     "Embedding": layer(lambda: layers.Embedding(3, 4), integers(3, 5)),
+    "EncoderBlock": masked(lambda: layers.EncoderBlock(2, 16), 5, 8, family="attention"),
+    "EncoderBlock-parallel": masked(
+        lambda: layers.EncoderBlock(4, 16, 0.2, "parallel", "swiglu", attention={"rotary": True, "num_kv_heads": 2}), 5, 16,
+        family="attention",
+    ),
+    "FeedForward": layer(lambda: layers.FeedForward(6, "swiglu"), floats(5, 4)),
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
     "GRU-masked": masked(lambda: layers.GRU(4), 6, 3, family="recurrent"),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3), family="recurrent"),
@@ -157,9 +238,13 @@ CASES = {
     "LSTM-masked": masked(lambda: layers.LSTM(4, return_sequences=True), 6, 3, family="recurrent"),
     "LSTM": layer(lambda: layers.LSTM(4, return_sequences=True), floats(6, 3), family="recurrent"),
     "LayerNormalization": layer(lambda: layers.LayerNormalization(), floats(5, 8)),
+    "LinearCrossEntropy": layer_of(lambda: layers.LinearCrossEntropy(7, chunk_size=6), floats(5, 4), integers(7, 5)),
+    "MaxConvolution": masked(lambda: layers.MaxConvolution(4, 3), 6, 3, family="convolution"),
     "MaxPooling2D": layer(lambda: layers.MaxPooling2D(3, 2, "same"), floats(7, 8, 3)),
     "Mixup": layer(lambda: layers.Mixup(), floats(4, 4, 3), random=True),
     "MixupModel": Case(mixup_model, floats(4, 4, 3), floats(1), random=True),
+    "MultiplicativeAttention": over_memory(lambda: layers.MultiplicativeAttention(), family="attention"),
+    "PaddingMask": text_classifier(lambda: models.text_bag(7, 3, width=4)),
     "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3), family="convolution"),
     "Perceptron": layer(lambda: layers.Perceptron(2), floats(5)),
     "PerceptronLoss": layer(lambda: layers.Dense(3), floats(5), targets=integers(3), loss=layers.PerceptronLoss()),
@@ -172,9 +257,14 @@ CASES = {
     "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3)),
     "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3)),
     "Reparametrization": layer(lambda: layers.Reparametrization(), floats(3), 0.1 * floats(3), floats(3)),
+    "ReverseSequences": masked(lambda: layers.ReverseSequences(), 5, 3),
     "RotaryEmbedding": layer(lambda: layers.RotaryEmbedding(), floats(5, 2, 4)),
     "SelfAttention-masked": masked(lambda: layers.SelfAttention(2), 5, 8, family="attention"),
     "SelfAttention": layer(lambda: layers.SelfAttention(2, causal=True), floats(5, 8), family="attention"),
+    "SequencePooling": masked(lambda: layers.SequencePooling("max"), 5, 3),
+    "ShortList": layer(lambda: layers.ShortList(4), integers(7, 5)),
+    "SimpleRNN": masked(lambda: layers.SimpleRNN(4), 6, 3, family="recurrent"),
+    "SinusoidalPositions": layer(lambda: layers.SinusoidalPositions(8), floats(5, 4)),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
@@ -191,6 +281,14 @@ CASES = {
     "efficientnet": classifier(
         lambda: models.efficientnet((24, 24, 1), 3, width=0.1, depth=0.1, dropout=0.0), floats(24, 24, 1),
         family="normalised",
+    ),
+    "bert": Case(
+        lambda: models.bert(7, max_tokens=8, width=8), {"tokens": texts(7, 6), "segments": integers(2, 6)}, integers(7, 6),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True), padding(6).astype("float32"), family="attention",
+    ),
+    "bert_head": classifier(
+        lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),
+        {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
     ),
     "ft_transformer": classifier(
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3)),
@@ -225,7 +323,14 @@ CASES = {
         floats(8, 8, 1),
         family="normalised",
     ),
+    "pointer_generator": writer(
+        lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), family="recurrent"
+    ),
     "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1), family="normalised"),
+    "seq2seq": writer(lambda: models.seq2seq(7, 7, width=6), family="recurrent"),
+    "seq2seq-luong": writer(
+        lambda: models.seq2seq(7, 7, cell="lstm", attention="multiplicative", width=6), family="recurrent"
+    ),
     "small_cnn": classifier(
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1),
         family="normalised",
@@ -235,6 +340,21 @@ CASES = {
         family="normalised",
     ),
     "tabular_perceptron": classifier(lambda: models.tabular_perceptron(4, (3, 3), 3), table(4, (3, 3))),
+    "tagger": Case(
+        lambda: models.tagger(7, 3, characters=5, width=4, units=4, character_filters=3, dropout=0.2),
+        {"tokens": texts(7, 6), "characters": integers(5, 6, 4)}, integers(3, 6), loss="mean_squared_error",
+        family="recurrent",
+    ),
+    "text_bag": text_classifier(lambda: models.text_bag(7, 3, width=4, hidden_dims=(5,), dropout=0.2)),
+    "text_cnn": text_classifier(lambda: models.text_cnn(7, 3, width=4, filters=3), family="convolution"),
+    "text_rnn": text_classifier(
+        lambda: models.text_rnn(7, 3, bidirectional=True, width=4, depth=2, dropout=0.2), family="recurrent"
+    ),
+    "text_rnn-gru": text_classifier(lambda: models.text_rnn(7, 3, cell="gru", width=4), family="recurrent"),
+    "text_transformer": text_classifier(
+        lambda: models.text_transformer(7, 3, width=8, depth=1, num_heads=2), family="attention"
+    ),
+    "transformer": writer(lambda: models.transformer(7, 7, width=8, depth=1, num_heads=2), family="attention"),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1), family="normalised"),
     "vit": classifier(
         lambda: models.vit((8, 8, 1), 3, patch_size=4, width=8, depth=1, num_heads=2), floats(8, 8, 1), family="attention"

@@ -68,6 +68,11 @@ def token_input(block_size):
     return keras.Input((block_size,), dtype="int32", name="tokens")
 
 
+def sequence_input(name="tokens"):
+    """Return the input of a model for texts of any lengths: ids, 0 of which is padding."""
+    return keras.Input((None,), dtype="int32", name=name)
+
+
 def graph_inputs(num_features, entries=None):
     """Return the inputs of a model for the nodes of a graph, of any number: a dict, `"edges"` its last.
 

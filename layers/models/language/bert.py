@@ -1,0 +1,74 @@
+"""BERT: a transformer encoder that learns from text by guessing words left out, and what is built on it."""
+
+import keras
+
+from ... import (
+    Dense,
+    Dropout,
+    Embedding,
+    EncoderBlock,
+    LayerNormalization,
+    PaddingMask,
+    PositionEmbedding,
+    SequencePooling,
+    TokenEmbedding,
+)
+from .._inputs import sequence_input
+
+__all__ = ["bert", "bert_head"]
+
+
+def bert(vocabulary_size, *, max_tokens=512, width=128, depth=2, num_heads=2, dropout=0.1, epsilon=1e-12):
+    """Masked-language model: post-norm blocks both ways, the head tied to the token embedding.
+
+    BERT base is `bert(30522, width=768, depth=12, num_heads=12)`; the defaults are BERT-Tiny. The encoder's output is that
+    of the layer before the head, `encoded`; `bert_head` puts another head on it.
+
+    Args:
+        vocabulary_size: Number of different tokens, padding (0) among them.
+        max_tokens: Tokens of a text at most.
+        width: Features of a token; a multiple of `num_heads`.
+        depth: Number of blocks.
+        num_heads: Number of attention heads.
+        dropout: Fraction dropped from the embedded tokens and inside the blocks in training.
+        epsilon: Of the norms.
+    Input shape: a dict of `"tokens"`, ids `(batch, tokens)` where 0 is padding at the end, and `"segments"`, 0 or 1 of each
+        token: first or second of two texts.
+    Output shape: `(batch, tokens, vocabulary_size)`, logits of the token that belongs there.
+    Reference: Devlin et al., 2018, arXiv 1810.04805; the defaults: Turc et al., 2019, arXiv 1908.08962.
+    """
+    tokens, segments = sequence_input("tokens"), sequence_input("segments")
+    mask = PaddingMask(name="mask")(tokens)
+    embedding = TokenEmbedding(vocabulary_size, width, bias=True, name="embedding")
+    normal = keras.initializers.TruncatedNormal(stddev=0.02)
+    x = PositionEmbedding(max_tokens, name="positions")(embedding(tokens))
+    x = keras.layers.Add(name="with_segments")([x, Embedding(2, width, normal, name="segment_embedding")(segments)])
+    x = LayerNormalization(epsilon=epsilon, name="embedding_norm")(x)
+    x = Dropout(dropout, name="dropout")(x)
+    for index in range(depth):
+        x = EncoderBlock(num_heads, 4 * width, dropout, "post", "gelu", epsilon, name=f"block_{index}")(x, mask=mask)
+    x = keras.layers.Identity(name="encoded")(x)
+    x = Dense(width, activation="gelu", name="head")(x)
+    x = LayerNormalization(epsilon=epsilon, name="head_norm")(x)
+    return keras.Model({"tokens": tokens, "segments": segments}, embedding(x, reverse=True), name="bert")
+
+
+def bert_head(encoder, num_outputs, *, per_token=False, dropout=0.1):
+    """A BERT, pretrained or not, with logits for classes in place of its vocabulary; the two share their weights.
+
+    Args:
+        encoder: A model from `bert`.
+        num_outputs: Number of logits.
+        per_token: Whether each token has logits (tags; beginnings and ends of answers) or the text.
+        dropout: Fraction dropped before the logits in training.
+    Input shape: that of `bert`.
+    Output shape: `(batch, num_outputs)`, from the first token through a dense layer with tanh, the pooler; or
+        `(batch, tokens, num_outputs)`.
+    Reference: Devlin et al., 2018, arXiv 1810.04805, section 3.2.
+    """
+    x = encoder.get_layer("encoded").output
+    if not per_token:
+        x = SequencePooling("first", name="pooling")(x)
+        x = Dense(x.shape[-1], activation="tanh", name="pooler")(x)
+    x = Dropout(dropout, name="logits_dropout")(x)
+    return keras.Model(encoder.input, Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x), name="bert_head")

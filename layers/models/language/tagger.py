@@ -1,0 +1,70 @@
+"""Tagger: a bidirectional LSTM over words and their characters, the tags of a sentence judged together by a CRF."""
+
+import keras
+
+from ... import CRF, BidirectionalRNN, Dense, Dropout, Embedding, MaxConvolution, PaddingMask
+from .._inputs import sequence_input
+
+__all__ = ["tagger"]
+
+ops = keras.ops
+
+
+def tagger(vocabulary_size, num_tags, *, characters=0, width=100, units=100, character_filters=30, dropout=0.5):
+    """BiLSTM-CNN-CRF: each word's vector and what a small CNN sees in its letters, both ways through the sentence.
+
+    Args:
+        vocabulary_size: Number of different words, padding (0) among them.
+        num_tags: Number of tags.
+        characters: Number of different characters, padding (0) among them; 0 for words alone.
+        width: Features of a word.
+        units: Units of each direction.
+        character_filters: Filters over three letters; a letter has as many features.
+        dropout: Fraction dropped before and after the LSTM, and from the letters, in training.
+    Input shape: a dict of `"tokens"`, ids `(batch, tokens)` where 0 is padding at the end, and, with `characters`, of
+        `"characters"`, ids `(batch, tokens, letters)`.
+    Output shape: `(batch, tokens, num_tags)`, the CRF's emissions; `model.decode(emissions, mask)` gives tags.
+    Reference: Ma and Hovy, 2016, arXiv 1603.01354; Lample et al., 2016, arXiv 1603.01360.
+    """
+    tokens = sequence_input("tokens")
+    inputs = {"tokens": tokens}
+    mask = PaddingMask(name="mask")(tokens)
+    x = Embedding(vocabulary_size, width, name="embedding")(tokens)
+    if characters:
+        inputs["characters"] = letters = keras.Input((None, None), dtype="int32", name="characters")
+        seen = Embedding(characters, character_filters, name="character_embedding")(letters)
+        seen = Dropout(dropout, name="character_dropout")(seen)
+        seen = MaxConvolution(character_filters, 3, activation="linear", name="character_cnn")(
+            seen, mask=PaddingMask(name="character_mask")(letters)
+        )
+        x = keras.layers.Concatenate(name="word")([x, seen])
+    x = Dropout(dropout, name="dropout_before")(x)
+    x = BidirectionalRNN(units, "lstm", name="lstm")(x, mask=mask)
+    x = Dropout(dropout, name="dropout_after")(x)
+    return Tagger(inputs, Dense(num_tags, dtype=keras.config.floatx(), name="emissions")(x), name="tagger")
+
+
+@keras.saving.register_keras_serializable(package="triptych")
+class Tagger(keras.Model):
+    """A functional model of emissions trained on `-log p(tags)` of a CRF of its own, the mean over the sentences that count.
+
+    Args: those of `keras.Model`: inputs, among them `"tokens"`, and outputs `(batch, tokens, tags)`.
+    """
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.crf = CRF(self.outputs[0].shape[-1], name="crf")
+        self.crf.build()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        mask = ops.not_equal(x["tokens"], 0)
+        if sample_weight is not None:
+            counted = ops.not_equal(sample_weight, 0)
+            mask = ops.logical_and(mask, counted if len(counted.shape) > 1 else ops.expand_dims(counted, -1))
+        found = self.crf(y_pred, ops.cast(y, "int32"), mask=mask)
+        sentences = ops.sum(ops.cast(mask[:, 0], found.dtype))
+        return -ops.sum(found) / ops.maximum(sentences, 1.0)
+
+    def decode(self, emissions, mask=None):
+        """Tags `(batch, tokens)` of emissions; see `CRF.decode`."""
+        return self.crf.decode(emissions, mask)
