@@ -223,6 +223,7 @@ def versions():
 
 
 # The arithmetic of the layers, on tensors of the running backend, channels last. `plain` has the signatures.
+assign = _best("assign")
 attention = _best("attention")
 average_pooling = _best("average_pooling")
 batch_normalization = _best("batch_normalization")
