@@ -96,5 +96,6 @@ class SSD(keras.Model):
 
     def detect(self, predictions, **options):
         """Boxes, scores and classes of a batch of outputs; `options` and result as `layers.boxes.detections`."""
+        predictions = keras.tree.map_structure(ops.convert_to_tensor, predictions)
         found = geometry.decode(predictions["codes"], ops.convert_to_tensor(self.anchors))
         return geometry.detections(found, ops.sigmoid(predictions["logits"]), **options)

@@ -104,4 +104,5 @@ class YOLO(keras.Model):
 
     def detect(self, predictions, **options):
         """Boxes, scores and classes of a batch of outputs; `options` and result as `layers.boxes.detections`."""
+        predictions = keras.tree.map_structure(ops.convert_to_tensor, predictions)
         return geometry.detections(self.decode(predictions["codes"]), ops.sigmoid(predictions["logits"]), **options)
