@@ -40,7 +40,7 @@ class StyleTransfer(keras.Model):
         about = {"content_maps": list(content_maps), "weights": list(weights)}
         self._arguments = {"image_shape": list(image_shape), **about, **sizes}
         features.trainable = False
-        self.features, self.content_maps, self.loss_weights = features, tuple(content_maps), tuple(weights)
+        self.features, self.content_maps, self.part_weights = features, tuple(content_maps), tuple(weights)
         self.network = transformer_net(image_shape, **sizes)
         shapes = [(each.shape[-1], each.shape[-1]) for each in keras.tree.flatten(features.outputs)]
         options = {"initializer": "zeros", "trainable": False}
@@ -80,4 +80,4 @@ class StyleTransfer(keras.Model):
         means = [weighted_mean(each, sample_weight) for each in self.losses_of(x, y_pred)]
         for metric, mean in zip(self.parts, means, strict=True):
             metric.update_state(mean)
-        return sum(weight * mean for weight, mean in zip(self.loss_weights, means, strict=True)) + sum(self.losses)
+        return sum(weight * mean for weight, mean in zip(self.part_weights, means, strict=True)) + sum(self.losses)
