@@ -197,6 +197,29 @@ def mixup_model():
     return layers.MixupModel(inputs, layers.Dense(1)(x))
 
 
+def detector(build, **options):
+    """A model that finds boxes in pictures: two of three places for a box are taken, in one picture none."""
+    generator = np.random.default_rng(4)
+    corner, side = generator.uniform(0.0, 0.5, (BATCH, 3, 2)), generator.uniform(0.2, 0.5, (BATCH, 3, 2))
+    boxes = np.concatenate([corner, corner + side], axis=-1).astype("float32")
+    classes = np.array([[0, 1, -1], [1, 2, -1], [2, -1, 0], [-1, -1, -1]], "int32")
+    return Case(build, integers(256, 32, 32, 3), {"boxes": boxes, "classes": classes}, loss=None, **options)
+
+
+def pixel_classifier(build, *shape, **options):
+    """A model whose output are the logits of three classes at every pixel."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return Case(build, integers(256, *shape), integers(3, *shape[:2]), loss, **options)
+
+
+def features(*shape):
+    """A small network of two maps, as a perceptual loss takes one."""
+    inputs = keras.Input(shape)
+    first = layers.Conv2D(4, 3, padding="same", activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    second = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu")(first)
+    return keras.Model(inputs, [first, second])
+
+
 CASES = {
     # layers
     "AdditiveAttention": over_memory(lambda: layers.AdditiveAttention(3), family="attention"),
@@ -235,6 +258,7 @@ CASES = {
     "GraphConvolution": graph_layer(lambda: layers.GraphConvolution(4, "tanh"), family="graph"),
     "GraphIsomorphism": graph_layer(lambda: layers.GraphIsomorphism(4), family="graph"),
     "GraphSAGE": graph_layer(lambda: layers.GraphSAGE(4, "tanh"), family="graph"),
+    "InstanceNormalization": layer(lambda: layers.InstanceNormalization(), floats(5, 4, 3), family="normalised"),
     "LSTM-masked": masked(lambda: layers.LSTM(4, return_sequences=True), 6, 3, family="recurrent"),
     "LSTM": layer(lambda: layers.LSTM(4, return_sequences=True), floats(6, 3), family="recurrent"),
     "LayerNormalization": layer(lambda: layers.LayerNormalization(), floats(5, 8)),
@@ -269,14 +293,32 @@ CASES = {
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
     # architectures
+    "DETR": detector(
+        lambda: models.DETR(
+            (32, 32, 3), 3, width=16, groups=2, denoising=2,
+            sizes={"depth": (1, 2), "num_heads": 2, "num_queries": 4, "stride": 8, "trunk_width": 4},
+        ),
+        family="normalised",
+    ),
     "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
     "DCGAN-class": with_noise(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
     "PixelGaussian": Case(lambda: models.PixelGaussian((4, 4, 1)), integers(256, 4, 4, 1), loss=None),
+    "SRGAN": Case(
+        lambda: models.SRGAN((5, 6, 1), 2, width=4, depth=1, features=features(10, 12, 1)), integers(256, 5, 6, 1),
+        integers(256, 10, 12, 1), loss=None, family="convolution",
+    ),
+    "SSD": detector(lambda: models.SSD((32, 32, 3), 3, width=4, num_levels=2, octaves=1), family="normalised"),
+    "StyleTransfer": Case(
+        lambda: models.StyleTransfer((10, 9, 3), features(10, 9, 3), width=4, depth=1), integers(256, 10, 9, 3), loss=None,
+        family="normalised",
+    ),
     "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
     "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
+    "YOLO": detector(lambda: models.YOLO((32, 32, 3), 3, width=4, num_levels=2, depth=1), family="normalised"),
     "alexnet": classifier(
         lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1), family="convolution"
     ),
+    "edsr": Case(lambda: models.edsr((5, 6, 1), factor=2, width=4, depth=1), floats(5, 6, 1), family="convolution"),
     # At 24 pixels the last maps are 2 x 2; batch norm of four single pixels would magnify every rounding.
     "efficientnet": classifier(
         lambda: models.efficientnet((24, 24, 1), 3, width=0.1, depth=0.1, dropout=0.0), floats(24, 24, 1),
@@ -289,6 +331,13 @@ CASES = {
     "bert_head": classifier(
         lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),
         {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
+    ),
+    "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), floats(5, 6, 1), family="convolution"),
+    "feature_pyramid": Case(
+        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), floats(33, 40, 3), family="normalised"
+    ),
+    "fsrcnn": Case(
+        lambda: models.fsrcnn((5, 6, 1), factor=3, width=6, shrunk=4, depth=1), 255 * floats(5, 6, 1), family="convolution"
     ),
     "ft_transformer": classifier(
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3)),
@@ -315,6 +364,7 @@ CASES = {
         lambda: models.mobilenet((24, 24, 1), 3, version="v3-small", width=0.1, dropout=0.0), floats(24, 24, 1),
         family="normalised",
     ),
+    "pilotnet": Case(lambda: models.pilotnet((24, 40, 3), width=6), integers(256, 24, 40, 3), family="convolution"),
     "perceptron": classifier(lambda: models.perceptron((5,), 3, unit="relu"), floats(5)),
     "cell_network": classifier(
         lambda: models.cell_network(
@@ -325,6 +375,9 @@ CASES = {
     ),
     "pointer_generator": writer(
         lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), family="recurrent"
+    ),
+    "residual_trunk": Case(
+        lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), floats(32, 40, 3), family="normalised"
     ),
     "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1), family="normalised"),
     "seq2seq": writer(lambda: models.seq2seq(7, 7, width=6), family="recurrent"),
@@ -355,6 +408,13 @@ CASES = {
         lambda: models.text_transformer(7, 3, width=8, depth=1, num_heads=2), family="attention"
     ),
     "transformer": writer(lambda: models.transformer(7, 7, width=8, depth=1, num_heads=2), family="attention"),
+    "transformer_net": Case(
+        lambda: models.transformer_net((10, 9, 3), width=4, depth=1), integers(256, 10, 9, 3), family="normalised"
+    ),
+    "unet": pixel_classifier(lambda: models.unet((11, 10, 3), 3, width=4, depth=2), 11, 10, 3, family="normalised"),
+    "unet-gated": pixel_classifier(
+        lambda: models.unet((8, 8, 3), 3, width=4, depth=2, block="residual", attention=True), 8, 8, 3, family="normalised"
+    ),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1), family="normalised"),
     "vit": classifier(
         lambda: models.vit((8, 8, 1), 3, patch_size=4, width=8, depth=1, num_heads=2), floats(8, 8, 1), family="attention"

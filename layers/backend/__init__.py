@@ -259,6 +259,7 @@ def _computed(name):
 
 
 # The arithmetic of the layers, on tensors of the running backend, channels last. `arithmetic.plain` has the signatures.
+assign = _computed("assign")
 attention = _computed("attention")
 average_pooling = _computed("average_pooling")
 batch_normalization = _computed("batch_normalization")

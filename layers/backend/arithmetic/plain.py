@@ -5,6 +5,8 @@ import math
 import keras
 import numpy as np
 
+from .assignment import assign as assign  # what `_best` finds here
+
 ops = keras.ops
 
 # Odd numbers that spread the bits of a counter: the golden ratio, and the two of lowbias32; as signed 32-bit integers.

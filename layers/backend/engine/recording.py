@@ -315,7 +315,7 @@ def fixed(node, constants):
     return (
         isinstance(node.target, torch._ops.OpOverload)
         and torch.Tag.nondeterministic_seeded not in node.target.tags
-        and len(node.target._schema.returns) == 1
+        and [str(each.type) for each in node.target._schema.returns] == ["Tensor"]
         and all(each in constants for each in node.all_input_nodes)
         and not changes(node)
         and not written(node)

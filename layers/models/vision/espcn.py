@@ -1,0 +1,28 @@
+"""ESPCN: a picture enlarged by convolutions at its own size, whose channels become the pixels between."""
+
+import keras
+
+from ... import Conv2D, PixelShuffle
+from .._inputs import image_input
+
+__all__ = ["espcn"]
+
+
+def espcn(image_shape, *, factor=3, width=64):
+    """Efficient sub-pixel network: convolutions of 5, 3 and 3 pixels, then the shuffle.
+
+    Args:
+        image_shape: `(height, width, channels)` of the small picture; one channel for luminance, as in the paper.
+        factor: How many times higher and wider the picture becomes.
+        width: Filters of the first convolution; the second has half as many.
+    Input shape: `(batch, height, width, channels)`, pixels in 0..255.
+    Output shape: `(batch, factor * height, factor * width, channels)`, brightness, 0..1 but not clipped.
+    Reference: Shi et al., 2016, arXiv 1609.05158 (table 1: 64 and 32 filters, tanh).
+    """
+    inputs = image_input(image_shape)
+    channels = inputs.shape[-1]
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = Conv2D(width, 5, padding="same", activation="tanh")(x)
+    x = Conv2D(max(1, width // 2), 3, padding="same", activation="tanh")(x)
+    x = Conv2D(channels * factor**2, 3, padding="same", dtype=keras.config.floatx())(x)
+    return keras.Model(inputs, PixelShuffle(factor, dtype=keras.config.floatx())(x), name="espcn")

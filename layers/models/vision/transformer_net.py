@@ -1,0 +1,45 @@
+"""The feed-forward network that restyles a picture in one pass, as it was trained to for one style."""
+
+import keras
+
+from ... import Conv2D, InstanceNormalization
+from .._inputs import image_input
+
+__all__ = ["transformer_net"]
+
+
+def transformer_net(image_shape, *, width=32, depth=5):
+    """Image transformation network: down to a quarter of the size, residual blocks, and up by repeated pixels and convolutions.
+
+    A picture whose sides are no multiples of 4 is padded with its own pixels mirrored, and the result cut back.
+
+    Args:
+        image_shape: `(height, width, channels)`, at least 4 pixels a side.
+        width: Filters at full size; twice and four times as many below.
+        depth: Number of residual blocks.
+    Input shape: `(batch, height, width, channels)`, pixels in 0..255.
+    Output shape: `(batch, height, width, channels)`, pixels in 0..255.
+    Reference: Johnson et al., 2016, arXiv 1603.08155; instance normalisation: Ulyanov et al., 2016, arXiv 1607.08022;
+        repeated pixels in the place of transposed convolutions: Odena et al., 2016, distill.pub/2016/deconv-checkerboard.
+    """
+    inputs = image_input(image_shape, minimum=4)
+    extra = [-size % 4 for size in inputs.shape[1:3]]
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    if any(extra):
+        x = keras.ops.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), mode="symmetric")
+    for filters, kernel_size, strides in [(width, 9, 1), (2 * width, 3, 2), (4 * width, 3, 2)]:
+        x = keras.layers.ReLU()(_normalised(x, filters, kernel_size, strides))
+    for _ in range(depth):
+        residual = keras.layers.ReLU()(_normalised(x, 4 * width, 3))
+        x = keras.layers.Add()([x, _normalised(residual, 4 * width, 3)])
+    for filters in (2 * width, width):
+        x = keras.layers.ReLU()(_normalised(keras.layers.UpSampling2D()(x), filters, 3))
+    single = keras.config.floatx()
+    x = Conv2D(inputs.shape[-1], 9, padding="same", activation="tanh", dtype=single)(x)
+    if any(extra):
+        x = keras.layers.Cropping2D([(0, each) for each in extra], dtype=single)(x)
+    return keras.Model(inputs, keras.layers.Rescaling(127.5, 127.5, dtype=single)(x), name="transformer_net")
+
+
+def _normalised(x, filters, kernel_size, strides=1):
+    return InstanceNormalization()(Conv2D(filters, kernel_size, strides=strides, padding="same", use_bias=False)(x))
