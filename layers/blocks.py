@@ -88,7 +88,8 @@ class EncoderBlock(Block):
     """Attention between the tokens, then a perceptron on each, in one of three forms.
 
     `"post"`: `x = Norm(x + Attention(x))`, then `Norm(x + MLP(x))`, as in the first Transformer and BERT. `"pre"`:
-    `x + Attention(Norm(x))`, then `x + MLP(Norm(x))`. `"parallel"`: `x + Attention(Norm(x)) + MLP(Norm(x))`, one norm, as in PaLM.
+    `x + Attention(Norm(x))`, then `x + MLP(Norm(x))`. `"parallel"`: `x + Attention(Norm(x)) + MLP(Norm(x))`, one norm, as in
+    PaLM.
 
     Args:
         num_heads: Number of attention heads; it must divide the width of the tokens.

@@ -32,7 +32,8 @@ class CRF(keras.layers.Layer):
         self.autocast = False
 
     def build(self, *_, **__):
-        for name, shape in (("transitions", (self.num_tags, self.num_tags)), ("first", (self.num_tags,)), ("last", (self.num_tags,))):
+        shapes = {"transitions": (self.num_tags, self.num_tags), "first": (self.num_tags,), "last": (self.num_tags,)}
+        for name, shape in shapes.items():
             setattr(self, name, self.add_weight(name=name, shape=shape, initializer="zeros"))
 
     def call(self, emissions, tags, mask=None):
