@@ -222,7 +222,7 @@ def test_matching_ends_whatever_it_is_given():
 
 @pytest.mark.once
 def test_the_loop_of_keras_operations_matches_as_well():
-    from layers.backend.assignment import assign as by_operations
+    from layers.backend.arithmetic.assignment import assign as by_operations
 
     costs = np.random.default_rng(3).normal(size=(2, 6, 9)).astype("float32")
     for matrix, found in zip(costs, array(by_operations(keras.ops.convert_to_tensor(costs))), strict=True):
