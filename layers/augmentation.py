@@ -8,7 +8,7 @@ import math
 
 import keras
 
-from .drawing import uniform
+from .drawing import beta, uniform
 
 __all__ = ["Cutout", "Mixup", "MixupModel", "RandomColor", "RandomCrop", "RandomFlip", "RandomRotation", "RandomShift"]
 
@@ -186,7 +186,7 @@ class Mixup(keras.layers.Layer):
     def call(self, x, training=None):
         if not training:
             return x
-        ratio = keras.random.beta((), self.alpha, self.alpha, seed=self.generator)
+        ratio = beta((), self.generator, self.alpha)
         ratio = ops.maximum(ratio, 1.0 - ratio)
         self.ratio.assign(ratio)
         ratio = ops.cast(ratio, x.dtype)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from ...generative import PixelNormal, weighted_mean
+from .._policy import built_under
 
 __all__ = ["PixelGaussian"]
 
@@ -26,13 +27,14 @@ class PixelGaussian(keras.Model):
         super().__init__(**kwargs)
         self._arguments = {"image_shape": list(image_shape)}
         self.latent_dim, self.num_classes = math.prod(image_shape), 0
-        self.pixels = PixelNormal(image_shape)
-        latent = keras.Input((self.latent_dim,), name="latent")
-        self.generator = keras.Model(latent, self.pixels(latent), name="generator")
+        with built_under(self.dtype_policy):
+            self.pixels = PixelNormal(image_shape)
+            latent = keras.Input((self.latent_dim,), name="latent")
+            self.generator = keras.Model(latent, self.pixels(latent), name="generator")
         self.built = True
 
-    def get_config(self):
-        return {**self._arguments, "name": self.name}
+    def get_config(self):  # by hand: Keras records the arguments of layers, of subclasses of `keras.Model` it does not
+        return {**super().get_config(), **self._arguments}
 
     def adapt(self, images):
         """Fit to images `(n, height, width, channels)` of 0..255; a constant pixel keeps half a grey level's spread."""
