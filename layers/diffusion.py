@@ -128,7 +128,7 @@ class DenoisingBlock(keras.layers.Layer):
 
     Args:
         filters: Channels of the result.
-        groups: Groups of channels that are normalised together; the largest number up to it that divides both is taken.
+        groups: Groups of channels that are normalised together, at most; see `group_norm`.
     Input shape: `x` of `(batch, height, width, channels)` and a condition of `(batch, features)`.
     Output shape: `(batch, height, width, filters)`.
     Reference: Dhariwal and Nichol, 2021, arXiv 2105.05233.
@@ -168,6 +168,7 @@ class DenoisingBlock(keras.layers.Layer):
 
 
 def group_norm(channels, groups=8, **options):
-    """Group normalisation in the largest number of groups, up to `groups`, that divides the channels."""
-    fitting = max(number for number in range(1, groups + 1) if channels % number == 0)
+    """Group normalisation in the largest number of groups up to `groups` that divides the channels, 4 or more in each."""
+    largest = max(1, min(groups, channels // 4))
+    fitting = max(number for number in range(1, largest + 1) if channels % number == 0)
     return keras.layers.GroupNormalization(fitting, epsilon=1e-5, **options)

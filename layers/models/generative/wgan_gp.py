@@ -35,7 +35,10 @@ class WGANGP(keras.Model):
         super().__init__(**kwargs)
         sizes = {"width": width, "depth": depth}
         self.latent_dim, self.num_classes, self.penalty = latent_dim, num_classes, penalty
-        self.discriminator = image_encoder(image_shape, max(1, num_classes), name="discriminator", **sizes)
+        # A bias at the end would count as much on drawn images as on real ones, that is nothing.
+        self.discriminator = image_encoder(
+            image_shape, max(1, num_classes), output_bias=False, name="discriminator", **sizes
+        )
         self.generator = image_generator(image_shape, latent_dim, num_classes=num_classes, **sizes)
         self.seeds = keras.random.SeedGenerator()
         self.discriminator_loss = keras.metrics.Mean(name="discriminator_loss")
