@@ -248,7 +248,7 @@ def time_embedding():
     return keras.Model(time, layers.TimeEmbedding(8)(time))
 
 
-def texts():
+def encoded_texts():
     encoder = models.text_encoder(7, 5, width=8, depth=1, num_heads=2)
     return keras.Model(encoder.input, encoder.output["text"])
 
@@ -488,7 +488,7 @@ CASES = {
     "seq2seq-luong": writer(
         lambda: models.seq2seq(7, 7, cell="lstm", attention="multiplicative", width=6), family="recurrent"
     ),
-    "text_encoder": Case(texts, integers(7, 5), family="attention"),
+    "text_encoder": Case(encoded_texts, integers(7, 5), family="attention"),
     "small_cnn": classifier(
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1),
         family="normalised",
