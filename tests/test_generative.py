@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 import layers
+from apps.common.training.callbacks import seed_states, set_seeds
 from layers import backend, models
 from layers.diffusion import clean_picture, fresh_noise, noise_levels, prediction_target, sampling_times
 
@@ -21,9 +22,15 @@ def array(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
-def made(kind, *arguments, seed=0, **options):
-    model = kind((8, 8, 1), *arguments, **{"width": 4, **options})
-    layers.initialize(model, seed)
+def tensor(values):
+    return keras.ops.convert_to_tensor(np.asarray(values, "float32"))
+
+
+def made(architecture, *arguments, **options):
+    """A small model, its weights and its draws those of every other one made of the same options."""
+    model = architecture((8, 8, 1), *arguments, **{"width": 4, **options})
+    layers.initialize(model, 0)
+    set_seeds(seed_states(model), 0, 0)
     model.compile("sgd")
     return model
 
@@ -61,7 +68,7 @@ def test_the_gaussian_form_is_a_density():
     logits, target = draws.normal(size=(2, 3)).astype("float32"), draws.uniform(size=(2, 3)).astype("float32")
     model.log_deviation.assign(-0.7)
     expected = -norm(1 / (1 + np.exp(-logits)), np.exp(-0.7)).logpdf(target)
-    np.testing.assert_allclose(array(model.gaussian_loss(logits, target)), expected, rtol=1e-5)
+    np.testing.assert_allclose(array(model.gaussian_loss(tensor(logits), tensor(target))), expected, rtol=1e-5)
 
 
 # The penalty
@@ -69,15 +76,26 @@ def test_the_gaussian_form_is_a_density():
 
 def test_a_slope_is_the_length_of_the_finite_differences_of_the_critic():
     model = made(models.WGANGP, 3)
-    images, step = draws.uniform(-1, 1, (2, 8, 8, 1)).astype("float32"), 1e-2
+    images, step = draws.uniform(-1, 1, (2, 8, 8, 1)).astype("float32"), 2e-3
     nudges = step * np.eye(64, dtype="float32").reshape(64, 8, 8, 1)
-    for image, slope in zip(images, array(model.slopes(keras.ops.convert_to_tensor(images), 1.0)), strict=True):
+    for image, slope in zip(images, array(model.slopes(tensor(images), 1.0)), strict=True):
         critic = [array(model.discriminator(image + sign * nudges))[:, 0] for sign in (1, -1)]
-        assert slope == pytest.approx(np.linalg.norm((critic[0] - critic[1]) / (2 * step)), rel=1e-3)
+        assert slope == pytest.approx(np.linalg.norm((critic[0] - critic[1]) / (2 * step)), rel=1e-2)
+
+
+def smooth_critic(penalty):
+    """A model whose critic has no kinks, at which the slope would jump."""
+    model = made(models.WGANGP, 3, penalty=penalty)
+    image = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 4, strides=2, activation="tanh")(image)
+    model.discriminator = keras.Model(image, layers.Dense(1)(keras.layers.Flatten()(x)), name="smooth")
+    layers.initialize(model, 1)
+    model.compile("sgd")
+    return model
 
 
 def test_the_gradient_of_the_penalty_is_its_finite_difference():
-    with_it, without = made(models.WGANGP, 3, penalty=10.0), made(models.WGANGP, 3, penalty=0.0)
+    with_it, without = smooth_critic(10.0), smooth_critic(0.0)
     direction = [draws.normal(size=v.shape).astype("float32") for v in with_it.discriminator.trainable_variables]
     length = np.sqrt(sum((part**2).sum() for part in direction))
 
@@ -142,8 +160,8 @@ def test_a_perfect_prediction_gives_the_picture_back(kind):
 
 def test_what_the_network_sees_is_picture_and_noise_in_the_right_parts():
     model, seen = models.Diffusion((8, 8, 1), width=4), []
-    network = model.denoiser
-    model.denoiser = lambda inputs, training: seen.append(inputs) or network(inputs, training=training)
+    call = model.denoiser.call
+    model.denoiser.call = lambda inputs, **options: seen.append(inputs) or call(inputs, **options)
     images = np.full((500, 8, 8, 1), 230, "uint8")
     clean = model(images)
     model.compute_loss(images, None, clean)
