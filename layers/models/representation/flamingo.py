@@ -54,7 +54,7 @@ def flamingo(vision, language, *, image_token=None, num_images=1, num_latents=8,
         if not isinstance(layer, TransformerBlock):
             return layer
         gated = GatedCrossAttention(num_heads, 4 * width, name=f"{layer.name}_pictures")
-        return lambda x, *args, **kwargs: layer(gated(x, context, mask), *args, **kwargs)
+        return lambda x, *args, **kwargs: layer(gated(x, context, context_mask=mask), *args, **kwargs)
 
     logits = run_with(language, tokens, with_pictures)
     return keras.Model({"image": images, "tokens": tokens}, logits, name="flamingo")
