@@ -183,8 +183,7 @@ class Decoder:
 
             return step
 
-        # Keras's own walk over a functional model, each layer replaced by its form for one token.
-        logits = self._graph._run_through_graph([token, *memory], one_token)
+        logits = run_with(self._graph, [token, *memory], one_token)
         return keras.tree.flatten(logits)[0], [states[layer.name] for layer in self._layers]
 
 
@@ -215,3 +214,14 @@ def log_softmax(logits):
     logits = np.asarray(logits, "float64")
     logits = logits - logits.max(-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def run_with(model, inputs, replaced):
+    """The outputs of a functional model some of whose layers are replaced, by Keras's own walk over its graph.
+
+    Args:
+        model: A functional model.
+        inputs: Tensors, or symbols of a new functional model, nested as the model's own.
+        replaced: Takes a layer, returns what is called in its place.
+    """
+    return model._run_through_graph(inputs, replaced)

@@ -220,6 +220,61 @@ def features(*shape):
     return keras.Model(inputs, [first, second])
 
 
+def unpacked(of_two):
+    """A layer of two arguments as a function of a pair."""
+    return lambda pair: of_two(*pair)
+
+
+def diffusion(build, targets=None):
+    """A model that draws its own noise, which is the same on every backend."""
+    return Case(build, integers(256, 8, 8, 1), targets, loss=None, family="normalised")
+
+
+def views(build):
+    """A model that draws its own views of pictures."""
+    return Case(build, integers(256, 8, 8, 1), loss=None, family="normalised")
+
+
+def open_gates(model):
+    """The model with its gates half open: while they are shut nothing behind them has a gradient."""
+    for variable in model.variables:
+        if variable.name.endswith("_gate"):
+            variable.assign(0.5)
+    return model
+
+
+def time_embedding():
+    time = keras.Input(())
+    return keras.Model(time, layers.TimeEmbedding(8)(time))
+
+
+def encoded_texts():
+    encoder = models.text_encoder(7, 5, width=8, depth=1, num_heads=2)
+    return keras.Model(encoder.input, encoder.output["text"])
+
+
+def gated():
+    x, context = keras.Input((5, 8)), keras.Input((3, 6))
+    return open_gates(keras.Model([x, context], layers.GatedCrossAttention(2, 16)(x, context)))
+
+
+def selective():
+    x, context, mask = keras.Input((5, 8)), keras.Input((3, 6)), keras.Input((5, 3), dtype="bool")
+    return open_gates(keras.Model([x, context, mask], layers.GatedCrossAttention(2, 16)(x, context, mask)))
+
+
+def last_picture():
+    tokens = keras.Input((6,), dtype="int32")
+    seen = keras.ops.cast(layers.LastPicture(2, 2, 3)(tokens), "float32")
+    return keras.Model(tokens, layers.Dense(2)(seen))
+
+
+def small_flamingo():
+    vision = models.small_cnn((8, 8, 1), 5, filters=(4,), dense_dim=4)
+    language = models.gpt(7, 6, width=8, depth=1, num_heads=2)
+    return open_gates(models.flamingo(vision, language, image_token=2, num_images=2, num_latents=2, num_heads=2))
+
+
 CASES = {
     # layers
     "AdditiveAttention": over_memory(lambda: layers.AdditiveAttention(3), family="attention"),
@@ -242,6 +297,7 @@ CASES = {
     "DecoderBlock-pre": over_memory(lambda: layers.DecoderBlock(2, 16, 0.2, "pre", "swiglu"), family="attention"),
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
     "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3)),
+    "DenoisingBlock": layer(lambda: unpacked(layers.DenoisingBlock(8)), floats(6, 5, 4), floats(6), family="normalised"),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3), family="convolution"),
     "Dropout": layer(lambda: layers.Dropout(0.5, seed=1), floats(40)),
     "Embedding": layer(lambda: layers.Embedding(3, 4), integers(3, 5)),
@@ -254,6 +310,10 @@ CASES = {
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
     "GRU-masked": masked(lambda: layers.GRU(4), 6, 3, family="recurrent"),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3), family="recurrent"),
+    "GatedCrossAttention": Case(gated, [floats(5, 8), floats(3, 6)], family="attention"),
+    "GatedCrossAttention-selective": Case(
+        selective, [floats(5, 8), floats(3, 6), integers(2, 5, 3).astype("bool")], family="attention"
+    ),
     "GraphAttention": graph_layer(lambda: layers.GraphAttention(3, 2), family="graph"),
     "GraphConvolution": graph_layer(lambda: layers.GraphConvolution(4, "tanh"), family="graph"),
     "GraphIsomorphism": graph_layer(lambda: layers.GraphIsomorphism(4), family="graph"),
@@ -269,6 +329,8 @@ CASES = {
     "MixupModel": Case(mixup_model, floats(4, 4, 3), floats(1)),
     "MultiplicativeAttention": over_memory(lambda: layers.MultiplicativeAttention(), family="attention"),
     "PaddingMask": text_classifier(lambda: models.text_bag(7, 3, width=4)),
+    "LastPicture": Case(last_picture, integers(4, 6)),
+    "PerceiverResampler": layer(lambda: layers.PerceiverResampler(3, 2, 2), floats(5, 8), family="attention"),
     "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3), family="convolution"),
     "Perceptron": layer(lambda: layers.Perceptron(2), floats(5)),
     "PerceptronLoss": layer(lambda: layers.Dense(3), floats(5), targets=integers(3), loss=layers.PerceptronLoss()),
@@ -278,6 +340,7 @@ CASES = {
     "RandomColor": layer(lambda: layers.RandomColor(), floats(4, 4, 3)),
     "RandomCrop": layer(lambda: layers.RandomCrop(2), floats(6, 5, 3)),
     "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3)),
+    "RandomResizedCrop": layer(lambda: layers.RandomResizedCrop(), floats(6, 5, 3)),
     "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3)),
     "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3)),
     "Reparametrization": layer(lambda: layers.Reparametrization(), floats(3), 0.1 * floats(3), floats(3)),
@@ -289,6 +352,7 @@ CASES = {
     "ShortList": layer(lambda: layers.ShortList(4), integers(7, 5)),
     "SimpleRNN": masked(lambda: layers.SimpleRNN(4), 6, 3, family="recurrent"),
     "SinusoidalPositions": layer(lambda: layers.SinusoidalPositions(8), floats(5, 4)),
+    "TimeEmbedding": Case(time_embedding, np.linspace(0.0, 1.0, BATCH, dtype="float32")),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
@@ -298,6 +362,45 @@ CASES = {
             (32, 32, 3), 3, width=16, groups=2, denoising=2,
             sizes={"depth": (1, 2), "num_heads": 2, "num_queries": 4, "stride": 8, "trunk_width": 4},
         ),
+        family="normalised",
+    ),
+    "Autoencoder": diffusion(lambda: models.Autoencoder((8, 8, 1), 5, width=4, noise=0.2)),
+    "Autoencoder-dense": diffusion(lambda: models.Autoencoder((8, 8, 1), 5, kind="dense", width=2)),
+    "Autoencoder-spatial": diffusion(lambda: models.Autoencoder((8, 8, 1), 2, kind="spatial", width=4)),
+    "BYOL": views(lambda: models.BYOL((8, 8, 1), "small_cnn", projection_dim=4)),
+    "CLIP": Case(
+        lambda: models.CLIP((8, 8, 1), 7, 5, width=8, depth=1, embedding_dim=4),
+        {"image": integers(256, 8, 8, 1), "text": integers(7, 5)},
+        loss=None,
+        family="normalised",
+    ),
+    "Diffusion": diffusion(lambda: models.Diffusion((8, 8, 1), width=4)),
+    "Diffusion-class": diffusion(lambda: models.Diffusion((8, 8, 1), num_classes=3, width=4, prediction="v"), integers(3)),
+    "Diffusion-text": diffusion(
+        lambda: models.Diffusion((8, 8, 1), text=(7, 5), width=4, prediction="flow"), integers(7, 5)
+    ),
+    "LatentDiffusion": diffusion(
+        lambda: models.LatentDiffusion((8, 8, 1), text=(7, 5), width=4, autoencoder_width=4), integers(7, 5)
+    ),
+    "SimCLR": views(lambda: models.SimCLR((8, 8, 1), "small_cnn", projection_dim=4)),
+    "WGANGP": diffusion(lambda: models.WGANGP((8, 8, 1), 5, width=4)),
+    "WGANGP-class": diffusion(lambda: models.WGANGP((8, 8, 1), 5, num_classes=3, width=4), integers(3)),
+    "denoiser": Case(
+        lambda: models.denoiser((7, 9, 1), num_classes=3, text_shape=(5, 6), width=4, num_heads=2),
+        {
+            "image": floats(7, 9, 1),
+            "time": np.linspace(0.0, 1.0, BATCH, dtype="float32"),
+            "label": integers(4),
+            "text": floats(5, 6),
+            "text_mask": padding(5),
+        },
+        family="normalised",
+    ),
+    "flamingo": Case(
+        small_flamingo,
+        {"image": integers(256, 2, 8, 8, 1).astype("uint8"), "tokens": integers(7, 6)},
+        integers(7, 6),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         family="normalised",
     ),
     "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
@@ -313,6 +416,7 @@ CASES = {
         family="normalised",
     ),
     "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
+    "VAE-gaussian": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2, likelihood="gaussian")),
     "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
     "YOLO": detector(lambda: models.YOLO((32, 32, 3), 3, width=4, num_levels=2, depth=1), family="normalised"),
     "alexnet": classifier(
@@ -384,6 +488,7 @@ CASES = {
     "seq2seq-luong": writer(
         lambda: models.seq2seq(7, 7, cell="lstm", attention="multiplicative", width=6), family="recurrent"
     ),
+    "text_encoder": Case(encoded_texts, integers(7, 5), family="attention"),
     "small_cnn": classifier(
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1),
         family="normalised",
