@@ -31,7 +31,7 @@ class Decoder:
 
     def __init__(self, model, batch_size=1, length=None):
         self.model, self.batch_size = model, batch_size
-        inputs = dict(zip(model.input_names, model.inputs, strict=True)) if hasattr(model, "input_names") else {}
+        inputs = {each.name: each for each in model.inputs}
         self._target = inputs.get("target", model.inputs[0])
         self._sources = [each for each in model.inputs if each is not self._target]
         self.block_size = length or self._target.shape[1]
@@ -165,7 +165,7 @@ class Decoder:
             more, named = node.arguments.args[1:], node.arguments.kwargs
             known = {name: value_of[id(each)] for name, each in named.items() if id(each) in value_of}
             with AutocastScope(node.operation.compute_dtype):
-                begun = [value_of[id(each)] for each in more if each is not None]
+                begun = [value_of[id(each)] for each in more if id(each) in value_of]
                 states.append(node.operation.start(self.batch_size, self.block_size, *begun, **known))
         return memory, states
 
