@@ -334,7 +334,8 @@ CASES = {
     ),
     "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), integers(256, 5, 6, 1), family="convolution"),
     "feature_pyramid": Case(
-        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), integers(256, 33, 40, 3), family="normalised"
+        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), integers(256, 33, 40, 3),
+        family="normalised",
     ),
     "fsrcnn": Case(
         lambda: models.fsrcnn((5, 6, 1), factor=3, width=6, shrunk=4, depth=1), integers(256, 5, 6, 1), family="convolution"
