@@ -412,7 +412,7 @@ CASES = {
     ),
     "SSD": detector(lambda: models.SSD((32, 32, 3), 3, width=4, num_levels=2, octaves=1), family="normalised"),
     "StyleTransfer": Case(
-        lambda: models.StyleTransfer((10, 9, 3), features(10, 9, 3), width=4, depth=1), integers(256, 10, 9, 3), loss=None,
+        lambda: models.StyleTransfer((18, 17, 3), features(18, 17, 3), width=4, depth=1), integers(256, 18, 17, 3), loss=None,
         family="normalised",
     ),
     "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
@@ -422,7 +422,7 @@ CASES = {
     "alexnet": classifier(
         lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1), family="convolution"
     ),
-    "edsr": Case(lambda: models.edsr((5, 6, 1), factor=2, width=4, depth=1), floats(5, 6, 1), family="convolution"),
+    "edsr": Case(lambda: models.edsr((5, 6, 1), factor=2, width=4, depth=1), integers(256, 5, 6, 1), family="convolution"),
     # At 24 pixels the last maps are 2 x 2; batch norm of four single pixels would magnify every rounding.
     "efficientnet": classifier(
         lambda: models.efficientnet((24, 24, 1), 3, width=0.1, depth=0.1, dropout=0.0), floats(24, 24, 1),
@@ -436,12 +436,13 @@ CASES = {
         lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),
         {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
     ),
-    "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), floats(5, 6, 1), family="convolution"),
+    "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), integers(256, 5, 6, 1), family="convolution"),
     "feature_pyramid": Case(
-        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), floats(33, 40, 3), family="normalised"
+        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), integers(256, 33, 40, 3),
+        family="normalised",
     ),
     "fsrcnn": Case(
-        lambda: models.fsrcnn((5, 6, 1), factor=3, width=6, shrunk=4, depth=1), 255 * floats(5, 6, 1), family="convolution"
+        lambda: models.fsrcnn((5, 6, 1), factor=3, width=6, shrunk=4, depth=1), integers(256, 5, 6, 1), family="convolution"
     ),
     "ft_transformer": classifier(
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3)),
@@ -481,7 +482,7 @@ CASES = {
         lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), family="recurrent"
     ),
     "residual_trunk": Case(
-        lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), floats(32, 40, 3), family="normalised"
+        lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), integers(256, 32, 40, 3), family="normalised"
     ),
     "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1), family="normalised"),
     "seq2seq": writer(lambda: models.seq2seq(7, 7, width=6), family="recurrent"),
@@ -514,7 +515,8 @@ CASES = {
     ),
     "transformer": writer(lambda: models.transformer(7, 7, width=8, depth=1, num_heads=2), family="attention"),
     "transformer_net": Case(
-        lambda: models.transformer_net((10, 9, 3), width=4, depth=1), integers(256, 10, 9, 3), family="normalised"
+        lambda: models.transformer_net((18, 17, 3), width=4, depth=1), integers(256, 18, 17, 3),
+        integers(256, 18, 17, 3).astype("float32"), family="normalised",
     ),
     "unet": pixel_classifier(lambda: models.unet((11, 10, 3), 3, width=4, depth=2), 11, 10, 3, family="normalised"),
     "unet-gated": pixel_classifier(
