@@ -9,6 +9,7 @@ import pytest
 from cases import CASES
 
 import layers
+from apps.common.errors import UserError
 from bench import curves, matrix, matrix_page, parity
 
 FOLDER = os.environ.get("TRIPTYCH_PARITY")
@@ -42,6 +43,16 @@ def test_what_another_backend_wrote_predicts_and_goes_on_the_same(folder, name):
     tolerance = parity.TOLERANCES[parity.family_of(CASES[name])]
     assert len(found["predicts"]) == 3 and max(found["predicts"].values()) <= tolerance.forward, found
     assert len(found["continues"]) == 2 and max(found["continues"].values()) <= tolerance.backward, found
+
+
+def test_the_cases_are_those_of_the_file_that_is_named(tmp_path):
+    (tmp_path / "two_cases.py").write_text("CASES = {'first': 1, 'second': 2}")
+    found = parity.load_cases(tmp_path / "two_cases.py")
+    assert parity.chosen_cases(found, "sec") == {"second": 2}
+    with pytest.raises(UserError, match="--only third: no case is called so"):
+        parity.chosen_cases(found, "third")
+    with pytest.raises(UserError, match="expected the Python file of the cases"):
+        matrix.matrix(tmp_path / "none.py", only="first")
 
 
 def test_every_case_is_of_a_family_with_a_tolerance():

@@ -95,7 +95,7 @@ def taken_port():
         (["--only", "epochs"], "no search range"),
         (["--only", "learning_rate", "--fix", "learning_rate=0.1"], "fixed at 0.1"),
         (["--only", "depth", "--fix", "model=mlp"], "--depth does nothing with --model mlp"),
-        (["--only", ""], "nothing is left to search"),
+        (["--only", ""], "--only: a value is missing"),
         (["--fix", "dropuot=0.1"], "--dropout"),
         (["--fix", "0.1"], "name=value"),
         (["--fix", "dropout=2"], "at most 0.95"),
