@@ -8,6 +8,8 @@ from pathlib import Path
 import networkx
 import pytest
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 HOUSE = Path(__file__).resolve().parents[1]
 ORDER = ["keras", "layers", "apps.common", "apps", "tuning", "bench", "triptych"]
 # The rooms of apps/common from the ground up; rooms of one floor may use one another.

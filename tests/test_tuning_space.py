@@ -14,6 +14,8 @@ from apps.common.options.declare import option
 from apps.common.options.training import Training
 from tuning.space import Space, read_fixed, read_only
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 @dataclass(frozen=True)
 class Config(Training):
