@@ -116,15 +116,9 @@ def masked(build, *shape, **options):
     return Case(model, [floats(*shape), padding(shape[0])], **options)
 
 
-def with_noise(build, targets=None, **options):
-    """A model that draws latent vectors of its own, the draws replaced by the same numbers on every backend."""
-
-    def model():
-        made = build()
-        made.noise = lambda count: keras.ops.convert_to_tensor(floats(made.latent_dim))
-        return made
-
-    return Case(model, integers(256, 9, 10, 1), targets, loss=None, **options)
+def generative(build, targets=None, **options):
+    """A model of images that owns its objective and draws its own latent vectors."""
+    return Case(build, integers(256, 9, 10, 1), targets, loss=None, **options)
 
 
 def mixup_model():
@@ -179,11 +173,11 @@ CASES = {
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
     # architectures
-    "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
-    "DCGAN-class": with_noise(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
+    "DCGAN": generative(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
+    "DCGAN-class": generative(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
     "PixelGaussian": Case(lambda: models.PixelGaussian((4, 4, 1)), integers(256, 4, 4, 1), loss=None),
-    "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
-    "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
+    "VAE": generative(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
+    "VAE-class": generative(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
     "alexnet": classifier(
         lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1), family="convolution"
     ),
