@@ -8,6 +8,7 @@ import math
 
 import keras
 
+from .backend import keras_private
 from .drawing import beta, uniform
 
 __all__ = [
@@ -247,7 +248,7 @@ class MixupModel(keras.Model):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training:
             return loss
-        mixups = [layer for layer in self._flatten_layers() if isinstance(layer, Mixup)]
+        mixups = [layer for layer in keras_private.all_layers(self) if isinstance(layer, Mixup)]
         if len(mixups) != 1:
             raise ValueError(f"`MixupModel` must have one `Mixup` layer. Received: {len(mixups)} of them")
         y, sample_weight = keras.tree.map_structure(reversed_batch, (y, sample_weight))

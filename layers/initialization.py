@@ -6,6 +6,8 @@ import math
 import keras
 import numpy as np
 
+from .backend import keras_private
+
 __all__ = ["initialize"]
 
 _NAMED = {
@@ -86,8 +88,8 @@ def undrawn():
 def own_variables(model):
     """Each layer with each floating-point variable that is its own, in the order the layers were made."""
     seen = set()
-    for layer in model._flatten_layers():
-        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
+    for layer in keras_private.all_layers(model):
+        for variable in keras_private.own_weights(layer):
             floating = "float" in keras.backend.standardize_dtype(variable.dtype)
             if floating and id(variable) not in seen:
                 seen.add(id(variable))

@@ -180,15 +180,9 @@ def masked(build, *shape, **options):
     return Case(model, [floats(*shape), padding(shape[0])], **options)
 
 
-def with_noise(build, targets=None, **options):
-    """A model that draws latent vectors of its own, the draws replaced by the same numbers on every backend."""
-
-    def model():
-        made = build()
-        made.noise = lambda count: keras.ops.convert_to_tensor(floats(made.latent_dim))
-        return made
-
-    return Case(model, integers(256, 9, 10, 1), targets, loss=None, **options)
+def generative(build, targets=None, **options):
+    """A model of images that owns its objective and draws its own latent vectors."""
+    return Case(build, integers(256, 9, 10, 1), targets, loss=None, **options)
 
 
 def mixup_model():
@@ -403,8 +397,8 @@ CASES = {
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         family="normalised",
     ),
-    "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
-    "DCGAN-class": with_noise(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
+    "DCGAN": generative(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
+    "DCGAN-class": generative(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
     "PixelGaussian": Case(lambda: models.PixelGaussian((4, 4, 1)), integers(256, 4, 4, 1), loss=None),
     "SRGAN": Case(
         lambda: models.SRGAN((5, 6, 1), 2, width=4, depth=1, features=features(10, 12, 1)), integers(256, 5, 6, 1),
@@ -415,9 +409,9 @@ CASES = {
         lambda: models.StyleTransfer((18, 17, 3), features(18, 17, 3), width=4, depth=1), integers(256, 18, 17, 3), loss=None,
         family="normalised",
     ),
-    "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
-    "VAE-gaussian": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2, likelihood="gaussian")),
-    "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
+    "VAE": generative(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
+    "VAE-gaussian": generative(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2, likelihood="gaussian")),
+    "VAE-class": generative(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
     "YOLO": detector(lambda: models.YOLO((32, 32, 3), 3, width=4, num_levels=2, depth=1), family="normalised"),
     "alexnet": classifier(
         lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1), family="convolution"

@@ -1,6 +1,8 @@
-"""The parts of a model that owns its objective have the precision of the whole."""
+"""What a model that owns its objective needs to be saved: its arguments on record, its parts of the precision of the whole."""
 
 import contextlib
+import functools
+import inspect
 
 import keras
 
@@ -14,3 +16,29 @@ def built_under(policy):
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def recorded(model_class):
+    """Class decorator: a saved model comes back with the arguments it was made with, and with its precision.
+
+    Keras records the arguments of layers by itself; of subclasses of `keras.Model` it drops them. They must be plain values.
+    """
+    made, signature = model_class.__init__, inspect.signature(model_class.__init__)
+
+    @functools.wraps(made)
+    def initialize(self, *arguments, **options):
+        policy = options.get("dtype")
+        if isinstance(policy, dict):
+            options["dtype"] = policy = keras.saving.deserialize_keras_object(policy)
+        with built_under(policy) if policy is not None else contextlib.nullcontext():
+            made(self, *arguments, **options)
+        bound = signature.bind(self, *arguments, **options)
+        bound.apply_defaults()
+        named = {name: value for name, value in bound.arguments.items() if name not in ("self", "kwargs")}
+        vars(self)["_made_with"] = {name: list(each) if isinstance(each, tuple) else each for name, each in named.items()}
+
+    def get_config(self):
+        return {**super(model_class, self).get_config(), **vars(self)["_made_with"]}
+
+    model_class.__init__, model_class.get_config = initialize, get_config
+    return model_class

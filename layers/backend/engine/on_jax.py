@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from ..keras_private import put_value, raw_value
 from . import plain
 from .ahead import made_ahead
 
@@ -58,7 +59,7 @@ def compiled(function, model):
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return function(*arguments)
 
-    return lambda *arguments: run([variable._value for variable in variables], arguments)
+    return lambda *arguments: run([raw_value(variable) for variable in variables], arguments)
 
 
 @functools.cache
@@ -104,7 +105,7 @@ def hasten(model):
             values = [np.asarray(variable.value) for variable in model.metrics_variables]
             zeros.append(jax.jit(lambda: [jnp.asarray(value) for value in values]))
         for variable, value in zip(model.metrics_variables, zeros[0](), strict=True):
-            variable._value = value
+            put_value(variable, value)
 
     plain.shorten_epochs(model, reset)
 

@@ -7,6 +7,7 @@ import keras
 from ... import Conv2D, Dense, PixelShuffle, drawing
 from ...generative import weighted_mean
 from .._inputs import choose, image_input
+from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
 __all__ = ["Autoencoder"]
@@ -15,6 +16,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class Autoencoder(keras.Model):
     """An encoder of images into short codes and a decoder back, trained to lose little on the way.
 

@@ -10,6 +10,7 @@ from ... import backend, drawing
 from ...diffusion import SCHEDULES, STEPS, clean_picture, fresh_noise, noise_levels, prediction_target, sampling_times
 from ...generative import weighted_mean
 from .._inputs import choose
+from .._policy import recorded
 from ..representation.text_encoder import text_encoder
 from .denoiser import denoiser
 
@@ -19,6 +20,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class Diffusion(keras.Model):
     """A U-Net that learns to tell the noise in a picture, at any amount of it, and so draws pictures from noise alone.
 

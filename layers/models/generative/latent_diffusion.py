@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from .._policy import recorded
 from .autoencoder import Autoencoder
 from .diffusion import Diffusion
 
@@ -12,6 +13,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class LatentDiffusion(Diffusion):
     """`Diffusion` of the codes that a frozen autoencoder, trained before, gives pictures.
 

@@ -7,7 +7,7 @@ import keras
 from ... import drawing
 from ...generative import Reparametrization, gaussian_kl, latent_inputs, weighted_mean
 from .._inputs import choose
-from .._policy import built_under
+from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
 __all__ = ["VAE"]
@@ -16,6 +16,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class VAE(keras.Model):
     """Variational autoencoder: images from a latent normal variable, learned by a bound on their likelihood.
 
@@ -56,19 +57,13 @@ class VAE(keras.Model):
             options = {"shape": (), "initializer": keras.initializers.Constant(-1.0), "autocast": False}
             self.log_deviation = self.add_weight(name="log_deviation", **options)
         sizes = {"width": width, "depth": depth}
-        plain = {"latent_dim": latent_dim, "num_classes": num_classes, "kl_weight": kl_weight, "likelihood": likelihood, **sizes}
-        self._arguments = {"image_shape": list(image_shape), **plain}
         self.latent_dim, self.num_classes, self.kl_weight = latent_dim, num_classes, kl_weight
-        with built_under(self.dtype_policy):
-            self.encoder = image_encoder(image_shape, 2 * latent_dim, **sizes)
-            self.generator = image_generator(image_shape, latent_dim, num_classes=num_classes, **sizes)
-            self.draw = Reparametrization()
+        self.encoder = image_encoder(image_shape, 2 * latent_dim, **sizes)
+        self.generator = image_generator(image_shape, latent_dim, num_classes=num_classes, **sizes)
+        self.draw = Reparametrization()
         self.seeds = keras.random.SeedGenerator()
         self.reconstruction, self.kl = keras.metrics.Mean(name="reconstruction"), keras.metrics.Mean(name="kl")
         self.built = True
-
-    def get_config(self):  # by hand: Keras records the arguments of layers, of subclasses of `keras.Model` it does not
-        return {**super().get_config(), **self._arguments}
 
     def call(self, x, training=None):
         x = ops.cast(x, keras.config.floatx()) / 127.5 - 1.0

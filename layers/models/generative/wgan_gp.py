@@ -4,6 +4,7 @@ import keras
 
 from ... import backend, drawing
 from ...generative import latent_inputs, weighted_mean
+from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
 __all__ = ["WGANGP"]
@@ -12,6 +13,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class WGANGP(keras.Model):
     """Generative adversarial network with a critic whose mean difference on real and drawn images bounds their distance.
 

@@ -4,6 +4,7 @@ import keras
 
 from ...contrastive import regression_loss
 from ...generative import weighted_mean
+from .._policy import recorded
 from ._encoder import image_encoder, scaled
 from .simclr import projector, two_views, view_layers
 
@@ -13,6 +14,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class BYOL(keras.Model):
     """From one view of a picture a network predicts what its target network makes of the other; no other picture is needed.
 

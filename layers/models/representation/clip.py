@@ -8,6 +8,7 @@ import numpy as np
 from ... import Dense
 from ...contrastive import symmetric_loss, unit
 from ...generative import weighted_mean
+from .._policy import recorded
 from ._encoder import image_encoder, scaled
 from .text_encoder import text_encoder
 
@@ -17,6 +18,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class CLIP(keras.Model):
     """Two towers, one for pictures and one for texts, whose vectors are alike for a pair and unlike for all others of the batch.
 

@@ -5,6 +5,7 @@ import keras
 from ... import BatchNormalization, Cutout, Dense, RandomColor, RandomFlip, RandomResizedCrop
 from ...contrastive import nt_xent
 from ...generative import weighted_mean
+from .._policy import recorded
 from ._encoder import image_encoder, scaled
 
 __all__ = ["SimCLR"]
@@ -13,6 +14,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class SimCLR(keras.Model):
     """Two views of each picture, cut and coloured at random, must find each other among those of all others in the batch.
 
