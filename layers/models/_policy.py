@@ -6,6 +6,8 @@ import inspect
 
 import keras
 
+OWN = ("self", "kwargs", "name", "dtype", "trainable")  # what Keras records itself
+
 
 @contextlib.contextmanager
 def built_under(policy):
@@ -34,7 +36,8 @@ def recorded(model_class):
             made(self, *arguments, **options)
         bound = signature.bind(self, *arguments, **options)
         bound.apply_defaults()
-        named = {name: value for name, value in bound.arguments.items() if name not in ("self", "kwargs")}
+        given = {**bound.arguments, **bound.arguments.get("kwargs", {})}  # those of a class below among the latter
+        named = {name: value for name, value in given.items() if name not in OWN}
         vars(self)["_made_with"] = {name: list(each) if isinstance(each, tuple) else each for name, each in named.items()}
 
     def get_config(self):
