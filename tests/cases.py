@@ -473,7 +473,7 @@ CASES = {
         family="normalised",
     ),
     "pointer_generator": writer(
-        lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), family="recurrent"
+        lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), entries=5, family="attention"
     ),
     "residual_trunk": Case(
         lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), integers(256, 32, 40, 3), family="normalised"
