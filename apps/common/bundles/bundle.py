@@ -43,7 +43,7 @@ class Bundle:
             return {name: file[name] for name in file.files}
 
 
-def save_bundle(folder, model, record, figures, *, digests=None, card=""):
+def save_bundle(folder, model, record, figures, *, digests=None, texts=None):
     """Write a bundle, whole or not at all.
 
     Args:
@@ -52,7 +52,7 @@ def save_bundle(folder, model, record, figures, *, digests=None, card=""):
         record: `task`, `options`, `about` (whose `files`, if it has any, become files), `metrics`, `versions`.
         figures: `{name: matplotlib figure}`.
         digests: `{split: uint64 array}`, what the examples are known by.
-        card: The text of its `README.md`.
+        texts: `{file name: text}` of what else lies in it: `README.md`, `MLmodel`.
     """
     with new_folder(folder) as made:
         model.compile(optimizer=None, loss=None)
@@ -62,8 +62,8 @@ def save_bundle(folder, model, record, figures, *, digests=None, card=""):
             write_bytes(made / name, content)
         if digests:
             np.savez(made / DIGESTS, **digests)
-        if card:
-            write_text(made / "README.md", card)
+        for name, text in (texts or {}).items():
+            write_text(made / name, text)
         for name, figure in figures.items():
             figure.savefig(made / f"{name}.png", dpi=110, bbox_inches="tight")
         checksums = {file.name: sha256(file) for file in sorted(made.iterdir())}

@@ -9,14 +9,15 @@ import time
 import numpy as np
 
 from apps.common import figures
-from apps.common.app import metric_of, task_name
+from apps.common.app import inputs_of, metric_of, task_name
 from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.bundles.card import model_card
 from apps.common.bundles.pretrained import pretrained_facts
+from apps.common.bundles.served import MODEL_FILE, model_file
 from apps.common.data.fingerprint import example_digests, fingerprint
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
-from apps.common.options.declare import options_of, to_plain
+from apps.common.options.declare import is_active, options_of, to_plain
 from apps.common.output import say
 from apps.common.records.facts import describe_machine, run_figures
 from apps.common.records.folder import find_run, mark_dead_runs, open_run
@@ -72,7 +73,8 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
         run, tracker = _open(app, config, data, run, facts, tags or {}, parent)
         with _ending(run, tracker, interrupts) as outcome:
             tracker.attach(run)
-            tracker.params(to_plain(config))
+            tracker.params(acting(config))
+            tracker.dataset(data.source, facts["data_fingerprint"], {"train": len(data.train), "test": len(data.test)})
             tracker.send_left()
             run.update(status="running")
             tracker.watch_system()
@@ -91,6 +93,12 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 "seconds": seconds,
             }
     return outcome["result"]
+
+
+def acting(config):
+    """The options that do anything in this run, as MLflow's parameters."""
+    options = options_of(type(config))
+    return {name: value for name, value in to_plain(config).items() if is_active(config, options[name])}
 
 
 def _open(app, config, data, run, facts, tags, parent):
@@ -125,8 +133,6 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
     for name, values in baselines.items():
         tracker.metrics({f"baseline_{name}_{key}".replace(",", ""): value for key, value in values.items()})
-    for name, figure in drawn.items():
-        tracker.figure(figure, f"{name}.png")
     for name, rows in report.tables.items():
         write_json(run.folder / f"{name}.json", rows)
         tracker.files(run.folder / f"{name}.json", "tables")
@@ -141,7 +147,9 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
     }
     known = {name: example_digests(split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
-    save_bundle(run.bundle, model, record, drawn, digests=known, card=model_card(record, beside))
+    described = model_file(record["task"], inputs_of(app).kind, tracker.run_id, data.example)
+    texts = {"README.md": model_card(record, beside), MODEL_FILE: described}
+    save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts)
     tracker.files(run.bundle, "bundle")
     return metrics
 
