@@ -140,7 +140,19 @@ def hasten(model):
     """One function a step, the fetching of its batch within; Keras puts two functions and a loop around each."""
     if is_plain(model):
         model.train_function = tf.function(of_batches(model.train_step), reduce_retracing=True)
-        plain.shorten_epochs(model, tf.function(lambda: type(model).reset_metrics(model), autograph=False))
+        zeros = []
+
+        def reset():
+            """Nothing is traced for it, and nothing checked: a variable's `assign` takes as long as a small step."""
+            variables = model.metrics_variables
+            if len(zeros) != len(variables):  # some are made by the first step
+                type(model).reset_metrics(model)
+                zeros[:] = [tf.identity(variable.value) for variable in variables]
+                return
+            for variable, zero in zip(variables, zeros, strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=zero)
+
+        plain.shorten_epochs(model, reset)
 
 
 def is_plain(model):
