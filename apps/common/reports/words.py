@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from apps.common import figures
+from apps.common.data import nested
 from layers import backend
 
 STEPS = 24
@@ -27,8 +28,7 @@ def important_words(model, examples, classes, steps=STEPS):
     embedded = model.get_layer("embedding").output
     body = keras.Model(model.input, embedded)
     head = keras.Model([embedded, model.input], model.output)
-    most = np.arange(len(examples))
-    x = examples.take(most)[0]
+    x = nested.map_leaves(keras.ops.convert_to_tensor, examples.take(np.arange(len(examples)))[0])
     vectors = keras.ops.convert_to_tensor(body(x, training=False))
     wanted = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1], dtype=keras.config.floatx())
     wanted = wanted - 1 / model.output_shape[-1]
