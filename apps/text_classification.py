@@ -4,6 +4,7 @@
 come to.
 """
 
+import textwrap
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +16,7 @@ from apps.common.data.examples import About, Data, Examples, Report, class_weigh
 from apps.common.data.sequences import Sequences, bucket_lengths, ragged
 from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.data.text.reviews import reviews
-from apps.common.data.text.words import FILE, read_tokenizer, train_tokenizer
+from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option
 from apps.common.options.training import Recipe, Splitting
@@ -31,7 +32,10 @@ MODELS = {
     "transformer": {"width": 128, "depth": 2, "dropout": 0.1},
     "bert": {"width": 128, "depth": 2, "dropout": 0.1},
 }
+KINDS = {"word": "words", "subword": "wordpiece"}
 RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
+
+TOKENIZER = "tokenizer.json"
 
 METRIC = Metric("accuracy")
 INPUTS = Inputs("texts", column=("text", "sentence", "review", "content", "message"))
@@ -42,7 +46,8 @@ class Config(Splitting):
     model: Literal[tuple(MODELS)] = option("cnn", "architecture", search=("bag", "cnn", "gru", "transformer"))
     text_column: str | None = option(None, "column of the texts, where its name does not tell")
     label_column: str | None = option(None, "column of the classes, where its name does not tell")
-    vocabulary_size: int = option(20_000, "words known at most, the commonest", low=16, high=1_000_000)
+    level: Literal["word", "subword"] = option("word", "what a token is: a word, or a piece of one", search=("word", "subword"))
+    vocabulary_size: int = option(20_000, "tokens known at most, the commonest", low=16, high=1_000_000)
     max_tokens: int = option(256, "longer texts are cut here", low=4, high=65_536, search=(64, 128, 256))
     width: int | None = option(None, "features of a token (128; CNN 300)", low=2, search=(64, 128, 256))
     depth: int | None = option(
@@ -97,31 +102,59 @@ def load_data(config, about=None):
     source = config.data or "reviews"
     if about:
         texts, labels = splits.get("test", splits["train"])
-        tokens = encode(texts, read_tokenizer(about), about)
-        return Data(None, None, replace(tokens, y=class_indices(labels, about["class_names"])), about, notes, source)
+        examples = encoded(texts, about, class_indices(labels, about["class_names"]))
+        return Data(None, None, examples, about, notes, source)
     names = class_names_of(splits["train"][1], source)
     rows = {
         split: Examples(np.array(texts, object), class_indices(labels, names)) for split, (texts, labels) in splits.items()
     }
     parts = complete_splits(rows, config, notes)
-    tokenizer = train_tokenizer(parts[0].x, config.vocabulary_size)
-    about = {"class_names": names, "ends": config.model == "bert", "buckets": None}
-    lengths = [len(tokenizer.encode(text, about["ends"])) for text in parts[0].x]
-    about["buckets"] = bucket_lengths(np.array(lengths), longest=config.max_tokens).tolist()
-    train, validation, test = (replace(encode(part.x, tokenizer, about), y=part.y) for part in parts)
-    notes += [f"a vocabulary of {len(tokenizer)} words", *train.notes(config.batch_size)]
+    bert = config.model == "bert"
+    specials = ("begin", "end", "mask") if bert else ()
+    tokenizer = train_tokenizer(
+        parts[0].x.tolist(), KINDS[config.level], config.vocabulary_size, specials=specials, lowercase=True
+    )
+    ids = [token_ids(part.x.tolist(), tokenizer, bert) for part in parts]
+    buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=config.max_tokens)
+    about = About(
+        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER: tokenizer.to_bytes()}
+    )
+    train, validation, test = (
+        sequences(each, about, part.y) for each, part in zip(ids, parts, strict=True)
+    )  # fmt: skip
+    notes += [f"a vocabulary of {len(tokenizer)} {config.level}s", *train.notes(config.batch_size)]
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))
-    example = "'" + str(parts[2].x[0])[:100].replace("'", "") + "'"
-    about = About(about, {FILE: tokenizer.to_bytes()})
+    example = "'" + textwrap.shorten(str(parts[2].x[0]), 100, placeholder="").replace("'", "") + "'"
     return Data(train, validation, test, about, notes, source, example=example)
 
 
-def encode(texts, tokenizer, about):
-    """The token ids of some texts, in batches of the lengths that the model was trained with."""
-    tokens = ragged([tokenizer.encode(text, about["ends"]) for text in texts], "int32")
-    x = {"tokens": tokens, "segments": replace(tokens, values=np.zeros_like(tokens.values))} if about["ends"] else tokens
-    return Sequences(x, buckets=np.array(about["buckets"])[:, None])
+def tokenizer_of(about):
+    """The tokenizer of a trained model."""
+    return Tokenizer(about.files[TOKENIZER])
+
+
+def token_ids(texts, tokenizer, ends):
+    """The ids of each text, one at least; with `ends` between the tokens for its beginning and its end."""
+    around = {"before": [tokenizer.begin], "after": [tokenizer.end]} if ends else {}
+    return [ids if len(ids) else np.array([tokenizer.unknown], "int32") for ids in tokenizer.encode(texts, **around)]
+
+
+def sequences(ids, about, y=None):
+    """Texts as the model takes them, in batches of the lengths that it was trained with."""
+    tokens = ragged(ids, "int32")
+    x = {"tokens": tokens, "segments": replace(tokens, values=np.zeros_like(tokens.values))}
+    return Sequences(x if about["model"] == "bert" else tokens, y, buckets=np.array(about["buckets"])[:, None])
+
+
+def encoded(texts, about, y=None):
+    """New texts for a trained model."""
+    return sequences(token_ids(list(texts), tokenizer_of(about), about["model"] == "bert"), about, y)
+
+
+def tokens_of(examples):
+    """The token ids of some texts, as a `Ragged`."""
+    return examples.x["tokens"] if isinstance(examples.x, dict) else examples.x
 
 
 def class_names_of(labels, source):
@@ -155,7 +188,7 @@ def build_model(config, data):
     from apps.common.training.optimizers import compile_model
 
     num_classes = len(data.about["class_names"])
-    model = network(config, len(read_tokenizer(data.about)), num_classes, max(data.about["buckets"]))
+    model = network(config, len(tokenizer_of(data.about)), num_classes, max(data.about["buckets"]))
     loss = OneHotLoss("cross-entropy", num_classes, config.label_smoothing)
     return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
 
@@ -192,11 +225,11 @@ def baselines(data, config):
         }
 
     def words_and_pairs(ids):
-        return [*ids.tolist(), *zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)]
+        words = ids.astype(str).tolist()
+        return [*words, *map(" ".join, zip(words[:-1], words[1:], strict=True))]
 
     train, test = (data.train.subset(np.arange(min(len(data.train), 20_000))), data.test)
-    tokens = [part.x["tokens"] if data.about["ends"] else part.x for part in (train, test)]
-    documents = [[each[index] for index in range(len(each))] for each in tokens]
+    documents = [[tokens[index] for index in range(len(tokens))] for tokens in map(tokens_of, (train, test))]
     commonest = np.bincount(data.train.y).argmax()
     found = {"majority": scores(np.full(len(test), commonest))}
     if len(np.unique(train.y)) > 1:
@@ -221,10 +254,9 @@ def evaluate(model, data, config):
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
     spread = np.linspace(0, len(labels) - 1, min(4, len(labels))).astype(int)
     chosen = np.array(list(dict.fromkeys([*spread.tolist(), *worst[:4].tolist()])))
-    tokenizer = read_tokenizer(data.about)
+    tokenizer, tokens = tokenizer_of(data.about), tokens_of(data.test)
     scores = important_words(model, data.test.subset(chosen), predicted[chosen])
-    tokens = data.test.x["tokens"] if data.about["ends"] else data.test.x
-    words = [[tokenizer.entries[token] for token in tokens[index]] for index in chosen]
+    words = [[tokenizer.token(token) for token in tokens[index]] for index in chosen]
     titles = [f"{names[predicted[i]]} {probabilities[i].max():.0%}, is {names[labels[i]]}" for i in chosen]
     drawn["words-that-mattered"] = words_figure(words, scores, titles)
     tables["mistakes"] = [
@@ -240,7 +272,7 @@ def predict(model, inputs, about):
     from apps.common.reports.classification import class_prediction, softmax
     from apps.common.training.batches import predict_examples
 
-    examples, longest = encode(inputs, read_tokenizer(about), about), max(about["buckets"])
+    examples, longest = encoded(inputs, about), max(about["buckets"])
     rows = class_prediction(softmax(predict_examples(model, examples)), about["class_names"])
     for row, length in zip(rows, examples.lengths()[:, 0].tolist(), strict=True):
         if length > longest:

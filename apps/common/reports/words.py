@@ -25,9 +25,12 @@ def important_words(model, examples, classes, steps=STEPS):
     Returns: An array `(tokens,)` for each text.
     Reference: Sundararajan et al., 2017, arXiv 1703.01365.
     """
-    embedded = model.get_layer("embedding").output
-    body = keras.Model(model.input, embedded)
-    head = keras.Model([embedded, model.input], model.output)
+    # Keras can no longer save a model whose layers have also been put into others: these are of a copy.
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    embedded = copy.get_layer("embedding").output
+    body = keras.Model(copy.input, embedded)
+    head = keras.Model([embedded, copy.input], copy.output)
     x = nested.map_leaves(keras.ops.convert_to_tensor, examples.take(np.arange(len(examples)))[0])
     vectors = keras.ops.convert_to_tensor(body(x, training=False))
     wanted = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1], dtype=keras.config.floatx())

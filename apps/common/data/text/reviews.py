@@ -22,7 +22,7 @@ WRONG = 0.03  # share of labels that are the other one, as people make them
 
 
 def reviews(count=3000, seed=0):
-    """`(texts, labels)`: short reviews and what their writers thought, one of `CLASSES`.
+    """`(texts, labels)`: different short reviews and what their writers thought, one of `CLASSES`.
 
     An opinion may be denied ("is far from good") and set against another ("although ..., ..."), whose order decides: a
     model that only counts words does a little better than chance, one that reads phrases better, and one that reads the
@@ -39,12 +39,12 @@ def reviews(count=3000, seed=0):
         said = one_of(DENIALS).format(word) if denied else f"is {one_of(DEGREES)}{word}"
         return f"the {aspect} {said}"
 
-    texts, labels = [], []
-    for index in range(count):
-        positive, thing = bool(index % 2), one_of(tuple(THINGS))
+    written = {}
+    while len(written) < count:
+        positive, thing = bool(len(written) % 2), one_of(tuple(THINGS))
         text = opinion(thing, positive)
         if generator.random() < 0.6:
             text = one_of(CONTRASTS).format(opinion(thing, not positive), text)
-        texts.append(f"{one_of(OPENINGS).format(thing)}{text}.{one_of(CLOSINGS)}")
-        labels.append(CLASSES[positive != (generator.random() < WRONG)])
-    return texts, labels
+        text = f"{one_of(OPENINGS).format(thing)}{text}.{one_of(CLOSINGS)}"
+        written.setdefault(text, CLASSES[positive != (generator.random() < WRONG)])
+    return list(written), list(written.values())
