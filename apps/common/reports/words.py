@@ -8,7 +8,7 @@ from apps.common.data import nested
 from layers import backend
 
 STEPS = 24
-CHARACTERS, MOST = 92, 120  # of a line, and words of a text
+CHARACTERS, MOST = 140, 120  # of a line, and words of a text
 
 
 def important_words(model, examples, classes, steps=STEPS):
