@@ -1,5 +1,6 @@
 """Find objects in pictures and draw boxes around them, from VOC, COCO or YOLO annotations."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -96,12 +97,14 @@ def load_data(config, about=None):
     options = {"image_size": config.image_size}
     if about:
         options = {"image_size": tuple(about["image_shape"][:2]), "class_names": about["class_names"]}
-    if config.data in (None, "shapes") and not Path("shapes").exists():
+    if config.data is None or (config.data == "shapes" and not Path("shapes").exists()):
         found, names, notes = drawn_splits(config, about), list(NAMES), []
+        if about and about["class_names"] != names:
+            raise UserError(f"--data shapes: its classes are {', '.join(names)}, which this model was not trained on")
     else:
         found, names, notes = read_boxed_images(find_data(name), **options)
         shown = found.get("test") or next(iter(found.values()))
-        example = f"'{shown.paths[0]}'"
+        example = shlex.quote(str(shown.paths[0]))
     splits = {key: Examples(part.images, {"boxes": part.boxes, "classes": part.classes}) for key, part in found.items()}
     if about:
         return Data(None, None, splits.get("test") or joined(splits.values()), about, notes, name, example=example)

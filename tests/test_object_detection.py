@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import os
 
+import keras
 import numpy as np
 import pytest
 from app_cases import APP_CASES
@@ -105,10 +107,13 @@ def test_splits_are_those_of_imagesets_of_folders_and_of_coco_files(tmp_path):
     write_yolo(tmp_path / "yolo", {"a": PICTURES["a"]})
     write_yolo(tmp_path / "yolo", {"b": PICTURES["b"]}, "val")
     assert {split: len(part) for split, part in read_boxed_images(tmp_path / "yolo")[0].items()} == {"train": 1, "validation": 1}
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
     for split in ("train2017", "val2017"):
         save(tmp_path / "coco" / split / "a.png", (WIDTH, HEIGHT))
         content = coco({"a": PICTURES["a"]})
-        (tmp_path / "coco" / f"instances_{split}.json").write_text(json.dumps(content))
+        (tmp_path / "coco" / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    sole = read_boxed_images(tmp_path / "coco" / "annotations" / "instances_val2017.json")[0]
+    assert sole["train"].paths[0].parent.name == "val2017"
     read = read_boxed_images(tmp_path / "coco")[0]
     assert {split: part.paths[0].parent.name for split, part in read.items()} == {"train": "train2017", "validation": "val2017"}
 
@@ -267,8 +272,12 @@ def test_a_folder_keeps_the_pictures_of_earlier_calls_under_names_of_their_own(t
     assert all((tmp_path / "drawn" / each["drawn"]).is_file() for each in content["images"])
 
 
-@pytest.mark.parametrize("model", ["ssd", "yolo", "detr"])
-def test_the_loss_of_every_detector_falls(tmp_path, monkeypatch, model):
+# What the contract's tests leave out, which train SSD on every backend; what takes longest to compile runs on one.
+TRAINED = ["yolo", "detr"] if keras.backend.backend() == "torch" or os.environ.get("TRIPTYCH_EVERYTHING") else ["yolo"]
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_the_loss_of_a_detector_falls_in_its_app(tmp_path, monkeypatch, model):
     from apps import object_detection as app
     from apps.common.options.declare import make_config
     from apps.common.reports.boxes import detect_all

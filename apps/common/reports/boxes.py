@@ -155,7 +155,7 @@ def beside_truth(test, found, names, count=10, threshold=0.3):
     return figures.image_grid([np.asarray(each) for each in shown], titles, columns)
 
 
-def enlarged(pixels, side=320):
+def enlarged(pixels, side=200):
     """A small picture large enough that one can read what is written into it."""
     from PIL import Image
 
@@ -183,8 +183,8 @@ def draw_boxes(image, boxes, classes, texts):
     from PIL import ImageDraw, ImageFont
 
     image = image.copy()
-    pen, line = ImageDraw.Draw(image), max(1, round(max(image.size) / 250))
-    font = ImageFont.load_default(size=max(9, max(image.size) / 45))
+    pen, line = ImageDraw.Draw(image), max(2, round(max(image.size) / 250))
+    font = ImageFont.load_default(size=max(13, max(image.size) / 45))
     for box, index, text in zip(boxes, classes, texts, strict=True):
         if index < 0:
             continue

@@ -58,6 +58,8 @@ def find_annotations(path):
     """
     path = Path(path)
     root = path if path.is_dir() else path.parent
+    if not path.is_dir() and root.name.lower() in ("annotations", "labels"):  # the pictures lie beside this folder
+        root = root.parent
     files = visible_files(root)
     if not files:
         raise UserError(f"{path}: the folder is empty. Expected {FORMATS}")
