@@ -1,6 +1,7 @@
 # make run    installs and trains the default image classifier on real handwritten digits
-# make test   installs and runs the whole matrix of tests on TensorFlow, JAX and torch
-.PHONY: run test lint lock clean
+# make test   installs all three backends and runs the whole matrix of tests on TensorFlow, JAX and torch
+# make check  lint and the tests that the working tree's changes touch, on one backend
+.PHONY: run test test-all check lint lock clean
 
 PYTHON ?= python3
 BACKEND ?= jax
@@ -11,6 +12,13 @@ run: .venv/ready
 
 test: .venv/ready
 	.venv/bin/python tests/matrix.py
+
+# Every check of every app on every backend: an hour or more.
+test-all: .venv/ready
+	.venv/bin/python tests/matrix.py everything
+
+check: .venv/ready
+	.venv/bin/python tests/matrix.py changed
 
 lint: .venv/ready
 	.venv/bin/ruff check .

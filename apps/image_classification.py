@@ -11,7 +11,7 @@ from apps.common.data.examples import Data, Examples, Report, balanced, complete
 from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
-from apps.common.options.training import Activation, Recipe, Splitting
+from apps.common.options.training import Activation, Recipe, Splitting, Transfer
 
 # Where an architecture's own default is the large published form, the small one that suits images of 28 pixels.
 MODELS = {
@@ -33,7 +33,7 @@ INPUTS = Inputs("files", ENDINGS)
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
+class Config(Transfer, Splitting):
     model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(

@@ -162,6 +162,26 @@ def floating_weights(model):
     return [each for each in model.weights if "float" in keras.backend.standardize_dtype(each.dtype)]
 
 
+def outputs_of(model, inputs):
+    """What a model predicts, and what its generator makes of the same latent vectors, if it has one: a list of arrays."""
+    import keras
+
+    outputs = as_arrays(model.predict_on_batch(inputs))
+    if hasattr(model, "generator"):
+        size = len(keras.tree.flatten(inputs)[0])
+        latent = keras.tree.map_structure(lambda symbol: drawn(size, symbol), model.generator.input)
+        outputs += as_arrays(model.generator.predict_on_batch(latent))
+    return outputs
+
+
+def drawn(size, symbol):
+    """A batch for a symbolic input: normal numbers, or classes, of which the models of `CASES` have at least two."""
+    generator, shape = np.random.default_rng(4), (size, *symbol.shape[1:])
+    if "int" in symbol.dtype:
+        return generator.integers(0, 2, shape).astype("int32")
+    return generator.normal(size=shape).astype("float32")
+
+
 def measure(case, folder=None):
     """Build, predict and train ten steps from weights that are the same on every backend.
 
@@ -176,7 +196,7 @@ def measure(case, folder=None):
     from apps.common.training.callbacks import seed_states, set_seeds
 
     model, targets = prepared(case)
-    outputs = as_arrays(model.predict_on_batch(case.inputs))
+    outputs = outputs_of(model, case.inputs)
     losses, seconds = train(model, case, targets, 1)
     gradients = first_gradients(model.optimizer)
     for steps in (CHECKPOINT_AT - 1, STEPS - CHECKPOINT_AT):

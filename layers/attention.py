@@ -139,6 +139,9 @@ class CrossAttention(keras.layers.Layer):
         query = separated(self.query.call(x), self.features)
         return joined(self.output_projection, attend(query, keys, values, False, mask))
 
+    def compute_mask(self, *_, **__):
+        return None  # the mask is the memory's, not that of what comes out
+
     def compute_output_shape(self, x_shape, memory_shape):
         return x_shape
 

@@ -8,9 +8,20 @@ import math
 
 import keras
 
-from .drawing import uniform
+from .backend import keras_private
+from .drawing import beta, uniform
 
-__all__ = ["Cutout", "Mixup", "MixupModel", "RandomColor", "RandomCrop", "RandomFlip", "RandomRotation", "RandomShift"]
+__all__ = [
+    "Cutout",
+    "Mixup",
+    "MixupModel",
+    "RandomColor",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "RandomShift",
+]
 
 ops = keras.ops
 
@@ -79,6 +90,36 @@ class RandomCrop(keras.layers.Layer):
             return x
         down = random_integers(x, self.padding, self.generator)
         return shift(x, down, random_integers(x, self.padding, self.generator))
+
+
+@keras.saving.register_keras_serializable(package="triptych")
+class RandomResizedCrop(keras.layers.Layer):
+    """Cut a window from each image, anywhere inside and of any size, and stretch it to the image's size.
+
+    Args:
+        smallest: Share of the image's area that a window has at least; the largest is the whole image. Above 0, up to 1.
+        stretch: The window's sides, as shares of the image's, differ by a factor of at most this.
+        seed: Integer; `None` draws one.
+    Input and output shape: `(batch, height, width, channels)`.
+    Reference: Szegedy et al., 2014, arXiv 1409.4842, section 6; Chen et al., 2020, arXiv 2002.05709.
+    """
+
+    def __init__(self, smallest=0.2, stretch=4 / 3, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.smallest = between("smallest", smallest, 1e-3, 1.0)
+        self.stretch = between("stretch", stretch, 1.0, math.inf)
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=None):
+        if not training:
+            return x
+        count, (_, height, width, _) = (ops.shape(x)[0],), x.shape
+        side = ops.sqrt(uniform(count, self.generator, self.smallest, 1.0))
+        ratio = ops.exp(0.5 * uniform(count, self.generator, -math.log(self.stretch), math.log(self.stretch)))
+        tall, wide = (ops.minimum(part, 1.0) for part in (side * ratio, side / ratio))
+        top, left = ((1.0 - part) * uniform(count, self.generator) for part in (tall, wide))
+        rows = window_places(top, tall, height)[:, :, None]
+        return bilinear(x, rows, window_places(left, wide, width)[:, None, :])
 
 
 @keras.saving.register_keras_serializable(package="triptych")
@@ -186,7 +227,7 @@ class Mixup(keras.layers.Layer):
     def call(self, x, training=None):
         if not training:
             return x
-        ratio = keras.random.beta((), self.alpha, self.alpha, seed=self.generator)
+        ratio = beta((), self.generator, self.alpha)
         ratio = ops.maximum(ratio, 1.0 - ratio)
         self.ratio.assign(ratio)
         ratio = ops.cast(ratio, x.dtype)
@@ -207,7 +248,7 @@ class MixupModel(keras.Model):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training:
             return loss
-        mixups = [layer for layer in self._flatten_layers() if isinstance(layer, Mixup)]
+        mixups = [layer for layer in keras_private.all_layers(self) if isinstance(layer, Mixup)]
         if len(mixups) != 1:
             raise ValueError(f"`MixupModel` must have one `Mixup` layer. Received: {len(mixups)} of them")
         y, sample_weight = keras.tree.map_structure(reversed_batch, (y, sample_weight))
@@ -252,6 +293,26 @@ def rotate(x, angles):
     # Where each pixel of the result comes from: its place turned back.
     rows = cosine * y + sine * z + (height - 1) / 2
     columns = cosine * z - sine * y + (width - 1) / 2
+    return bilinear(x, rows, columns)
+
+
+def window_places(start, share, size):
+    """The places along one axis, in pixels, of a window that begins at `start` and has a `share` of the axis: `(batch, size)`.
+
+    Pixel i reaches from i to i + 1 and its middle counts, so that a window of the whole axis gives 0, 1, ... size - 1.
+    """
+    middles = (ops.arange(size, dtype="float32")[None, :] + 0.5) / size
+    places = (start[:, None] + share[:, None] * middles) * size - 0.5
+    return ops.clip(places, 0.0, size - 1.0)
+
+
+def bilinear(x, rows, columns):
+    """The images read at places between pixels, zero outside.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        rows, columns: Places in pixels that broadcast to `(batch, new_height, new_width)`.
+    """
     top, left = ops.floor(rows), ops.floor(columns)
     below, beside = ops.cast(rows - top, x.dtype)[..., None], ops.cast(columns - left, x.dtype)[..., None]
     top, left = ops.cast(top, "int32"), ops.cast(left, "int32")

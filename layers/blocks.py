@@ -82,14 +82,17 @@ class Block(keras.layers.Layer):
     def drop(self, x, training):
         return x if self.dropout is None else self.dropout(x, training=training)
 
+    def compute_mask(self, *_, **__):
+        return None  # masks are passed by hand: one that travels by itself would reach the loss
+
 
 @keras.saving.register_keras_serializable(package="triptych")
 class EncoderBlock(Block):
     """Attention between the tokens, then a perceptron on each, in one of three forms.
 
     `"post"`: `x = Norm(x + Attention(x))`, then `Norm(x + MLP(x))`, as in the first Transformer and BERT. `"pre"`:
-    `x + Attention(Norm(x))`, then `x + MLP(Norm(x))`. `"parallel"`: `x + Attention(Norm(x)) + MLP(Norm(x))`, one norm, as in
-    PaLM.
+    `x + Attention(Norm(x))`, then `x + MLP(Norm(x))`. `"parallel"`: `x + Attention(Norm(x)) + MLP(Norm(x))`, one norm for both,
+    as in PaLM.
 
     Args:
         num_heads: Number of attention heads; it must divide the width of the tokens.

@@ -45,7 +45,8 @@ def linear_cross_entropy(x, table, targets, chunk_size=1024):
     """As the layer, with a table `(vocabulary, width)` that may be an embedding's."""
     tokens = ops.shape(targets)
     rows = ops.reshape(x, (-1, x.shape[-1]))
-    losses = chunked(rows, table, ops.reshape(ops.cast(targets, "int32"), (-1,)), chunk_size)
+    # A copy: TensorFlow wants a variable, which `convert_to_tensor` leaves as it is, to stand among the gradients by itself.
+    losses = chunked(rows, ops.copy(table), ops.reshape(ops.cast(targets, "int32"), (-1,)), chunk_size)
     return ops.reshape(losses, tokens)
 
 

@@ -32,9 +32,10 @@ class CRF(keras.layers.Layer):
         self.autocast = False
 
     def build(self, *_, **__):
-        shapes = {"transitions": (self.num_tags, self.num_tags), "first": (self.num_tags,), "last": (self.num_tags,)}
-        for name, shape in shapes.items():
-            setattr(self, name, self.add_weight(name=name, shape=shape, initializer="zeros"))
+        tags = self.num_tags
+        self.transitions = self.add_weight(name="transitions", shape=(tags, tags), initializer="zeros")
+        self.first = self.add_weight(name="first", shape=(tags,), initializer="zeros")
+        self.last = self.add_weight(name="last", shape=(tags,), initializer="zeros")
 
     def call(self, emissions, tags, mask=None):
         emissions = ops.cast(emissions, keras.config.floatx())
@@ -91,6 +92,9 @@ class CRF(keras.layers.Layer):
             tags[:, place] = tag
             tag = before[place][np.arange(batch), tag]
         return np.where(mask, tags, 0).astype("int32")
+
+    def compute_mask(self, *_, **__):
+        return None
 
     def compute_output_shape(self, emissions_shape, tags_shape):
         return (emissions_shape[0],)

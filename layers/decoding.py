@@ -31,7 +31,7 @@ class Decoder:
 
     def __init__(self, model, batch_size=1, length=None):
         self.model, self.batch_size = model, batch_size
-        inputs = dict(zip(model.input_names, model.inputs, strict=True)) if hasattr(model, "input_names") else {}
+        inputs = {each.name: each for each in model.inputs}
         self._target = inputs.get("target", model.inputs[0])
         self._sources = [each for each in model.inputs if each is not self._target]
         self.block_size = length or self._target.shape[1]
@@ -165,7 +165,7 @@ class Decoder:
             more, named = node.arguments.args[1:], node.arguments.kwargs
             known = {name: value_of[id(each)] for name, each in named.items() if id(each) in value_of}
             with AutocastScope(node.operation.compute_dtype):
-                begun = [value_of[id(each)] for each in more if each is not None]
+                begun = [value_of[id(each)] for each in more if id(each) in value_of]
                 states.append(node.operation.start(self.batch_size, self.block_size, *begun, **known))
         return memory, states
 
@@ -183,8 +183,7 @@ class Decoder:
 
             return step
 
-        # Keras's own walk over a functional model, each layer replaced by its form for one token.
-        logits = self._graph._run_through_graph([token, *memory], one_token)
+        logits = run_with(self._graph, [token, *memory], one_token)
         return keras.tree.flatten(logits)[0], [states[layer.name] for layer in self._layers]
 
 
@@ -215,3 +214,14 @@ def log_softmax(logits):
     logits = np.asarray(logits, "float64")
     logits = logits - logits.max(-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def run_with(model, inputs, replaced):
+    """The outputs of a functional model some of whose layers are replaced, by Keras's own walk over its graph.
+
+    Args:
+        model: A functional model.
+        inputs: Tensors, or symbols of a new functional model, nested as the model's own.
+        replaced: Takes a layer, returns what is called in its place.
+    """
+    return model._run_through_graph(inputs, replaced)

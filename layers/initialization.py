@@ -6,6 +6,8 @@ import math
 import keras
 import numpy as np
 
+from .backend import keras_private
+
 __all__ = ["initialize"]
 
 _NAMED = {
@@ -46,15 +48,22 @@ def initialize(model, seed, initializer="default"):
         names = ", ".join(["default", *_NAMED])
         raise ValueError(f"`initializer` must be one of {names}. Received: initializer={initializer!r}")
     for index, (layer, variable) in enumerate(own_variables(model)):
+        if _building and not np.isnan(keras.ops.convert_to_numpy(variable)).any():
+            continue
         kernel = variable.name.endswith("kernel") and len(variable.shape) > 1
         chosen = _NAMED[initializer]() if initializer != "default" and kernel else initializer_of(layer, variable)
         if chosen is not None and not isinstance(chosen, _CONSTANT):
             variable.assign(draw(chosen, tuple(variable.shape), np.random.default_rng([seed, index])))
 
 
+_building = []  # whether a model is being built whose random weights wait for `initialize`
+
+
 @contextlib.contextmanager
 def undrawn():
     """While it lasts, random weights of new models are NaN: they are to be drawn by `initialize`, which names any it misses.
+
+    Within it `initialize` draws what waits for it and nothing else, so weights that were loaded meanwhile stay.
 
     Keras's own drawing would be work thrown away, and on JAX a compilation for every shape (half the start of a ResNet).
     """
@@ -67,9 +76,11 @@ def undrawn():
 
     for kind in kinds:
         kind.__call__ = blank
+    _building.append(True)
     try:
         yield
     finally:
+        _building.pop()
         for kind, call in zip(kinds, own, strict=True):
             kind.__call__ = call
 
@@ -77,8 +88,8 @@ def undrawn():
 def own_variables(model):
     """Each layer with each floating-point variable that is its own, in the order the layers were made."""
     seen = set()
-    for layer in model._flatten_layers():
-        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
+    for layer in keras_private.all_layers(model):
+        for variable in keras_private.own_weights(layer):
             floating = "float" in keras.backend.standardize_dtype(variable.dtype)
             if floating and id(variable) not in seen:
                 seen.add(id(variable))

@@ -129,8 +129,8 @@ class BidirectionalRNN(keras.layers.Layer):
             backward = self.reverse.call(backward, mask)
         return ops.concatenate([onward, backward], axis=-1)
 
-    def compute_mask(self, _, mask=None):
-        return mask if self.return_sequences else None
+    def compute_mask(self, *_, **__):
+        return None  # masks are passed by hand: one that travels by itself would reach the loss
 
     def compute_output_shape(self, input_shape):
         batch, tokens, _ = input_shape

@@ -34,6 +34,9 @@ class Attention(keras.layers.Layer):
     def step(self, query, state, position):
         return self.look(query, *state), state
 
+    def compute_mask(self, *_, **__):
+        return None
+
     def compute_output_shape(self, query_shape, memory_shape):
         return (*query_shape[:-1], memory_shape[-1]), (*query_shape[:-1], memory_shape[1])
 
@@ -169,6 +172,9 @@ class AttentionRNN(keras.layers.Layer):
             context, weights = self.attention.look(hidden[:, None], keys, memory, mask)
             output = self.combine.call(ops.concatenate([hidden, context[:, 0]], axis=-1))
         return [*cell, output, weights[:, 0]]
+
+    def compute_mask(self, *_, **__):
+        return None
 
     def compute_output_shape(self, x_shape, memory_shape):
         width = self.units + memory_shape[-1] if self.additive else self.units

@@ -70,7 +70,7 @@ class SequencePooling(keras.layers.Layer):
             shares = ops.cast(ops.logical_and(mask, ops.equal(order, place)), x.dtype)
         return ops.sum(x * ops.expand_dims(shares, -1), axis=-2)
 
-    def compute_mask(self, *_):
+    def compute_mask(self, *_, **__):
         return None
 
     def compute_output_shape(self, input_shape):
@@ -95,6 +95,9 @@ class ReverseSequences(keras.layers.Layer):
         lengths = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
         order = ops.where(places < lengths, lengths - 1 - places, places)
         return ops.take_along_axis(x, ops.expand_dims(order, -1), axis=1)
+
+    def compute_mask(self, *_, **__):
+        return None
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -135,7 +138,7 @@ class MaxConvolution(keras.layers.Layer):
         found = ops.squeeze(found, 1) if len(x.shape) == 3 else found
         return self.pooling.call(found, mask)
 
-    def compute_mask(self, *_):
+    def compute_mask(self, *_, **__):
         return None
 
     def compute_output_shape(self, input_shape):

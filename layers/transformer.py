@@ -99,34 +99,26 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     Args:
         vocabulary_size: Number of entries.
         width: Features of a token.
-        bias: Whether each entry's logit has a number of its own added, at first zero.
     Input shape: ids `(batch, tokens)`; in reverse `(batch, tokens, width)`.
     Output shape: `(batch, tokens, width)`; in reverse `(batch, tokens, vocabulary_size)`.
     Reference: Press and Wolf, 2016, arXiv 1608.05859.
     """
 
-    def __init__(self, vocabulary_size, width, bias=False, **kwargs):
+    def __init__(self, vocabulary_size, width, **kwargs):
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         options = {"embeddings_initializer": initializer, "reverse_dtype": keras.config.floatx(), **kwargs}
         super().__init__(positive("vocabulary_size", vocabulary_size), positive("width", width), **options)
-        self.bias = bias
-
-    def build(self, input_shape=None):
-        super().build(input_shape)
-        if self.bias:
-            self.entry_bias = self.add_weight(name="entry_bias", shape=(self.input_dim,), initializer="zeros")
 
     def call(self, inputs, reverse=False):
         if not reverse:
             rows = backend.take_rows(ops.convert_to_tensor(self.embeddings), ops.cast(inputs, "int32"))
             return ops.cast(rows, self.compute_dtype)
         table = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
-        logits = backend.logits(ops.cast(inputs, self.compute_dtype), table)
-        return logits + ops.cast(ops.convert_to_tensor(self.entry_bias), logits.dtype) if self.bias else logits
+        return backend.logits(ops.cast(inputs, self.compute_dtype), table)
 
     def get_config(self):
         config = keras.layers.Layer.get_config(self)
-        return {**config, "vocabulary_size": self.input_dim, "width": self.output_dim, "bias": self.bias}
+        return {**config, "vocabulary_size": self.input_dim, "width": self.output_dim}
 
 
 @keras.saving.register_keras_serializable(package="triptych")

@@ -180,15 +180,9 @@ def masked(build, *shape, **options):
     return Case(model, [floats(*shape), padding(shape[0])], **options)
 
 
-def with_noise(build, targets=None, **options):
-    """A model that draws latent vectors of its own, the draws replaced by the same numbers on every backend."""
-
-    def model():
-        made = build()
-        made.noise = lambda count: keras.ops.convert_to_tensor(floats(made.latent_dim))
-        return made
-
-    return Case(model, integers(256, 9, 10, 1), targets, loss=None, **options)
+def generative(build, targets=None, **options):
+    """A model of images that owns its objective and draws its own latent vectors."""
+    return Case(build, integers(256, 9, 10, 1), targets, loss=None, **options)
 
 
 def mixup_model():
@@ -220,6 +214,61 @@ def features(*shape):
     return keras.Model(inputs, [first, second])
 
 
+def unpacked(of_two):
+    """A layer of two arguments as a function of a pair."""
+    return lambda pair: of_two(*pair)
+
+
+def diffusion(build, targets=None):
+    """A model that draws its own noise, which is the same on every backend."""
+    return Case(build, integers(256, 8, 8, 1), targets, loss=None, family="normalised")
+
+
+def views(build):
+    """A model that draws its own views of pictures."""
+    return Case(build, integers(256, 8, 8, 1), loss=None, family="normalised")
+
+
+def open_gates(model):
+    """The model with its gates half open: while they are shut nothing behind them has a gradient."""
+    for variable in model.variables:
+        if variable.name.endswith("_gate"):
+            variable.assign(0.5)
+    return model
+
+
+def time_embedding():
+    time = keras.Input(())
+    return keras.Model(time, layers.TimeEmbedding(8)(time))
+
+
+def encoded_texts():
+    encoder = models.text_encoder(7, 5, width=8, depth=1, num_heads=2)
+    return keras.Model(encoder.input, encoder.output["text"])
+
+
+def gated():
+    x, context = keras.Input((5, 8)), keras.Input((3, 6))
+    return open_gates(keras.Model([x, context], layers.GatedCrossAttention(2, 16)(x, context)))
+
+
+def selective():
+    x, context, mask = keras.Input((5, 8)), keras.Input((3, 6)), keras.Input((5, 3), dtype="bool")
+    return open_gates(keras.Model([x, context, mask], layers.GatedCrossAttention(2, 16)(x, context, mask)))
+
+
+def last_picture():
+    tokens = keras.Input((6,), dtype="int32")
+    seen = keras.ops.cast(layers.LastPicture(2, 2, 3)(tokens), "float32")
+    return keras.Model(tokens, layers.Dense(2)(seen))
+
+
+def small_flamingo():
+    vision = models.small_cnn((8, 8, 1), 5, filters=(4,), dense_dim=4)
+    language = models.gpt(7, 6, width=8, depth=1, num_heads=2)
+    return open_gates(models.flamingo(vision, language, image_token=2, num_images=2, num_latents=2, num_heads=2))
+
+
 CASES = {
     # layers
     "AdditiveAttention": over_memory(lambda: layers.AdditiveAttention(3), family="attention"),
@@ -242,6 +291,7 @@ CASES = {
     "DecoderBlock-pre": over_memory(lambda: layers.DecoderBlock(2, 16, 0.2, "pre", "swiglu"), family="attention"),
     "Dense": layer(lambda: layers.Dense(4, activation="gelu"), floats(5, 6)),
     "Cutout": layer(lambda: layers.Cutout(0.5), floats(8, 8, 3)),
+    "DenoisingBlock": layer(lambda: unpacked(layers.DenoisingBlock(8)), floats(6, 5, 4), floats(6), family="normalised"),
     "DepthwiseConv2D": layer(lambda: layers.DepthwiseConv2D(3, padding="same"), floats(7, 8, 3), family="convolution"),
     "Dropout": layer(lambda: layers.Dropout(0.5, seed=1), floats(40)),
     "Embedding": layer(lambda: layers.Embedding(3, 4), integers(3, 5)),
@@ -254,6 +304,10 @@ CASES = {
     "FeatureTokenizer": layer(lambda: layers.FeatureTokenizer(8, cardinalities=(3, 3)), floats(4), integers(3, 2)),
     "GRU-masked": masked(lambda: layers.GRU(4), 6, 3, family="recurrent"),
     "GRU": layer(lambda: layers.GRU(4), floats(6, 3), family="recurrent"),
+    "GatedCrossAttention": Case(gated, [floats(5, 8), floats(3, 6)], family="attention"),
+    "GatedCrossAttention-selective": Case(
+        selective, [floats(5, 8), floats(3, 6), integers(2, 5, 3).astype("bool")], family="attention"
+    ),
     "GraphAttention": graph_layer(lambda: layers.GraphAttention(3, 2), family="graph"),
     "GraphConvolution": graph_layer(lambda: layers.GraphConvolution(4, "tanh"), family="graph"),
     "GraphIsomorphism": graph_layer(lambda: layers.GraphIsomorphism(4), family="graph"),
@@ -265,10 +319,12 @@ CASES = {
     "LinearCrossEntropy": layer_of(lambda: layers.LinearCrossEntropy(7, chunk_size=6), floats(5, 4), integers(7, 5)),
     "MaxConvolution": masked(lambda: layers.MaxConvolution(4, 3), 6, 3, family="convolution"),
     "MaxPooling2D": layer(lambda: layers.MaxPooling2D(3, 2, "same"), floats(7, 8, 3)),
-    "Mixup": layer(lambda: layers.Mixup(), floats(4, 4, 3), random=True),
-    "MixupModel": Case(mixup_model, floats(4, 4, 3), floats(1), random=True),
+    "Mixup": layer(lambda: layers.Mixup(), floats(4, 4, 3)),
+    "MixupModel": Case(mixup_model, floats(4, 4, 3), floats(1)),
     "MultiplicativeAttention": over_memory(lambda: layers.MultiplicativeAttention(), family="attention"),
     "PaddingMask": text_classifier(lambda: models.text_bag(7, 3, width=4)),
+    "LastPicture": Case(last_picture, integers(4, 6)),
+    "PerceiverResampler": layer(lambda: layers.PerceiverResampler(3, 2, 2), floats(5, 8), family="attention"),
     "PatchEmbedding": layer(lambda: layers.PatchEmbedding(4, 6), floats(8, 8, 3), family="convolution"),
     "Perceptron": layer(lambda: layers.Perceptron(2), floats(5)),
     "PerceptronLoss": layer(lambda: layers.Dense(3), floats(5), targets=integers(3), loss=layers.PerceptronLoss()),
@@ -278,6 +334,7 @@ CASES = {
     "RandomColor": layer(lambda: layers.RandomColor(), floats(4, 4, 3)),
     "RandomCrop": layer(lambda: layers.RandomCrop(2), floats(6, 5, 3)),
     "RandomFlip": layer(lambda: layers.RandomFlip(), floats(4, 4, 3)),
+    "RandomResizedCrop": layer(lambda: layers.RandomResizedCrop(), floats(6, 5, 3)),
     "RandomRotation": layer(lambda: layers.RandomRotation(45), floats(6, 5, 3)),
     "RandomShift": layer(lambda: layers.RandomShift(0.3), floats(6, 5, 3)),
     "Reparametrization": layer(lambda: layers.Reparametrization(), floats(3), 0.1 * floats(3), floats(3)),
@@ -289,6 +346,7 @@ CASES = {
     "ShortList": layer(lambda: layers.ShortList(4), integers(7, 5)),
     "SimpleRNN": masked(lambda: layers.SimpleRNN(4), 6, 3, family="recurrent"),
     "SinusoidalPositions": layer(lambda: layers.SinusoidalPositions(8), floats(5, 4)),
+    "TimeEmbedding": Case(time_embedding, np.linspace(0.0, 1.0, BATCH, dtype="float32")),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
@@ -300,8 +358,47 @@ CASES = {
         ),
         family="normalised",
     ),
-    "DCGAN": with_noise(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
-    "DCGAN-class": with_noise(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
+    "Autoencoder": diffusion(lambda: models.Autoencoder((8, 8, 1), 5, width=4, noise=0.2)),
+    "Autoencoder-dense": diffusion(lambda: models.Autoencoder((8, 8, 1), 5, kind="dense", width=2)),
+    "Autoencoder-spatial": diffusion(lambda: models.Autoencoder((8, 8, 1), 2, kind="spatial", width=4)),
+    "BYOL": views(lambda: models.BYOL((8, 8, 1), "small_cnn", projection_dim=4)),
+    "CLIP": Case(
+        lambda: models.CLIP((8, 8, 1), 7, 5, width=8, depth=1, embedding_dim=4),
+        {"image": integers(256, 8, 8, 1), "text": integers(7, 5)},
+        loss=None,
+        family="normalised",
+    ),
+    "Diffusion": diffusion(lambda: models.Diffusion((8, 8, 1), width=4)),
+    "Diffusion-class": diffusion(lambda: models.Diffusion((8, 8, 1), num_classes=3, width=4, prediction="v"), integers(3)),
+    "Diffusion-text": diffusion(
+        lambda: models.Diffusion((8, 8, 1), text=(7, 5), width=4, prediction="flow"), integers(7, 5)
+    ),
+    "LatentDiffusion": diffusion(
+        lambda: models.LatentDiffusion((8, 8, 1), text=(7, 5), width=4, autoencoder_width=4), integers(7, 5)
+    ),
+    "SimCLR": views(lambda: models.SimCLR((8, 8, 1), "small_cnn", projection_dim=4)),
+    "WGANGP": diffusion(lambda: models.WGANGP((8, 8, 1), 5, width=4)),
+    "WGANGP-class": diffusion(lambda: models.WGANGP((8, 8, 1), 5, num_classes=3, width=4), integers(3)),
+    "denoiser": Case(
+        lambda: models.denoiser((7, 9, 1), num_classes=3, text_shape=(5, 6), width=4, num_heads=2),
+        {
+            "image": floats(7, 9, 1),
+            "time": np.linspace(0.0, 1.0, BATCH, dtype="float32"),
+            "label": integers(4),
+            "text": floats(5, 6),
+            "text_mask": padding(5),
+        },
+        family="normalised",
+    ),
+    "flamingo": Case(
+        small_flamingo,
+        {"image": integers(256, 2, 8, 8, 1).astype("uint8"), "tokens": integers(7, 6)},
+        integers(7, 6),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        family="normalised",
+    ),
+    "DCGAN": generative(lambda: models.DCGAN((9, 10, 1), 5, width=4, depth=2), family="normalised"),
+    "DCGAN-class": generative(lambda: models.DCGAN((9, 10, 1), 5, num_classes=3, width=4), integers(3), family="normalised"),
     "PixelGaussian": Case(lambda: models.PixelGaussian((4, 4, 1)), integers(256, 4, 4, 1), loss=None),
     "SRGAN": Case(
         lambda: models.SRGAN((5, 6, 1), 2, width=4, depth=1, features=features(10, 12, 1)), integers(256, 5, 6, 1),
@@ -309,16 +406,17 @@ CASES = {
     ),
     "SSD": detector(lambda: models.SSD((32, 32, 3), 3, width=4, num_levels=2, octaves=1), family="normalised"),
     "StyleTransfer": Case(
-        lambda: models.StyleTransfer((10, 9, 3), features(10, 9, 3), width=4, depth=1), integers(256, 10, 9, 3), loss=None,
+        lambda: models.StyleTransfer((18, 17, 3), features(18, 17, 3), width=4, depth=1), integers(256, 18, 17, 3), loss=None,
         family="normalised",
     ),
-    "VAE": with_noise(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
-    "VAE-class": with_noise(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
+    "VAE": generative(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2)),
+    "VAE-gaussian": generative(lambda: models.VAE((9, 10, 1), 5, width=4, depth=2, likelihood="gaussian")),
+    "VAE-class": generative(lambda: models.VAE((9, 10, 1), 5, num_classes=3, width=4), integers(3)),
     "YOLO": detector(lambda: models.YOLO((32, 32, 3), 3, width=4, num_levels=2, depth=1), family="normalised"),
     "alexnet": classifier(
         lambda: models.alexnet((8, 8, 1), 3, width=6, dense_dim=8, dropout=0.0), floats(8, 8, 1), family="convolution"
     ),
-    "edsr": Case(lambda: models.edsr((5, 6, 1), factor=2, width=4, depth=1), floats(5, 6, 1), family="convolution"),
+    "edsr": Case(lambda: models.edsr((5, 6, 1), factor=2, width=4, depth=1), integers(256, 5, 6, 1), family="convolution"),
     # At 24 pixels the last maps are 2 x 2; batch norm of four single pixels would magnify every rounding.
     "efficientnet": classifier(
         lambda: models.efficientnet((24, 24, 1), 3, width=0.1, depth=0.1, dropout=0.0), floats(24, 24, 1),
@@ -332,12 +430,13 @@ CASES = {
         lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),
         {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
     ),
-    "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), floats(5, 6, 1), family="convolution"),
+    "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), integers(256, 5, 6, 1), family="convolution"),
     "feature_pyramid": Case(
-        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), floats(33, 40, 3), family="normalised"
+        lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), integers(256, 33, 40, 3),
+        family="normalised",
     ),
     "fsrcnn": Case(
-        lambda: models.fsrcnn((5, 6, 1), factor=3, width=6, shrunk=4, depth=1), 255 * floats(5, 6, 1), family="convolution"
+        lambda: models.fsrcnn((5, 6, 1), factor=3, width=6, shrunk=4, depth=1), integers(256, 5, 6, 1), family="convolution"
     ),
     "ft_transformer": classifier(
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3)),
@@ -374,16 +473,17 @@ CASES = {
         family="normalised",
     ),
     "pointer_generator": writer(
-        lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), family="recurrent"
+        lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), entries=5, family="attention"
     ),
     "residual_trunk": Case(
-        lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), floats(32, 40, 3), family="normalised"
+        lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), integers(256, 32, 40, 3), family="normalised"
     ),
     "resnet": classifier(lambda: models.resnet((8, 8, 1), 3, depth=20, width=4), floats(8, 8, 1), family="normalised"),
     "seq2seq": writer(lambda: models.seq2seq(7, 7, width=6), family="recurrent"),
     "seq2seq-luong": writer(
         lambda: models.seq2seq(7, 7, cell="lstm", attention="multiplicative", width=6), family="recurrent"
     ),
+    "text_encoder": Case(encoded_texts, integers(7, 5), family="attention"),
     "small_cnn": classifier(
         lambda: models.small_cnn((8, 8, 1), 3, filters=(4, 8), dense_dim=8, dropout=0.0), floats(8, 8, 1),
         family="normalised",
@@ -409,7 +509,8 @@ CASES = {
     ),
     "transformer": writer(lambda: models.transformer(7, 7, width=8, depth=1, num_heads=2), family="attention"),
     "transformer_net": Case(
-        lambda: models.transformer_net((10, 9, 3), width=4, depth=1), integers(256, 10, 9, 3), family="normalised"
+        lambda: models.transformer_net((18, 17, 3), width=4, depth=1), integers(256, 18, 17, 3),
+        integers(256, 18, 17, 3).astype("float32"), family="normalised",
     ),
     "unet": pixel_classifier(lambda: models.unet((11, 10, 3), 3, width=4, depth=2), 11, 10, 3, family="normalised"),
     "unet-gated": pixel_classifier(

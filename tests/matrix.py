@@ -1,11 +1,13 @@
-"""Run every test on every installed backend, one process a backend, then hold the backends against one another.
+"""Run every test on every installed backend, one process a backend and part, then hold the backends against one another.
 
-Tests that need no backend (file readers, options, the front door) run once; `tests/test_parity.py` runs last, over what
-the other processes recorded.
+`python tests/matrix.py` is `make test`; with `everything` each app goes through every check on every backend (`make test-all`);
+with `changed` what the working tree's changes touch runs on one backend (`make check`). What is marked `once` depends on no
+backend and runs on one; `tests/test_parity.py` runs last, over what the other processes recorded.
 """
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,11 +21,8 @@ sys.path.insert(0, str(HOUSE))
 
 from apps.common.options.backends import installed  # noqa: E402
 
-WITHOUT_BACKEND = [
-    "test_options.py", "test_images.py", "test_bad_images.py", "test_tables.py", "test_table_encoding.py",
-    "test_front_door.py", "test_house.py", "test_fault_parts.py", "test_compare.py", "test_tuning_oracles.py",
-    "test_tuning_space.py", "test_tuning_postgres.py",
-]  # fmt: skip
+PARTS = 3  # of a backend's tests, so that none is left to run alone at the end
+EXCHANGED = "test_parity.py::test_what_another_backend_wrote_predicts_and_goes_on_the_same"
 
 
 def run(name, files, *arguments, **environment):
@@ -47,37 +46,62 @@ def run(name, files, *arguments, **environment):
     done = subprocess.run(command, cwd=HOUSE, env=variables, stdout=subprocess.PIPE, text=True, check=False)
     print(f"== {name}: {time.monotonic() - start:.0f} s\n{done.stdout}", flush=True)
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
-    failed = counts.get("failed", 0) + counts.get("error", 0) or (1 if done.returncode else 0)
+    nothing = done.returncode == 5 and not counts  # pytest's word for a part in which every test is marked otherwise
+    failed = counts.get("failed", 0) + counts.get("error", 0) or (1 if done.returncode and not nothing else 0)
     return counts.get("passed", 0), failed, counts.get("skipped", 0)
 
 
-def main():
-    backends = installed()
-    shutil.rmtree(HOUSE / ".cache" / "parity", ignore_errors=True)
-    everything = sorted(path.name for path in TESTS.glob("test_*.py"))
-    each = [name for name in everything if name not in (*WITHOUT_BACKEND, "test_parity.py")]
+def main(mode=""):
+    backends, start = installed(), time.monotonic()
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOUSE, check=False)
-    # Each process computes on one thread, so two of them share two cores well; the slowest start first, in halves so that
-    # none is left to run alone at the end.
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [
-            pool.submit(run, f"{backend} {half + 1}/2", each[half::2], "-m", "not once", KERAS_BACKEND=backend)
-            for backend in backends
-            for half in range(2)
-        ]
-        jobs.append(pool.submit(run, f"once, on {backends[-1]}", each, "-m", "once", KERAS_BACKEND=backends[-1]))
-        jobs.append(pool.submit(run, "no backend", [name for name in WITHOUT_BACKEND if name in everything]))
-        counts = [job.result() for job in jobs]
-    exchanged = "test_parity.py::test_what_another_backend_wrote_predicts_and_goes_on_the_same"
-    with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(run, "parity", ["test_parity.py"], KERAS_BACKEND=backends[0])]
-        jobs += [pool.submit(run, f"parity on {name}", [exchanged], KERAS_BACKEND=name) for name in backends[1:]]
-        counts += [job.result() for job in jobs]
-    passed, failed, skipped = (sum(column) for column in zip(*counts, strict=True))
+    if mode == "changed":
+        files = touched()
+        print(f"touched: {', '.join(files) or 'no test'}", flush=True)
+        counts = [run(backends[-1], files, KERAS_BACKEND=backends[-1])] if files else []
+    else:
+        counts = everywhere(backends, {"TRIPTYCH_EVERYTHING": "1"} if mode == "everything" else {})
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    minutes = (used.ru_utime + used.ru_stime) / 60
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes, {minutes:.1f} of processor time")
+    passed, failed, skipped = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
     failed += bool(lint.returncode)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return bool(failed)
 
 
+def everywhere(backends, environment):
+    """Every test on every backend, two processes at a time; each computes on one thread, so they share two cores well."""
+    shutil.rmtree(HOUSE / ".cache" / "parity", ignore_errors=True)
+    files = sorted(path.name for path in TESTS.glob("test_*.py") if path.name != "test_parity.py")
+    files.sort(key=lambda name: name not in ("test_contract.py", "test_cases.py"))  # the longest first
+    with ThreadPoolExecutor(2) as pool:
+        jobs = []
+        for part in range(PARTS):
+            for backend in backends:
+                chosen = ("-m", "not once")
+                name = f"{backend} {part + 1}/{PARTS}"
+                jobs.append(pool.submit(run, name, files[part::PARTS], *chosen, KERAS_BACKEND=backend, **environment))
+        jobs.append(pool.submit(run, f"once, on {backends[-1]}", files, "-m", "once", KERAS_BACKEND=backends[-1], **environment))
+        counts = [job.result() for job in jobs]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(run, "parity", ["test_parity.py"], KERAS_BACKEND=backends[0])]
+        jobs += [pool.submit(run, f"parity on {name}", [EXCHANGED], KERAS_BACKEND=name) for name in backends[1:]]
+        return counts + [job.result() for job in jobs]
+
+
+def touched():
+    """The test files that changed, and those that name a module that did."""
+    listed = subprocess.run(["git", "status", "--porcelain", "-uall"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    ahead = subprocess.run(["git", "diff", "--name-only", "HEAD~1"], cwd=HOUSE, capture_output=True, text=True, check=False)
+    names = [line[3:].rpartition(" -> ")[2] for line in listed.stdout.splitlines()] or ahead.stdout.splitlines()
+    words = {Path(name).stem for name in names if name.endswith(".py") and not name.startswith("tests/")}
+    chosen = {Path(name).name for name in names if re.fullmatch(r"tests/test_\w+\.py", name)}
+    for path in TESTS.glob("test_*.py"):
+        named = set(re.findall(r"\w+", "\n".join(re.findall(r"^\s*(?:from|import) .*", path.read_text(), re.MULTILINE))))
+        if named & words:
+            chosen.add(path.name)
+    return sorted({*chosen, "test_house.py"} - {"test_parity.py"} if names else chosen)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

@@ -12,6 +12,8 @@ from apps.common.app import Inputs
 from apps.common.bundles.answers import CHUNK, Failures, RowsFile, answer, read_items
 from apps.common.errors import UserError
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 TEXTS, FILES, ROWS = Inputs("texts"), Inputs("files", (".png",)), Inputs("rows")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import layers
-from layers import augmentation
+from layers import augmentation, drawing
 
 AUGMENTATIONS = (
     layers.RandomFlip, layers.RandomShift, layers.RandomCrop, layers.RandomRotation, layers.Cutout, layers.RandomColor,
@@ -114,6 +114,38 @@ def test_mixup_mixes_images_and_labels_by_the_same_ratio():
     expected = ratio * np.mean((y - prediction) ** 2) + (1 - ratio) * np.mean((y[::-1] - prediction) ** 2)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(model.test_on_batch(x, y), np.mean((y - x.mean(axis=(1, 2, 3))) ** 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_beta_numbers_are_the_quantiles_of_the_uniform_ones(alpha):
+    stats = pytest.importorskip("scipy.stats")
+    numbers = as_array(drawing.beta((2000,), keras.random.SeedGenerator(3), alpha))
+    probabilities = as_array(drawing.uniform((2000,), keras.random.SeedGenerator(3)))
+    inside = np.clip(numbers.astype("float64"), 1e-30, 1 - 1e-7)  # single precision ends there, and the density is steep
+    away = np.abs(stats.beta.cdf(inside, alpha, alpha) - probabilities)
+    assert np.max(away[numbers < 0.99]) < 1e-3
+    np.testing.assert_allclose([numbers.mean(), numbers.var()], [1 / 2, 1 / (4 * (2 * alpha + 1))], atol=0.02)
+
+
+def test_uniform_numbers_and_draws_are_independent():
+    generator = keras.random.SeedGenerator(5)
+    first, second = (as_array(drawing.uniform((4000,), generator)) for _ in range(2))
+    np.testing.assert_allclose([first.mean(), first.var()], [1 / 2, 1 / 12], atol=0.02)
+    pairs = [(first, second), (first[1:], first[:-1]), (first[64:], first[:-64]), (first[1:], second[:-1])]
+    assert all(abs(np.corrcoef(left, right)[0, 1]) < 0.06 for left, right in pairs)
+    low = np.floor(first * 2**24) % 16  # the lower bits are spread too
+    assert np.abs(np.bincount(low.astype(int), minlength=16) - 250).max() < 75
+
+
+def test_mixup_draws_the_same_ratio_on_every_backend():
+    layer = layers.Mixup(0.2, seed=7)
+    layer.build((2, 2))
+    layer.generator.state.assign([7, 0])
+    ratios = []
+    for _ in range(4):
+        layer(np.zeros((2, 2), "float32"), training=True)
+        ratios.append(float(as_array(layer.ratio.value)))
+    np.testing.assert_allclose(ratios, [0.735603, 0.99839, 0.858406, 0.974819], rtol=2e-6)
 
 
 def test_a_model_with_every_augmentation_stays_compiled_and_trains():

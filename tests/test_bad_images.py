@@ -17,6 +17,8 @@ from apps.common.data import archives
 from apps.common.data.images import decoding as image_files
 from apps.common.data.images.labelled import read_images, read_labelled_images
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 def test_no_images_no_classes_or_one_example_are_refused(tmp_path):
     refuses(tmp_path, "the folder is empty", "a folder a class")

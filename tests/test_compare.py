@@ -10,6 +10,8 @@ from apps.common.errors import UserError
 from apps.common.records import mlflow as tracking
 from apps.common.records.compare import Filter, compare, make_filter, write_page
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 RUNS = [
     ("aaaa", "tabular", "jax", "adult-mlp", 0.91, "2026-11-02T10:00", {"model": "mlp", "learning_rate": 0.01}),
     ("bbbb", "tabular", "torch", "", 0.95, "2026-11-03T23:30", {"model": "mlp", "learning_rate": 0.001}),

@@ -23,6 +23,8 @@ from apps.common.records.sending import Sender, read_calls, send_left
 from apps.common.training.interrupts import Interrupts
 from bench.faults.record import Record
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 class Store:
     """A store that can be away, and remembers what arrived."""

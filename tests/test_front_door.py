@@ -12,6 +12,8 @@ import urllib.request
 import pytest
 from runs import HOUSE, command, environment, triptych
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 def refused(*arguments, cwd, **environment):
     done = triptych(*arguments, cwd=cwd, check=2, **environment)

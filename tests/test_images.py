@@ -12,6 +12,8 @@ from PIL import Image
 from apps.common.data.images.labelled import named_images, read_images, read_labelled_images
 from apps.common.errors import UserError
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 # Formats
 
 

@@ -219,7 +219,7 @@ def test_every_public_name_has_a_case():
 
 
 def dropout_mask(first, second, size, rate):
-    """`backend.kept` in NumPy's unsigned integers, as the paper has it."""
+    """`layers.drawing.dropout_mask` in NumPy's unsigned integers, as the paper has it."""
     golden, spread, again = (np.array([number], "uint32") for number in (0x9E3779B1, 0x7FEB352D, 0x846CA68B))
     x = np.arange(size, dtype="uint32") * golden ^ (np.uint32(first) + np.uint32(second) * again)
     x = (x ^ x >> np.uint32(16)) * spread

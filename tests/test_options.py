@@ -9,6 +9,8 @@ from apps.common.errors import UserError, count_skipped, nearest
 from apps.common.options.declare import is_active, make_config, option, options_of, refused, to_plain
 from apps.common.options.training import Recipe, Training
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 @dataclass(frozen=True)
 class Config(Training):

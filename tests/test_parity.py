@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from cases import CASES
 
-import layers
+import layers.backend
+from apps.common.errors import UserError
 from bench import curves, matrix, matrix_page, parity
 
 FOLDER = os.environ.get("TRIPTYCH_PARITY")
@@ -42,6 +43,16 @@ def test_what_another_backend_wrote_predicts_and_goes_on_the_same(folder, name):
     tolerance = parity.TOLERANCES[parity.family_of(CASES[name])]
     assert len(found["predicts"]) == 3 and max(found["predicts"].values()) <= tolerance.forward, found
     assert len(found["continues"]) == 2 and max(found["continues"].values()) <= tolerance.backward, found
+
+
+def test_the_cases_are_those_of_the_file_that_is_named(tmp_path):
+    (tmp_path / "two_cases.py").write_text("CASES = {'first': 1, 'second': 2}")
+    found = parity.load_cases(tmp_path / "two_cases.py")
+    assert parity.chosen_cases(found, "sec") == {"second": 2}
+    with pytest.raises(UserError, match="--only third: no case is called so"):
+        parity.chosen_cases(found, "third")
+    with pytest.raises(UserError, match="expected the Python file of the cases"):
+        matrix.matrix(tmp_path / "none.py", only="first")
 
 
 def test_every_case_is_of_a_family_with_a_tolerance():
@@ -84,6 +95,33 @@ def test_a_row_beyond_its_tolerance_names_the_weight_nearest_the_loss(tmp_path):
     assert row["pairs"]["tensorflow-jax"]["gradients"] == 0 < row["pairs"]["jax-torch"]["gradients"]
     page = matrix_page.MatrixPage([row], [], list(matrix.BACKENDS))
     assert "**no**: gradient of dense/kernel" in page.markdown() and "#d32f2f" in page.html()
+
+
+def measured_with(monkeypatch, folder, name, function, fault):
+    """The row of a case, one backend's measurement of which was made while `function` of the backend had a fault."""
+    right = getattr(layers.backend, function)
+    for backend in matrix.BACKENDS:
+        with monkeypatch.context() as patch:
+            if backend == "torch":
+                patch.setattr(layers.backend, function, lambda *arguments: fault(right(*arguments)))
+            parity.save(folder, backend, name, parity.measure(CASES[name])[1])
+    (row,) = [row for row in matrix.compare(folder, only=name) if row["case"] == name]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "fault"),
+    [
+        ("Dense", "gelu", lambda x: x * 1.0001),
+        ("Dropout", "random_bits", lambda bits: keras.ops.flip(bits, axis=-1)),
+        ("VAE", "random_bits", lambda bits: keras.ops.bitwise_xor(bits, np.int32(1 << 20))),
+    ],
+)
+def test_a_wrong_sum_or_a_wrong_draw_on_one_backend_is_found(monkeypatch, tmp_path, name, function, fault):
+    assert measured_with(monkeypatch, tmp_path / "right", name, function, lambda x: x)["ok"]
+    row = measured_with(monkeypatch, tmp_path / "wrong", name, function, fault)
+    assert not row["ok"]
+    assert max(row["pairs"]["tensorflow-jax"].values()) == 0 < max(row["pairs"]["jax-torch"].values())
 
 
 def test_curves_that_part_say_where_and_why():

@@ -21,6 +21,8 @@ from apps.common.data.tables.encoding import (
 from apps.common.data.tables.reading import Table, make_frame, read_splits
 from apps.common.errors import UserError
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 def refuses(function, *arguments, words=(), **options):
     with pytest.raises(UserError) as caught:

@@ -10,6 +10,8 @@ import pytest
 from apps.common.data.tables.reading import column_kinds, named_table, read_splits, read_table
 from apps.common.errors import UserError
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 PEOPLE = "age,work,income\n39,Private,<=50K\n50,Self,>50K\n,?,<=50K\n28,Private,>50K\n"
 
 

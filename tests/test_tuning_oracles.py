@@ -16,6 +16,8 @@ from tuning.oracles import make_oracle
 from tuning.plan import SEARCHES
 from tuning.space import Space
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 SPACE = Space(tabular.Config, {}, ("learning_rate", "model", "depth", "dropout", "optimizer"))
 TRIALS = 12
 

@@ -14,6 +14,8 @@ from apps.common.options.declare import option
 from apps.common.options.training import Training
 from tuning.space import Space, read_fixed, read_only
 
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
 
 @dataclass(frozen=True)
 class Config(Training):
@@ -95,7 +97,7 @@ def taken_port():
         (["--only", "epochs"], "no search range"),
         (["--only", "learning_rate", "--fix", "learning_rate=0.1"], "fixed at 0.1"),
         (["--only", "depth", "--fix", "model=mlp"], "--depth does nothing with --model mlp"),
-        (["--only", ""], "nothing is left to search"),
+        (["--only", ""], "--only: a value is missing"),
         (["--fix", "dropuot=0.1"], "--dropout"),
         (["--fix", "0.1"], "name=value"),
         (["--fix", "dropout=2"], "at most 0.95"),

@@ -80,8 +80,13 @@ def _light(trial):
 def lead(search):
     """Be the chief of a search until it is done, with the workers of this machine and those that join."""
     host, port = search.plan.chief or ("127.0.0.1", 0)
-    place = {"parent": search.tracker.run_id, "folder": str(search.folder.folder), "tags": search.trainer.tags}
-    servicer = Servicer(search.oracle, {**search.definition, **place})
+    more = {
+        "objective": search.objective,
+        "parent": search.tracker.run_id,
+        "folder": str(search.folder.folder),
+        "tags": search.trainer.tags,
+    }
+    servicer = Servicer(search.oracle, {**search.definition, **more})
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=(("grpc.so_reuseport", 0),))
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
@@ -259,7 +264,7 @@ def join(app, address, data_name):
                     heartbeat.trial_id = None
 
             trainer.run = counted
-            run_trials(oracle, trainer, name)
+            run_trials(oracle, trainer, name, definition["objective"])
     except Grown:
         os.environ[RENEWED] = str(count)
         raise

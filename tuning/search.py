@@ -137,7 +137,7 @@ class Search:
 
                 lead(self)
             else:
-                run_trials(self.oracle, self.trainer, "here", lambda: self.impossible)
+                run_trials(self.oracle, self.trainer, "here", self.objective, lambda: self.impossible)
             return self._conclude()
 
     def _announce(self):

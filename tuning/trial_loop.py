@@ -12,7 +12,7 @@ from apps.common.training.renewal import Grown
 SPAN, GROWTH = 25, 50 * 2**20  # trials a process runs at least, and bytes it may have grown by over the last four fifths of them
 
 
-def run_trials(oracle, trainer, name, stopped=lambda: None):
+def run_trials(oracle, trainer, name, objective, stopped=lambda: None):
     """Ask the oracle (or its chief, through KerasTuner's client) for trials and run them until there are none left.
 
     Raises:
@@ -32,7 +32,7 @@ def run_trials(oracle, trainer, name, stopped=lambda: None):
         score, report = trainer.run(trial)
         trial.status, trial.message = ("FAILED", report["reason"]) if score is None else ("COMPLETED", None)
         if score is not None:
-            oracle.update_trial(trial.trial_id, {oracle.objective.name: score}, step=report["epochs"])
+            oracle.update_trial(trial.trial_id, {objective: score}, step=report["epochs"])
         trial.hyperparameters.values["tuner/report"] = json.dumps(report)
         oracle.end_trial(trial)
         sizes.append(psutil.Process().memory_info().rss)

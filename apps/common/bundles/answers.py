@@ -44,7 +44,11 @@ def answer(app, model, about, words, options=()):
     if inputs.kind == "values":
         yield from app.predict(model, words, about, *options)
         return
-    items = read_items(words, inputs)
+    yield from answer_items(app, model, about, read_items(words, inputs), options)
+
+
+def answer_items(app, model, about, items, options=()):
+    """The app's rows for an iterator of `Item`s, a chunk at a time."""
     while chunk := list(itertools.islice(items, CHUNK)):
         readable = [item.value for item in chunk if not item.reason]
         found = iter(app.predict(model, readable, about, *options) if readable else ())
@@ -100,6 +104,11 @@ def _existing(word):
         if path.exists():
             return path
     return None
+
+
+def item_of(value, inputs):
+    """One input that is given by itself: a word, or a row as a dict."""
+    return Item(value, value) if isinstance(value, dict) else _item(value, inputs, {})
 
 
 def _item(word, inputs, fields, folder=None):

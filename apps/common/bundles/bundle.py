@@ -7,16 +7,19 @@ import contextlib
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from apps.common.data.examples import About
 from apps.common.errors import UserError
-from apps.common.files import new_folder, read_json, sha256, write_bytes, write_json
+from apps.common.files import new_folder, read_json, sha256, write_bytes, write_json, write_text
 from apps.common.records.folder import RUNS, all_runs
 from apps.common.records.mlflow import client
 
 FORMAT = 1
+DIGESTS = "digests.npz"
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,18 @@ class Bundle:
     about: dict
     metrics: dict
     versions: dict
+    data: dict = field(default_factory=dict)
+
+    def digests(self):
+        """What the examples of each split are known by, `{split: uint64 array}`; empty for a bundle that has none."""
+        path = self.folder / DIGESTS
+        if not path.is_file():
+            return {}
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
 
 
-def save_bundle(folder, model, record, figures):
+def save_bundle(folder, model, record, figures, *, digests=None, texts=None):
     """Write a bundle, whole or not at all.
 
     Args:
@@ -39,6 +51,8 @@ def save_bundle(folder, model, record, figures):
         model: The trained Keras model; its optimizer stays behind in the checkpoint.
         record: `task`, `options`, `about` (whose `files`, if it has any, become files), `metrics`, `versions`.
         figures: `{name: matplotlib figure}`.
+        digests: `{split: uint64 array}`, what the examples are known by.
+        texts: `{file name: text}` of what else lies in it: `README.md`, `MLmodel`.
     """
     with new_folder(folder) as made:
         model.compile(optimizer=None, loss=None)
@@ -46,6 +60,10 @@ def save_bundle(folder, model, record, figures):
         files = getattr(record["about"], "files", {})
         for name, content in files.items():
             write_bytes(made / name, content)
+        if digests:
+            np.savez(made / DIGESTS, **digests)
+        for name, text in (texts or {}).items():
+            write_text(made / name, text)
         for name, figure in figures.items():
             figure.savefig(made / f"{name}.png", dpi=110, bbox_inches="tight")
         checksums = {file.name: sha256(file) for file in sorted(made.iterdir())}
@@ -69,7 +87,8 @@ def open_bundle(name, task=None):
     folder = _locate(name)
     try:
         record = read_json(folder / "bundle.json", largest=16_000_000)
-        bundle = Bundle(folder, *(record[key] for key in ("task", "options", "about", "metrics", "versions")))
+        needed = [record[key] for key in ("task", "options", "about", "metrics", "versions")]
+        bundle = Bundle(folder, *needed, record.get("data", {}))
         files = list(record.get("files", ()))
         checksums = dict(record["checksums"])
         if not all(isinstance(part, dict) for part in (bundle.options, bundle.about, bundle.metrics, bundle.versions)):

@@ -1,6 +1,7 @@
 """Digests by which data are known again: of all the examples, and of each."""
 
 import hashlib
+import json
 
 import numpy as np
 
@@ -10,9 +11,17 @@ PIECE = 1 << 24  # bytes of examples laid side by side at once
 
 
 def fingerprint(data):
-    """A digest of the training examples, by which a change of the data between two runs is seen."""
-    own = getattr(data.train, "fingerprint", None)
-    return own() if own else digest(data.train.x, data.train.y)
+    """A digest of everything that was read, the splits and what goes with them, by which a change between two runs is seen."""
+    about = json.dumps(data.about, sort_keys=True, default=str)
+    return digest([split_digest(split) for split in (data.train, data.validation, data.test)], np.array(about))
+
+
+def split_digest(split):
+    """A digest of the examples of one split; nothing where there is none."""
+    if split is None:
+        return np.array("")
+    own = getattr(split, "fingerprint", None)
+    return np.array(own() if own else digest(split.x, split.y))
 
 
 def digest(*trees):

@@ -97,6 +97,33 @@ class Training:
             raise UserError("--warmup does nothing with --schedule plateau: leave it out")
 
 
+def _is_given(value):
+    return value is not None
+
+
+@dataclass(frozen=True)
+class Transfer(Training):
+    """Options of a run that may begin with weights trained before."""
+
+    pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")
+    freeze: bool = option(
+        False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": _is_given}
+    )
+    unfreeze_epoch: int = option(
+        0, "epochs after which a trunk that was held still is trained as well (0: from the start)", low=0,
+        needs={"pretrained": _is_given, "freeze": False},
+    )  # fmt: skip
+    trunk_rate: float = option(
+        0.1, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
+        needs={"pretrained": _is_given, "freeze": False},
+    )  # fmt: skip
+
+    def check(self):
+        super().check()
+        if self.pretrained is not None and self.schedule == "plateau":
+            raise UserError("--schedule plateau: trunk and head have no common learning rate; choose constant or cosine")
+
+
 @dataclass(frozen=True)
 class Splitting(Training):
     """Options of a run whose data may be split by us: which part is the test."""

@@ -7,6 +7,7 @@ waits there, is tried again while the run lasts, and by the next run in the same
 import atexit
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -136,6 +137,19 @@ def _is_database(path):
     return True
 
 
+def link(path, place):
+    """Put a file, or the files of a folder, into a folder of this disk without a copy; whether that could be done."""
+    try:
+        for file in [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]:
+            target = place / (file.name if path.is_file() else file.relative_to(path))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            os.link(file, target)
+    except OSError:  # another disk, or one that knows no links
+        return False
+    return True
+
+
 class Store:
     """What can be asked of an MLflow run: the calls that a `Sender` plays. Each may fail and be played again.
 
@@ -175,9 +189,19 @@ class Store:
         self.api.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in values.items()])
 
     def files(self, path, place):
+        if not Path(path).exists():  # removed since by the user
+            return
+        uri = self.api.get_run(self.run_id).info.artifact_uri
+        if uri.startswith("file:") and link(Path(path), Path(unquote(urlsplit(uri).path)) / place):
+            return
         send = self.api.log_artifacts if Path(path).is_dir() else self.api.log_artifact
-        if Path(path).exists():  # removed since by the user
-            send(self.run_id, path, place or None)
+        send(self.run_id, path, place or None)
+
+    def dataset(self, name, digest, counts):
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        described = Dataset(name[:500], digest, "local", json.dumps({"uri": name})[:1000], None, json.dumps(counts))
+        self.api.log_inputs(self.run_id, [DatasetInput(described, [InputTag("mlflow.data.context", "training")])])
 
     def version(self, name, place, aliases, tags):
         if not any(found.name == name for found in self.api.search_registered_models(f"name = '{name}'")):
@@ -241,6 +265,10 @@ class Tracker:
     def epochs(self, ended):
         """Log several epochs: `[[step, milliseconds since 1970, {metric: number}]]`."""
         self.sender.call("metrics", ended)
+
+    def dataset(self, name, digest, counts):
+        """Name the data of the run, with their digest and the number of examples of each split."""
+        self.sender.call("dataset", str(name), digest, counts)
 
     def tags(self, values):
         self.sender.call("tags", {key: str(value)[:4000] for key, value in values.items()})

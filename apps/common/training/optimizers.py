@@ -1,10 +1,12 @@
 """The training options turned into Keras objects: optimizer, schedule, penalties, compilation."""
 
 import contextlib
+import copy
 import math
 
 import keras
 
+from apps.common.bundles.pretrained import is_bundle, load_weights
 from apps.common.errors import UserError
 from layers import backend
 from layers.initialization import initialize
@@ -20,17 +22,24 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     step: peak * rate^floor(step / decay_steps); exponential: peak * rate^(step / decay_steps);
     one-cycle: from peak / 25 up to peak over 30 % of the run and down to peak / 10,000, both along a cosine
     (Smith & Topin, 2018, arXiv 1708.07120).
-    A step that is computed in `parts` has one rate for all of them.
+    A step that is computed in `parts` has one rate for all of them. Before `hold_steps` it is zero.
     """
 
-    def __init__(self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0, parts=1):
+    def __init__(
+        self, kind, peak, total_steps, warmup_steps=0, decay_rate=0.1, decay_steps=1, final_rate=0.0, parts=1, hold_steps=0
+    ):
         self.kind, self.peak, self.total_steps, self.final_rate = kind, peak, total_steps, final_rate
         self.warmup_steps, self.decay_rate, self.decay_steps, self.parts = warmup_steps, decay_rate, decay_steps, parts
+        self.hold_steps = hold_steps
 
     def __call__(self, step):
         step = keras.ops.cast(step, "float32")
         if self.parts > 1:
             step = keras.ops.floor(step / self.parts)
+        rate = self.rate(step)
+        return keras.ops.where(step < self.hold_steps, 0.0, rate) if self.hold_steps else rate
+
+    def rate(self, step):
         after = step - self.warmup_steps
         passed = keras.ops.clip(after / max(1, self.total_steps - self.warmup_steps), 0.0, 1.0)
 
@@ -65,7 +74,8 @@ def make_optimizer(config, steps_per_epoch):
         steps_per_epoch: Batches an epoch, in which schedules are measured.
     """
     rate = config.learning_rate
-    if config.warmup or config.schedule not in ("constant", "plateau"):
+    hold = getattr(config, "hold_steps", 0)
+    if config.warmup or hold or config.schedule not in ("constant", "plateau"):
         total = steps_per_epoch * config.epochs
         rate = Schedule(
             config.schedule,
@@ -76,6 +86,7 @@ def make_optimizer(config, steps_per_epoch):
             decay_steps=steps_per_epoch * config.decay_epochs,
             final_rate=config.final_rate,
             parts=config.parts,
+            hold_steps=hold,
         )
     shared = {
         "learning_rate": rate,
@@ -178,19 +189,27 @@ class Players(keras.optimizers.Optimizer):
             optimizer.finalize_variable_values(group)
 
 
-def compile_model(model, config, examples, *, loss=None, metrics=None, players=None):
+def compile_model(model, config, examples, *, loss=None, metrics=None, players=None, trunk=None):
     """Give a freshly built model its initial weights, penalties, optimizer and loss; returns the compiled model.
 
-    Initial weights are drawn by NumPy from the seed, so they are the same on every backend.
+    Initial weights are drawn by NumPy from the seed, so they are the same on every backend; those that a bundle named by
+    `--pretrained` has are then put in their place.
 
     Args:
         model: A built `keras.Model`; one that overrides `compute_loss` needs no `loss`.
         config: The app's `Config`.
         examples: The training examples, whose number sets the steps of an epoch.
+        loss, metrics: As of Keras's `compile`; metrics count as the weights say.
         players: `[(variables, config)]` where each of several players has an optimizer of its own.
+        trunk: Layers whose weights were trained before, where the app has built the model on them.
     """
     initialize(model, config.seed, config.initializer)
+    source = getattr(config, "pretrained", None)
+    if is_bundle(source):
+        trunk = load_weights(model, source)
     penalise(model, config.l1, config.l2)
+    if trunk:
+        players = players or with_trunk(model, trunk, config, examples)
 
     def built(variables, config):
         optimizer = make_optimizer(config, steps_in(examples, config.batch_size))
@@ -207,6 +226,27 @@ def compile_model(model, config, examples, *, loss=None, metrics=None, players=N
     jit = {"auto": "auto", "on": True, "off": False}[config.compile]
     model.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics, jit_compile=jit)
     return model
+
+
+def with_trunk(model, trunk, config, examples):
+    """Hold a pretrained trunk still, or train it at a lower rate: the players of `compile_model`, or `None` for one.
+
+    Its batch norms keep their statistics in any case: those of a small new set are worse (Kornblith et al., 2019).
+    """
+    for layer in trunk:
+        if config.freeze or isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    inside = {id(variable) for layer in trunk for variable in layer.trainable_variables}
+    lower = [variable for variable in model.trainable_variables if id(variable) in inside]
+    upper = [variable for variable in model.trainable_variables if id(variable) not in inside]
+    if not upper and config.freeze:
+        raise UserError("--freeze: every weight of the model comes from --pretrained, so nothing is left to train; leave it out")
+    if not lower or (not upper and not config.unfreeze_epoch and config.trunk_rate == 1):
+        return None
+    config_of_trunk = copy.copy(config)
+    object.__setattr__(config_of_trunk, "learning_rate", config.learning_rate * config.trunk_rate)
+    object.__setattr__(config_of_trunk, "hold_steps", config.unfreeze_epoch * steps_in(examples, config.batch_size))
+    return [(upper, config), (lower, config_of_trunk)] if upper else [(lower, config_of_trunk)]
 
 
 def steps_in(examples, batch_size):

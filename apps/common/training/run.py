@@ -6,13 +6,18 @@ import functools
 import gc
 import time
 
+import numpy as np
+
 from apps.common import figures
-from apps.common.app import metric_of, task_name
+from apps.common.app import inputs_of, metric_of, task_name
 from apps.common.bundles.bundle import load_model, save_bundle
-from apps.common.data.fingerprint import fingerprint
+from apps.common.bundles.card import model_card
+from apps.common.bundles.pretrained import pretrained_facts
+from apps.common.bundles.served import MODEL_FILE, model_file
+from apps.common.data.fingerprint import example_digests, fingerprint
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
-from apps.common.options.declare import options_of, to_plain
+from apps.common.options.declare import is_active, options_of, to_plain
 from apps.common.output import say
 from apps.common.records.facts import describe_machine, run_figures
 from apps.common.records.folder import find_run, mark_dead_runs, open_run
@@ -22,7 +27,10 @@ from apps.common.training.batches import Batches
 from apps.common.training.fit import fit, make_model
 from apps.common.training.interrupts import Interrupts
 from apps.common.training.rate_finder import find_learning_rate
+from apps.common.training.remarks import remarks
 from layers import backend
+
+MOST_DIGESTS = 2_000_000  # examples of a split that a bundle can tell apart later, at eight bytes each
 
 
 def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases=("newest",)):
@@ -60,11 +68,13 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
         if run and "parts" in run.record:
             config = rescue.split_batches(config, run.record["parts"])
         model = make_model(app, config, data)
+        facts |= pretrained_facts(model)
         print_notes(data)
         run, tracker = _open(app, config, data, run, facts, tags or {}, parent)
         with _ending(run, tracker, interrupts) as outcome:
             tracker.attach(run)
-            tracker.params(to_plain(config))
+            tracker.params(acting(config))
+            tracker.dataset(data.source, facts["data_fingerprint"], {"train": len(data.train), "test": len(data.test)})
             tracker.send_left()
             run.update(status="running")
             tracker.watch_system()
@@ -83,6 +93,12 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 "seconds": seconds,
             }
     return outcome["result"]
+
+
+def acting(config):
+    """The options that do anything in this run, as MLflow's parameters."""
+    options = options_of(type(config))
+    return {name: value for name, value in to_plain(config).items() if is_active(config, options[name])}
 
 
 def _open(app, config, data, run, facts, tags, parent):
@@ -110,18 +126,44 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     history, norms = trained
     report = app.evaluate(model, data, config)
     metrics = {name: float(value) for name, value in report.metrics.items()}
+    baselines = baselines_of(app, data, config)
+    said = remarks(metric_of(app, data.about), metrics, baselines, data, (beside["best_epoch"], beside["epochs"]))
+    beside |= {"baselines": baselines, "remarks": said}
     drawn = {**report.figures, **run_figures(history, norms)}
     tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
-    for name, figure in drawn.items():
-        tracker.figure(figure, f"{name}.png")
+    for name, values in baselines.items():
+        tracker.metrics({f"baseline_{name}_{key}".replace(",", ""): value for key, value in values.items()})
     for name, rows in report.tables.items():
         write_json(run.folder / f"{name}.json", rows)
         tracker.files(run.folder / f"{name}.json", "tables")
-    record = {"task": task_name(app), "options": to_plain(config), "about": data.about, "metrics": metrics}
-    versions = {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]}
-    save_bundle(run.bundle, model, {**record, "versions": versions}, drawn)
+    splits = {name: getattr(data, name) for name in ("train", "validation", "test") if getattr(data, name) is not None}
+    counts = {name: len(split) for name, split in splits.items()}
+    record = {
+        "task": task_name(app),
+        "options": to_plain(config),
+        "about": data.about,
+        "metrics": metrics,
+        "versions": {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]},
+        "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
+    }
+    known = {name: example_digests(split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
+    described = model_file(record["task"], inputs_of(app).kind, tracker.run_id, data.example)
+    texts = {"README.md": model_card(record, beside), MODEL_FILE: described}
+    save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts)
     tracker.files(run.bundle, "bundle")
     return metrics
+
+
+def baselines_of(app, data, config):
+    """What the app's plain methods reach on the same split; a method that fails is said and left out."""
+    if not hasattr(app, "baselines"):
+        return {}
+    try:
+        found = app.baselines(data, config)
+    except Exception as error:  # a plain method is no reason to lose a trained model
+        say(f"the baselines failed and are left out: {type(error).__name__}: {str(error)[:200]}")
+        return {}
+    return {name: {key: float(value) for key, value in values.items()} for name, values in found.items()}
 
 
 def fit_within_memory(app, config, data, model, run, tracker, interrupts):
@@ -172,7 +214,11 @@ def find_rate(app, config):
 
 
 def evaluate(app, bundle, data_name=None):
-    """The report of a bundle on the test split of its own data, or on other data; same keys as `train`."""
+    """The report of a bundle on the very test split of its training, or on other data; same keys as `train`.
+
+    Raises:
+        UserError: Without `data_name`, the data are no longer those of the training.
+    """
     started = time.monotonic()
     options = options_of(app.Config)
     given = {name: value for name, value in bundle.options.items() if name in options and not options[name].refused}
@@ -181,15 +227,48 @@ def evaluate(app, bundle, data_name=None):
         config = dataclasses.replace(config, data=data_name)
     data = app.load_data(config, bundle.about if data_name is not None else None)
     print_notes(data)
-    report = app.evaluate(load_model(bundle), data, config)
+    known = bundle.digests()
+    if data_name is None and "test" in known:
+        refuse_other_test(bundle, known["test"], data.test)
+    model = load_model(bundle)
+    report = app.evaluate(model, data, config)
+    metrics = {name: float(value) for name, value in report.metrics.items()}
+    if data_name is not None:
+        metrics |= on_unseen(app, model, data, config, known)
     return {
         "task": bundle.task,
         "backend": describe_machine()["backend"],
         "run_id": bundle.folder.parent.name,
         "model": str(bundle.folder.resolve()),
-        "metrics": {name: float(value) for name, value in report.metrics.items()},
+        "metrics": metrics,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def refuse_other_test(bundle, known, test):
+    """Refuse a test split that is not, example for example, the one the bundle was tested on."""
+    found = example_digests(test)
+    if len(found) != len(known) or not np.array_equal(np.sort(found), np.sort(known)):
+        same = int(np.isin(found, known).sum())
+        where = bundle.options.get("data") or "the data"
+        raise UserError(
+            f"{where}: no longer what this model was trained on ({same} of its {len(known)} test examples are there). "
+            "Restore the data, or name others with --data"
+        )
+
+
+def on_unseen(app, model, data, config, known):
+    """The app's metric on the examples that were not trained on, beside that on all; what is counted is said."""
+    if "train" not in known or not hasattr(data.test, "subset"):
+        return {}
+    seen = np.isin(example_digests(data.test), np.concatenate([known["train"], known.get("validation", known["train"][:0])]))
+    if not seen.any():
+        return {}
+    say(f"{int(seen.sum())} of {len(seen)} examples were trained or validated on; the numbers ending in _unseen leave them out")
+    if seen.all():
+        return {}
+    others = dataclasses.replace(data, test=data.test.subset(np.flatnonzero(~seen)))
+    return {f"{name}_unseen": float(value) for name, value in app.evaluate(model, others, config).metrics.items()}
 
 
 def resumed_config(app, config, given, run):

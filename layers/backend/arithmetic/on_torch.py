@@ -221,8 +221,8 @@ def gru(x, kernel, recurrent_kernel, bias):
     return torch._VF.gru(x.contiguous(), state, weights, True, 1, 0.0, True, False, True)[0]
 
 
-def kept(generator, shape, rate):
-    """`plain.kept` in place: a third of the time, and no copies."""
+def random_bits(generator, shape):
+    """`plain.random_bits` in place: a third of the time, and no copies."""
     state = generator.state.value
     first, second = (state & 0x7FFFFFFF).unbind()
     x = torch.arange(math.prod(shape), dtype=torch.int32, device=state.device).mul_(GOLDEN)
@@ -231,11 +231,11 @@ def kept(generator, shape, rate):
         state[1] += 1
     x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(SPREAD)
     x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).mul_(SPREAD_AGAIN)
-    return (x >= round(rate * 2**32) - 2**31).view(shape)
+    return x.view(shape)
 
 
-def drop(x, kept, rate):
-    return x * kept.to(x.dtype).mul_(1.0 / (1.0 - rate))
+def drop(x, mask, rate):
+    return x * mask.to(x.dtype).mul_(1.0 / (1.0 - rate))
 
 
 @torch.library.custom_op("triptych::assign", mutates_args=())

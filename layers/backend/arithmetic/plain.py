@@ -68,21 +68,23 @@ def attention(query, key, value, causal, mask):
     return ops.dot_product_attention(query, key, value, mask=mask, scale=scale, is_causal=causal)
 
 
-def kept(generator, shape, rate):
-    """Booleans of this shape, false for a share `rate` of them: a hash of each one's place and the generator's state.
+def random_bits(generator, shape):
+    """Signed 32-bit integers, every bit drawn evenly: a hash (lowbias32) of each one's place and the generator's state.
 
-    Only 32-bit integer arithmetic that wraps around, so it is the same on every backend.
+    Only integer arithmetic that wraps around, so it is the same on every backend. The upper bits are mixed best: the last
+    step of lowbias32, which is for the lower ones, is left out. The generator, a `SeedGenerator`, moves on by one.
     """
     seed = ops.cast(ops.bitwise_and(generator.next(), 0x7FFFFFFF), "int32")
     size = math.prod(shape) if all(isinstance(each, int) for each in shape) else ops.prod(ops.stack(shape))
     x = ops.bitwise_xor(ops.arange(size, dtype="int32") * GOLDEN, seed[0] + seed[1] * SPREAD_AGAIN)
     x = ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 16), 0xFFFF)) * SPREAD
     x = ops.bitwise_xor(x, ops.bitwise_and(ops.right_shift(x, 15), 0x1FFFF)) * SPREAD_AGAIN
-    return ops.reshape(x >= round(rate * 2**32) - 2**31, shape)
+    return ops.reshape(x, shape)
 
 
-def drop(x, kept, rate):
-    return ops.where(kept, x * (1.0 / (1.0 - rate)), ops.zeros((), x.dtype))
+def drop(x, mask, rate):
+    """`x / (1 - rate)` where the mask is true, zero elsewhere."""
+    return ops.where(mask, x * (1.0 / (1.0 - rate)), ops.zeros((), x.dtype))
 
 
 def take_rows(x, indices):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from ..keras_private import put_value, raw_value
 from . import plain
 from .ahead import made_ahead
 
@@ -58,7 +59,7 @@ def compiled(function, model):
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
             return function(*arguments)
 
-    return lambda *arguments: run([variable._value for variable in variables], arguments)
+    return lambda *arguments: run([raw_value(variable) for variable in variables], arguments)
 
 
 @functools.cache
@@ -95,16 +96,17 @@ def feed(batches):
 def hasten(model):
     if not is_plain(model):
         return
-    zeros = []
+    zeros = {}  # by the number of variables, some of which the first step may make
 
     def reset():
         """All at once; a variable's `assign` takes a tenth of a millisecond."""
-        if not zeros:
+        variables = model.metrics_variables
+        if len(variables) not in zeros:
             type(model).reset_metrics(model)
-            values = [np.asarray(variable.value) for variable in model.metrics_variables]
-            zeros.append(jax.jit(lambda: [jnp.asarray(value) for value in values]))
-        for variable, value in zip(model.metrics_variables, zeros[0](), strict=True):
-            variable._value = value
+            values = [np.asarray(variable.value) for variable in variables]
+            zeros[len(variables)] = jax.jit(lambda: [jnp.asarray(value) for value in values])
+        for variable, value in zip(variables, zeros[len(variables)](), strict=True):
+            put_value(variable, value)
 
     plain.shorten_epochs(model, reset)
 

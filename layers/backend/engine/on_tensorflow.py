@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework.config import disable_op_determinism
 
+from .. import keras_private
 from . import fallbacks, plain
 
 # It drops orderings it takes for superfluous, and some are not: one in eight trainings of a DCGAN gave other losses.
@@ -139,11 +140,23 @@ def hasten(model):
     """One function a step, the fetching of its batch within; Keras puts two functions and a loop around each."""
     if is_plain(model):
         model.train_function = tf.function(of_batches(model.train_step), reduce_retracing=True)
-        plain.shorten_epochs(model, tf.function(lambda: type(model).reset_metrics(model), autograph=False))
+        zeros = []
+
+        def reset():
+            """Nothing is traced for it, and nothing checked: a variable's `assign` takes as long as a small step."""
+            variables = model.metrics_variables
+            if len(zeros) != len(variables):  # some are made by the first step
+                type(model).reset_metrics(model)
+                zeros[:] = [tf.identity(variable.value) for variable in variables]
+                return
+            for variable, zero in zip(variables, zeros, strict=True):
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=zero)
+
+        plain.shorten_epochs(model, reset)
 
 
 def is_plain(model):
-    return not (model.run_eagerly or model.jit_compile or model._distribute_strategy or model.steps_per_execution > 1)
+    return not (model.run_eagerly or model.jit_compile or keras_private.is_distributed(model) or model.steps_per_execution > 1)
 
 
 def of_batches(function):
@@ -195,12 +208,12 @@ def fused(optimizer):
         kept = [tf.pow(beta, step) for beta in betas]
         rate = tf.cast(learning_rate, "float32") * tf.sqrt(1 - kept[1]) / (1 - kept[0])
         share = tf.sqrt(tf.math.expm1(step * logarithms[0]) / tf.math.expm1(step * logarithms[1]))
-        for gradient, variable in zip(gradients, variables, strict=True):
+        moments = keras_private.adam_moments(optimizer, variables)
+        for gradient, variable, *kept_of_it in zip(gradients, variables, *moments, strict=True):
             if isinstance(gradient, tf.IndexedSlices) or not variable.dtype == gradient.dtype == "float32":
                 optimizer.update_step(gradient, variable.value, learning_rate)
                 continue
-            index = optimizer._get_variable_index(variable)
-            resources = (variable, optimizer._momentums[index], optimizer._velocities[index])
+            resources = (variable, *kept_of_it)
             tf.raw_ops.ResourceApplyAdam(
                 **dict(zip(("var", "m", "v"), (each.value.handle for each in resources), strict=True)),
                 beta1_power=0.0,
@@ -212,7 +225,7 @@ def fused(optimizer):
                 grad=gradient,
             )
 
-    optimizer._backend_update_step = update
+    keras_private.replace_update(optimizer, lambda plainly: update)
     return optimizer
 
 

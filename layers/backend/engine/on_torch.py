@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from ..keras_private import raw_value
 from . import fallbacks, plain
 from .ahead import made_ahead
 from .recording import Recorded, Repeated, leaves, packed, recordings, summary
@@ -83,7 +84,7 @@ def evaluation(model, batches):
     def evaluate():
         if not zeros:
             model.reset_metrics()
-            zeros.extend((variable._value, variable._value.detach().clone()) for variable in model.metrics_variables)
+            zeros.extend((raw_value(variable), raw_value(variable).detach().clone()) for variable in model.metrics_variables)
         with torch.no_grad():
             for value, zero in zeros:
                 value.copy_(zero)

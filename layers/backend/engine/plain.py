@@ -4,6 +4,8 @@
 
 import keras
 
+from .. import keras_private
+
 
 def peak_device_bytes():
     return None
@@ -37,11 +39,11 @@ def loss_of_example(model):
 
 def shorten_epochs(model, reset):
     """Leave out what Keras does to the metrics around every epoch, longer than some steps take, and `reset()` does faster."""
-    compiled, built = model._compile_metrics, False
+    compiled, built = keras_private.compiled_metrics(model), False
 
     def reset_metrics():
         nonlocal built
-        same = model._compile_metrics is compiled
+        same = keras_private.compiled_metrics(model) is compiled
         if not built or not same:  # before the first step, which makes the variables of metrics, or compiled again since
             type(model).reset_metrics(model)
         if same and (built or model.metrics_variables):  # the first time too: what it compiles belongs to the first epoch
@@ -49,7 +51,7 @@ def shorten_epochs(model, reset):
         built = True
 
     model.reset_metrics = reset_metrics
-    model._get_metrics_result_or_logs = dict  # a step has worked out its metrics already
+    keras_private.keep_results_of_steps(model)
 
 
 def fused(optimizer):

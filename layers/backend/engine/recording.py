@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from ..keras_private import raw_value
 from . import fallbacks
 
 aten = torch.ops.aten
@@ -66,7 +67,7 @@ class Recorded:
 
     def _first(self, kind, batch, tensors):
         variables = self._variables()
-        before = [variable._value.detach().clone() for variable in variables]
+        before = [raw_value(variable).detach().clone() for variable in variables]
         random = torch.get_rng_state()
         logs = None
 
@@ -84,7 +85,7 @@ class Recorded:
         except Exception as error:
             with torch.no_grad():
                 for variable, value in zip(variables, before, strict=True):
-                    variable._value.copy_(value)
+                    raw_value(variable).copy_(value)
             torch.set_rng_state(random)
             logs = self._plainly(batch, tensors)  # which says what is wrong, if the step itself is
             self.replays[kind] = None
@@ -166,7 +167,7 @@ class Replay:
         self.run = torch.compile(module, dynamic=False) if compiled else module
         self.compiled, self.warm, self.captured = compiled, 0, None
         # Numbers that lie in the machine's memory would become constants of the graph.
-        self.capturable = bool(variables) and all(variable._value.is_cuda for variable in variables)
+        self.capturable = bool(variables) and all(raw_value(variable).is_cuda for variable in variables)
 
     def __call__(self, tensors):
         if self.captured is not None:
@@ -185,9 +186,9 @@ class Replay:
     def replayed(self, tensors):
         if self.module.wants_gradients:
             with torch.enable_grad():
-                return self.run([variable._value.detach() for variable in self.variables], tensors)
+                return self.run([raw_value(variable).detach() for variable in self.variables], tensors)
         with torch.no_grad() if self.compiled else torch.inference_mode():
-            return self.run([variable._value for variable in self.variables], tensors)
+            return self.run([raw_value(variable) for variable in self.variables], tensors)
 
 
 class Captured:
@@ -208,14 +209,14 @@ class Captured:
             raise RuntimeError("a number in the machine's memory would become a constant of the graph")
         self.replay, self.variables = replay, variables
         self.tensors = [None if tensor is None else tensor.clone() for tensor in tensors]
-        self.places = [variable._value.data_ptr() for variable in variables]
+        self.places = [raw_value(variable).data_ptr() for variable in variables]
         self.graph = torch.cuda.CUDAGraph()
         Captured.pool = Captured.pool or torch.cuda.graph_pool_handle()
         with torch.cuda.graph(self.graph, pool=Captured.pool):
             self.results = replay(self.tensors)
 
     def __call__(self, tensors):
-        if any(variable._value.data_ptr() != place for variable, place in zip(self.variables, self.places, strict=True)):
+        if any(raw_value(variable).data_ptr() != place for variable, place in zip(self.variables, self.places, strict=True)):
             return self.replay(tensors)
         for own, tensor in zip(self.tensors, tensors, strict=True):
             if own is not None:
@@ -227,7 +228,7 @@ class Captured:
 def recorded(function, variables, tensors):
     """The operations of `function(values of variables, tensors)` as a module."""
     make = make_fx(function, tracing_mode="real", record_module_stack=False)
-    return make([variable._value for variable in variables], tensors)
+    return make([raw_value(variable) for variable in variables], tensors)
 
 
 class Unchecked(TorchFunctionMode):

@@ -4,6 +4,7 @@ import keras
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .. import keras_private
 from .recording import for_compiler
 
 
@@ -12,7 +13,12 @@ def fused(optimizer):
         return on_device(optimizer)
     if not isinstance(optimizer, keras.optimizers.Adam) or optimizer.amsgrad:
         return optimizer
-    plainly = optimizer._parallel_update_step  # ten operations on every weight, five of them into new memory
+    keras_private.replace_update(optimizer, lambda plainly: in_one_kernel(optimizer, plainly))
+    return optimizer
+
+
+def in_one_kernel(optimizer, plainly):
+    """Adam's update; `plainly`, Keras's, makes ten operations on every weight, five of them into new memory."""
 
     def update(gradients, variables, learning_rate):
         weights = [variable.value for variable in variables]
@@ -24,8 +30,8 @@ def fused(optimizer):
         # it is given Keras's corrected rate, and a step so late that it corrects nothing.
         step = (optimizer.iterations + 1).float()
         correction = torch.sqrt(1 - optimizer.beta_2**step) / (1 - optimizer.beta_1**step)
-        indices = [optimizer._get_variable_index(variable) for variable in variables]
-        means, squares = ([kept[index].value for index in indices] for kept in (optimizer._momentums, optimizer._velocities))
+        moments = keras_private.adam_moments(optimizer, variables)
+        means, squares = ([each.value for each in kind] for kind in moments)
         torch._fused_adam_(
             weights,
             list(gradients),
@@ -42,19 +48,20 @@ def fused(optimizer):
             maximize=False,
         )
 
-    optimizer._parallel_update_step = update
-    return optimizer
+    return update
 
 
 def on_device(optimizer):
     """The same, its learning rate never read back: torch adds tensors times a number, and Keras gives it the rate for one."""
-    plainly = optimizer._parallel_update_step
 
-    def update(gradients, variables, learning_rate):
-        with Scaled():
-            plainly(gradients, variables, learning_rate)
+    def scaled(plainly):
+        def update(gradients, variables, learning_rate):
+            with Scaled():
+                plainly(gradients, variables, learning_rate)
 
-    optimizer._parallel_update_step = update
+        return update
+
+    keras_private.replace_update(optimizer, scaled)
     return optimizer
 
 

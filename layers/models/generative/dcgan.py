@@ -4,6 +4,7 @@ import keras
 
 from ... import drawing
 from ...generative import latent_inputs, weighted_mean
+from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
 __all__ = ["DCGAN"]
@@ -12,6 +13,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class DCGAN(keras.Model):
     """Generative adversarial network: a generator that learns to pass its images off as real, a discriminator that tells.
 
@@ -34,8 +36,6 @@ class DCGAN(keras.Model):
     def __init__(self, image_shape, latent_dim=64, *, num_classes=0, width=32, depth=None, **kwargs):
         super().__init__(**kwargs)
         sizes = {"width": width, "depth": depth}
-        plain = {"latent_dim": latent_dim, "num_classes": num_classes, **sizes}
-        self._arguments = {"image_shape": list(image_shape), **plain}
         self.latent_dim, self.num_classes = latent_dim, num_classes
         self.discriminator = image_encoder(image_shape, max(1, num_classes), name="discriminator", **sizes)
         self.generator = image_generator(image_shape, latent_dim, num_classes=num_classes, **sizes)
@@ -43,9 +43,6 @@ class DCGAN(keras.Model):
         self.discriminator_loss = keras.metrics.Mean(name="discriminator_loss")
         self.generator_loss = keras.metrics.Mean(name="generator_loss")
         self.built = True
-
-    def get_config(self):
-        return {**self._arguments, "name": self.name}
 
     def call(self, x, training=None):
         return self.discriminator(ops.cast(x, keras.config.floatx()) / 127.5 - 1.0, training=training)

@@ -45,7 +45,7 @@ def image_generator(image_shape, latent_dim, *, num_classes=0, width=32, depth=N
     return keras.Model(inputs, x, name="generator")
 
 
-def image_encoder(image_shape, num_outputs, *, width=32, depth=None, name="encoder"):
+def image_encoder(image_shape, num_outputs, *, width=32, depth=None, output_bias=True, name="encoder"):
     """Image to vector: strided convolutions with leaky ReLUs, each halving the picture, and a dense layer.
 
     Args:
@@ -53,6 +53,7 @@ def image_encoder(image_shape, num_outputs, *, width=32, depth=None, name="encod
         num_outputs: Length of the output.
         width: Filters of the first convolution; each later one has twice as many.
         depth: Number of convolutions; by default as many as leave at least 4 pixels a side.
+        output_bias: Whether the dense layer has a bias.
         name: What the model is called.
     Input shape: `(batch, height, width, channels)`, in -1..1.
     Output shape: `(batch, num_outputs)`.
@@ -61,7 +62,7 @@ def image_encoder(image_shape, num_outputs, *, width=32, depth=None, name="encod
     inputs = x = image_input(image_shape, minimum=4)
     for index in range(depth or _doublings(image_shape)):
         x = keras.layers.LeakyReLU(0.2)(Conv2D(width * 2**index, 4, strides=2, padding="same")(x))
-    x = Dense(num_outputs, dtype=keras.config.floatx())(keras.layers.Flatten()(x))
+    x = Dense(num_outputs, use_bias=output_bias, dtype=keras.config.floatx())(keras.layers.Flatten()(x))
     return keras.Model(inputs, x, name=name)
 
 

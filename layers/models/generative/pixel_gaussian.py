@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from ...generative import PixelNormal, weighted_mean
+from .._policy import recorded
 
 __all__ = ["PixelGaussian"]
 
@@ -13,6 +14,7 @@ ops = keras.ops
 
 
 @keras.saving.register_keras_serializable(package="triptych")
+@recorded
 class PixelGaussian(keras.Model):
     """A mean and a deviation for each pixel, all pixels independent: fitted in closed form, nothing is trained.
 
@@ -24,15 +26,11 @@ class PixelGaussian(keras.Model):
 
     def __init__(self, image_shape, **kwargs):
         super().__init__(**kwargs)
-        self._arguments = {"image_shape": list(image_shape)}
         self.latent_dim, self.num_classes = math.prod(image_shape), 0
         self.pixels = PixelNormal(image_shape)
         latent = keras.Input((self.latent_dim,), name="latent")
         self.generator = keras.Model(latent, self.pixels(latent), name="generator")
         self.built = True
-
-    def get_config(self):
-        return {**self._arguments, "name": self.name}
 
     def adapt(self, images):
         """Fit to images `(n, height, width, channels)` of 0..255; a constant pixel keeps half a grey level's spread."""

@@ -39,7 +39,7 @@ def bert(vocabulary_size, *, max_tokens=512, width=128, depth=2, num_heads=2, dr
     """
     tokens, segments = sequence_input("tokens"), sequence_input("segments")
     mask = PaddingMask(name="mask")(tokens)
-    embedding = TokenEmbedding(vocabulary_size, width, bias=True, name="embedding")
+    embedding = TokenEmbedding(vocabulary_size, width, name="embedding")
     normal = keras.initializers.TruncatedNormal(stddev=0.02)
     x = PositionEmbedding(max_tokens, name="positions")(embedding(tokens))
     x = keras.layers.Add(name="with_segments")([x, Embedding(2, width, normal, name="segment_embedding")(segments)])
@@ -50,7 +50,8 @@ def bert(vocabulary_size, *, max_tokens=512, width=128, depth=2, num_heads=2, dr
     x = keras.layers.Identity(name="encoded")(x)
     x = Dense(width, activation="gelu", name="head")(x)
     x = LayerNormalization(epsilon=epsilon, name="head_norm")(x)
-    return keras.Model({"tokens": tokens, "segments": segments}, embedding(x, reverse=True), name="bert")
+    logits = Bias(name="bias", dtype=keras.config.floatx())(embedding(x, reverse=True))
+    return keras.Model({"tokens": tokens, "segments": segments}, logits, name="bert")
 
 
 def bert_head(encoder, num_outputs, *, per_token=False, dropout=0.1):
@@ -72,3 +73,17 @@ def bert_head(encoder, num_outputs, *, per_token=False, dropout=0.1):
         x = Dense(x.shape[-1], activation="tanh", name="pooler")(x)
     x = Dropout(dropout, name="logits_dropout")(x)
     return keras.Model(encoder.input, Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x), name="bert_head")
+
+
+@keras.saving.register_keras_serializable(package="triptych")
+class Bias(keras.layers.Layer):
+    """Adds a number of its own to each feature, at first zero."""
+
+    def build(self, input_shape):
+        self.bias = self.add_weight(name="bias", shape=(input_shape[-1],), initializer="zeros")
+
+    def call(self, x):
+        return x + keras.ops.convert_to_tensor(self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape

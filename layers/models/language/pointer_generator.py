@@ -53,5 +53,5 @@ def pointer_generator(vocabulary_size, *, num_copied=0, unknown=1, width=128, un
     x = Dropout(dropout, name="dropout")(Dense(units, name="hidden")(x))
     logits = Dense(vocabulary_size, dtype=keras.config.floatx(), name="logits")(x)
     mixture = CopyMixture(vocabulary_size + num_copied, name="mixture", dtype=keras.config.floatx())
-    shares = mixture(logits, generating, weights, source)
-    return keras.Model({"source": source, "target": target}, shares, name="pointer_generator")
+    x = mixture(logits, generating, weights, source)
+    return keras.Model({"source": source, "target": target}, x, name="pointer_generator")

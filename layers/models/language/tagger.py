@@ -51,8 +51,8 @@ class Tagger(keras.Model):
     Args: those of `keras.Model`: inputs, among them `"tokens"`, and outputs `(batch, tokens, tags)`.
     """
 
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
+    def __init__(self, inputs, outputs, name=None, **options):
+        super().__init__(inputs, outputs, name=name, **options)
         self.crf = CRF(self.outputs[0].shape[-1], name="crf")
         self.crf.build()
 

@@ -33,7 +33,7 @@ class BoxDecoderLayer(keras.layers.Layer):
     """
 
     def __init__(self, num_heads, hidden_dim, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # boxes stay in single precision
         self.num_heads, self.hidden_dim = num_heads, hidden_dim
         nearness = np.linspace(0.5, 4.0, num_heads)  # some heads look about, some at the place alone
         self.nearness_initializer = keras.initializers.Constant(np.log(np.expm1(nearness)).astype("float32"))
@@ -94,7 +94,7 @@ class BoxDecoder(keras.layers.Layer):
     """
 
     def __init__(self, num_classes, depth, num_heads, hidden_dim, map_size, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # boxes stay in single precision
         self.num_classes = num_classes
         height, width = map_size
         y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")

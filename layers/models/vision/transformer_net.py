@@ -25,8 +25,11 @@ def transformer_net(image_shape, *, width=32, depth=5):
     inputs = image_input(image_shape, minimum=4)
     extra = [-size % 4 for size in inputs.shape[1:3]]
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
-    if any(extra):
-        x = keras.ops.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), mode="symmetric")
+    for axis, more in enumerate(extra, start=1):
+        if more:  # not `ops.pad`, whose mirrored borders are others on torch
+            mirrored = keras.ops.flip(x, axis=axis)
+            mirrored = mirrored[:, :more] if axis == 1 else mirrored[:, :, :more]
+            x = keras.layers.Concatenate(axis=axis)([x, mirrored])
     for filters, kernel_size, strides in [(width, 9, 1), (2 * width, 3, 2), (4 * width, 3, 2)]:
         x = keras.layers.ReLU()(_normalised(x, filters, kernel_size, strides))
     for _ in range(depth):

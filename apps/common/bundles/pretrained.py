@@ -1,0 +1,77 @@
+"""`--pretrained SOURCE`: weights that somebody trained before, put into a new model where names and shapes agree.
+
+A source is a bundle trained here (its folder, a run id or `name@alias`). `keras:NAME`, `hf:FOLDER` and `tfhub:PATH` name
+networks of other libraries; whoever builds a model on one brings its own trunk, whose weights are there already.
+"""
+
+import keras
+
+from apps.common.bundles.bundle import load_model, open_bundle
+from apps.common.errors import UserError
+from apps.common.files import sha256
+from apps.common.output import say
+from layers.initialization import own_variables
+
+LIBRARIES = ("keras:", "hf:", "tfhub:")
+HEAD = "logits"  # the layer that answers the task itself, which is another one now
+
+
+def is_bundle(source):
+    """Whether a source is a bundle of ours, and not a network of another library."""
+    return bool(source) and not source.startswith(LIBRARIES)
+
+
+def load_weights(model, source):
+    """Put a bundle's weights into a built model whose own have been drawn; the layers they went to.
+
+    Args:
+        model: The new model.
+        source: A bundle folder, a run id or `name@alias`.
+    Returns:
+        The layers all of whose weights come from the source: the trunk. What is new is said; the layer called `logits` always is.
+    Raises:
+        UserError: Nothing fits.
+    """
+    bundle = open_bundle(source)
+    known = {}
+    for _, variable in own_variables(load_model(bundle)):
+        for name in names_of(variable):
+            known.setdefault(name, variable)
+    taken, new, trunk = [], [], {}
+    for layer, variable in own_variables(model):
+        found = next((known[name] for name in names_of(variable) if name in known), None)
+        fits = found is not None and layer.name != HEAD and tuple(found.shape) == tuple(variable.shape)
+        if fits:
+            variable.assign(keras.ops.convert_to_numpy(found))
+        (taken if fits else new).append(variable.path)
+        trunk[id(layer)] = layer, trunk.get(id(layer), (layer, True))[1] and fits
+    if not taken:
+        raise UserError(
+            f"--pretrained {source}: a {bundle.task} whose weights fit nothing of this model; expected the same architecture and "
+            f"widths. It was trained with {shown_options(bundle)}"
+        )
+    layers = [layer for layer, whole in trunk.values() if whole]
+    more = f"; new: {', '.join(new[:4])}{', ...' if len(new) > 4 else ''}" if new else ""
+    say(f"{len(taken)} of {len(taken) + len(new)} weights from {source}{more}")
+    vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": sha256(bundle.folder / "model.keras")[:24]}
+    return layers
+
+
+def names_of(variable):
+    """What a variable may be called: by its path, and by its path without the model it lies in."""
+    return (variable.path, variable.path.partition("/")[2])
+
+
+def shown_options(bundle):
+    names = ("model", "width", "depth", "num_heads", "hidden_dim")
+    return ", ".join(f"{name} {bundle.options[name]}" for name in names if bundle.options.get(name) is not None)
+
+
+def pretrained_facts(model):
+    """Tags of a run: where its first weights come from, and their digest."""
+    return vars(model).get("_pretrained", {})
+
+
+def note_trunk(model, source, digest):
+    """Say of a model built on another library's network where its weights come from."""
+    vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": digest}

@@ -1,0 +1,58 @@
+"""What a careful colleague would say of a run, once: in the summary, the report and the model card."""
+
+import math
+
+import numpy as np
+
+from apps.common.data.fingerprint import example_digests
+
+EARLY = 1 / 3  # of the epochs: a best epoch before it says that the rest was for nothing
+FEW_EPOCHS = 6
+
+
+def remarks(metric, metrics, baselines, data, trained):
+    """Lines of remarks.
+
+    Args:
+        metric: The app's `Metric`.
+        metrics: Ours on test.
+        baselines: `{name: {metric: value}}` on the same split.
+        data: The `Data` of the run.
+        trained: `(best epoch or None, epochs)`.
+    """
+    best_epoch, epochs = trained
+    said = [beside_baselines(metric, metrics, baselines, len(data.test))]
+    repeated = duplicates(data)
+    if repeated:
+        said.append(f"{repeated} of {len(data.test)} test examples stand among the training examples as well: the test flatters")
+    if best_epoch and epochs >= FEW_EPOCHS and best_epoch <= EARLY * epochs:
+        said.append(f"the best epoch was {best_epoch} of {epochs}: what came after it did not help; regularise, or train shorter")
+    return [f"remark: {line}" for line in said if line]
+
+
+def beside_baselines(metric, metrics, baselines, count):
+    """A line where ours is not better than the best baseline by more than chance, or nothing."""
+    values = {name: each[metric.name] for name, each in baselines.items() if metric.name in each}
+    if not values or metric.name not in metrics:
+        return ""
+    name, best = min(values.items(), key=lambda item: metric.sign * item[1])
+    ours = metrics[metric.name]
+    ahead = metric.sign * (best - ours)
+    if ahead > chance(metric, ours, count):
+        return ""
+    what = "is no better than" if ahead <= 0 else "is better by no more than chance than"
+    return f"{metric.name} {ours:.4g} {what} {name} ({best:.4g}), which takes seconds"
+
+
+def chance(metric, value, count):
+    """One standard error of a share over so many examples; nothing is known of other metrics."""
+    if not (metric.higher_is_better and 0 <= value <= 1 and count):
+        return 0.0
+    return math.sqrt(value * (1 - value) / count)
+
+
+def duplicates(data):
+    """How many test examples have the inputs of a training example."""
+    if min(len(data.train), len(data.test)) < 2 or not hasattr(data.train, "subset"):
+        return 0
+    return int(np.isin(example_digests(data.test, False), example_digests(data.train, False)).sum())

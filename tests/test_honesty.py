@@ -1,0 +1,62 @@
+"""Evaluation cannot lie, and a run says what a careful colleague would say of it."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from app_cases import write_pictures
+from runs import forked, train
+
+from apps.common.app import Metric
+from apps.common.data.examples import Data, Examples
+from apps.common.training.remarks import beside_baselines, duplicates, remarks
+
+OPTIONS = ("--data", "pictures", "--model", "mlp", "--hidden-dims", "8", "--epochs", "2", "--batch-size", "8")
+ACCURACY = Metric("accuracy")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    write_pictures(tmp_path)
+    return train("image-classification", *OPTIONS, cwd=tmp_path)["model"]
+
+
+@pytest.mark.once
+def test_another_test_split_is_refused_and_the_same_is_taken(bundle, tmp_path):
+    forked("evaluate", bundle, cwd=tmp_path)
+    (tmp_path / "pictures" / "dark").rename(tmp_path / "pictures" / "other")
+    refused = forked("evaluate", bundle, cwd=tmp_path, check=2)
+    assert "no longer what this model was trained on" in refused.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.once
+def test_examples_that_were_trained_on_are_counted_and_left_out_beside_all(bundle, tmp_path):
+    shutil.copytree(tmp_path / "pictures", tmp_path / "new" / "pictures")
+    generator = np.random.default_rng(9)
+    from PIL import Image
+
+    for number in range(6):
+        Image.fromarray(generator.integers(20, 100, (8, 8), dtype=np.uint8)).save(tmp_path / f"new/pictures/dark/new{number}.png")
+    done = forked("evaluate", bundle, "--data", "new/pictures", "--json", cwd=tmp_path)
+    assert "34 of 46 examples were trained or validated on" in done.stderr
+    assert {"accuracy", "accuracy_unseen"} <= json.loads(done.stdout)["metrics"].keys()
+
+
+def test_a_result_no_better_than_a_plain_method_is_said_plainly():
+    weak = beside_baselines(ACCURACY, {"accuracy": 0.54}, {"forest": {"accuracy": 0.76}, "majority": {"accuracy": 0.3}}, 100)
+    assert "0.54 is no better than forest (0.76)" in weak
+    assert "no more than chance" in beside_baselines(ACCURACY, {"accuracy": 0.77}, {"forest": {"accuracy": 0.76}}, 100)
+    assert beside_baselines(ACCURACY, {"accuracy": 0.9}, {"forest": {"accuracy": 0.76}}, 100) == ""
+    error = Metric("rmse", higher_is_better=False)
+    assert "no better than mean" in beside_baselines(error, {"rmse": 2.0}, {"mean": {"rmse": 1.5}}, 100)
+
+
+def test_duplicates_between_train_and_test_are_counted():
+    x = np.arange(12, dtype="float32").reshape(6, 2)
+    data = Data(Examples(x[:4], np.arange(4)), None, Examples(x[2:], np.arange(4)), {})
+    assert duplicates(data) == 2
+    said = remarks(ACCURACY, {"accuracy": 0.9}, {}, data, (1, 20))
+    assert "2 of 4 test examples stand among the training examples" in said[0] and "best epoch was 1 of 20" in said[1]
+    assert remarks(ACCURACY, {}, {}, SimpleNamespace(train=data.train, test=Examples(x[4:] + 9)), (19, 20)) == []

@@ -1,0 +1,62 @@
+"""Tokenizers trained on a user's text."""
+
+import numpy as np
+import pytest
+
+from apps.common.data.text.tokenizer import KINDS, Tokenizer, train_tokenizer
+from apps.common.errors import UserError
+
+pytestmark = pytest.mark.once
+TEXTS = ["the cat sat on the mat", "the dog sat on the log", "cats and dogs: a début, Привет", "a cat's tail"] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_comes_back_from_its_ids(kind):
+    made = train_tokenizer(TEXTS, kind, 400)
+    for text in TEXTS[:2]:
+        (ids,) = made.encode([text])
+        assert ids.dtype == np.int32 and ids.min() > made.end and ids.max() < len(made)
+        assert made.decode([made.begin, *ids, made.end, 0]) == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_again_gives_the_same_bytes_and_bytes_the_same_tokenizer(kind):
+    content = {train_tokenizer(TEXTS, kind, 90 if kind != "byte-bpe" else 280).to_bytes() for _ in range(4)}
+    assert len(content) == 1
+    loaded = Tokenizer(content.pop())
+    assert [list(ids) for ids in loaded.encode(TEXTS)] == [list(ids) for ids in train_tokenizer(
+        lambda: iter(TEXTS), kind, 90 if kind != "byte-bpe" else 280).encode(TEXTS)]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_come_first(kind):
+    made = train_tokenizer(TEXTS, kind, 300, specials=("mask", "begin"))
+    assert [made.token(index) for index in range(4)] == ["[PAD]", "[UNK]", "[BEGIN]", "[MASK]"]
+    assert (made.padding, made.unknown, made.begin, made.end, made.mask) == (0, 1, 2, None, 3)
+    (ids,) = made.encode(["the cat"], before=[made.begin], after=[made.mask])
+    assert ids[0] == 2 and ids[-1] == 3
+
+
+def test_what_the_training_text_did_not_have_is_unknown():
+    words = train_tokenizer(TEXTS, "words")
+    assert words.encode(["the zebra sat"])[0][1] == 1 and words.unknown_share(["the zebra"]) == 0.5
+    for kind in ("wordpiece", "characters"):
+        assert 1 in train_tokenizer(TEXTS, kind).encode(["the 木"])[0]
+    byte = train_tokenizer(TEXTS, "byte-bpe", 280)
+    assert byte.unknown_share(["the 木"]) == 0 and byte.decode(byte.encode(["the 木"])[0]) == "the 木"
+
+
+def test_pieces_of_words_are_those_of_the_text():
+    made = train_tokenizer(TEXTS, "wordpiece", 400)
+    assert [made.token(index) for index in made.encode(["cats sat"])[0]] == ["cats", "sat"]
+    pieces = [made.token(index) for index in made.encode(["catdog"])[0]]
+    assert pieces[0] == "cat" and all(each.startswith("##") for each in pieces[1:])
+    lower = train_tokenizer(["The Cat"] * 3, "words", lowercase=True)
+    assert list(lower.encode(["THE"])[0]) == list(lower.encode(["the"])[0]) != [1]
+
+
+def test_what_is_no_tokenizer_is_refused_in_a_line():
+    with pytest.raises(UserError, match="no text"):
+        train_tokenizer(["", "  "])
+    with pytest.raises(UserError, match="damaged"):
+        Tokenizer(b"{}")
