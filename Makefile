@@ -1,4 +1,4 @@
-# make run    installs and trains the default image classifier on real handwritten digits
+# make run    installs one backend (JAX; BACKEND=torch) and trains the default image classifier on real handwritten digits
 # make test   installs all three backends and runs the whole matrix of tests on TensorFlow, JAX and torch
 # make check  lint and the tests that the working tree's changes touch, on one backend
 .PHONY: run test test-all check lint lock clean
@@ -7,8 +7,15 @@ PYTHON ?= python3
 BACKEND ?= jax
 EXTRAS = tensorflow,jax,torch,export,bench,postgres,test
 
-run: .venv/ready
+run: .venv/run-$(BACKEND)
 	.venv/bin/triptych train image-classification --backend $(BACKEND)
+
+# What one backend needs and no more, at the versions of the lock.
+.venv/run-%: requirements.lock pyproject.toml
+	test -e .venv/ready || $(PYTHON) -m venv .venv
+	test -e .venv/ready || .venv/bin/python -m pip install --quiet "pip>=25,<27"
+	test -e .venv/ready || .venv/bin/python -m pip install --quiet --constraint requirements.lock --editable ".[$*]"
+	touch $@
 
 test: .venv/ready
 	.venv/bin/python tests/matrix.py

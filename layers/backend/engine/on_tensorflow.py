@@ -147,7 +147,8 @@ def hasten(model):
             variables = model.metrics_variables
             if len(zeros) != len(variables):  # some are made by the first step
                 type(model).reset_metrics(model)
-                zeros[:] = [tf.identity(variable.value) for variable in variables]
+                with tf.init_scope():  # out of the function that may be being traced, whose tensors end with it
+                    zeros[:] = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
                 return
             for variable, zero in zip(variables, zeros, strict=True):
                 tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=zero)
