@@ -72,6 +72,22 @@ def write_graph(folder):
     np.savez(folder / "groups.npz", features=features.astype("float32"), labels=labels, edges=np.stack([source, target]))
 
 
+def write_boxes(folder, count=24, size=32):
+    """Pictures of bright and dark squares on noise with PASCAL VOC annotations, one a picture."""
+    generator = np.random.default_rng(3)
+    (folder / "squares").mkdir()
+    for index in range(count):
+        pixels = generator.integers(100, 140, (size, size, 3), dtype=np.uint8)
+        left, top, side = *generator.integers(0, size // 2, 2), size // 2
+        pixels[top : top + side, left : left + side] = 250 if index % 2 else 10
+        Image.fromarray(pixels).save(folder / "squares" / f"{index}.png")
+        corners = zip(("xmin", "ymin", "xmax", "ymax"), (left, top, left + side, top + side), strict=True)
+        box = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
+        thing = f"<object><name>{('dark', 'bright')[index % 2]}</name><bndbox>{box}</bndbox></object>"
+        content = f"<annotation><filename>{index}.png</filename>{thing}</annotation>"
+        (folder / "squares" / f"{index}.xml").write_text(content)
+
+
 def write_lines(folder, name, rows):
     """A JSONL file of these rows."""
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -93,6 +109,13 @@ APP_CASES = {
         ("--data", "pictures", "--model", "cvae", "--width", "4", "--latent-dim", "3", "--epochs", "2", "--batch-size", "8"),
         ("dark", "any"),
         predict_options=("--seeds", "0", "--folder", "drawn"),
+    ),
+    "object-detection": AppCase(
+        write_boxes,
+        ("--data", "squares", "--image-size", "32", "--width", "4", "--levels", "2", "--epochs", "2", "--batch-size", "8"),
+        ("squares/0.png", "squares/1.png"),
+        exports="a detector has no inputs by name, and its outputs are a dict",
+        predict_options=("--folder", "drawn", "--threshold", "0.02"),
     ),
     "tabular": AppCase(
         write_houses,

@@ -1,0 +1,220 @@
+"""Pictures and the boxes in them as arrays, from any of the forms that people keep them in."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from apps.common.data.images.annotations import FORMATS, find_annotations
+from apps.common.data.images.decoding import (
+    WORKERS,
+    ImageFile,
+    Unreadable,
+    open_image,
+    read_image_files,
+    without_warnings,
+)
+from apps.common.errors import UserError
+
+SIDE = 256
+SMALLEST = 1e-6  # side of a box, a share of the picture's, that is one
+# What an orientation of EXIF (2 to 8) makes of a point (x, y) of the stored picture, from 0 to 1.
+TURNS = {
+    2: lambda x, y: (1 - x, y),
+    3: lambda x, y: (1 - x, 1 - y),
+    4: lambda x, y: (x, 1 - y),
+    5: lambda x, y: (y, x),
+    6: lambda x, y: (1 - y, x),
+    7: lambda x, y: (1 - y, 1 - x),
+    8: lambda x, y: (y, 1 - x),
+}
+
+
+@dataclass(frozen=True)
+class BoxedImages:
+    """Pictures of one split with their boxes.
+
+    Args:
+        images: uint8 `(n, height, width, 3)`.
+        boxes: float32 `(n, most, 4)`: left, top, right and bottom as fractions of the picture, zero where there is none.
+        classes: int32 `(n, most)`, -1 where there is no box.
+        paths: Of the pictures.
+    """
+
+    images: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    paths: list
+
+    def __len__(self):
+        return len(self.images)
+
+
+def read_boxed_images(path, *, image_size=None, class_names=None):
+    """Pictures as uint8 arrays in memory and their boxes, the format found by looking.
+
+    A box belongs to the picture as it is stored, unless the size beside it is that of the picture turned upright by its
+    EXIF orientation; boxes turn with their picture. What of a box lies outside is cut off, a box without area left out.
+
+    Args:
+        path: A folder, a COCO file or a `data.yaml` (see `annotations.FORMATS`).
+        image_size: The longer side that pictures are resized to, whose shape is kept where all have the same and else
+            becomes a square; or `(height, width)`; 256 by default.
+        class_names: Classes of a trained model, which the boxes must be of.
+    Returns: `({split: BoxedImages}, class names, notes)`.
+    Raises:
+        UserError: Nothing that can be trained on, saying what was expected and what to do.
+    """
+    found = find_annotations(path)
+    notes = list(found.notes)
+    if not any(each.classes for each in found.annotations):
+        raise UserError(f"{path}: no box in {len(found.annotations)} annotated pictures. Expected {FORMATS}")
+    splits = {each.split for each in found.annotations}
+    sole = next(iter(splits)) if "train" not in splits and not class_names else None
+    names, said = choose_classes(found, sole or "train", path, class_names)
+    notes += said
+    with without_warnings(), ThreadPoolExecutor(WORKERS) as pool:
+        frames = list(pool.map(lambda each: frame_of(each.source), found.annotations, chunksize=64))
+    boxes, said = upright_boxes(found.annotations, frames)
+    notes += said
+    size = picture_size({upright_size(frame) for frame in frames if frame}, image_size)
+    files = [
+        ImageFile(each.name, "train" if each.split == sole else each.split, str(place), each.source)
+        for place, each in enumerate(found.annotations)
+    ]
+    read, said = read_image_files(files, path, image_size=size, channels=3)
+    notes += said
+    if not sole and not class_names and "train" not in read:
+        raise UserError(f"{path}: no readable picture to train on")
+    places = {split: labels.astype(int) for split, (_, labels, _) in read.items()}
+    most = max(1, max(len(boxes[place][1]) for each in places.values() for place in each))
+    position = {name: index for index, name in enumerate(names)}
+    made = {}
+    for split, (images, _, _) in read.items():
+        corners, classes = padded([boxes[place] for place in places[split]], position, most)
+        made[split] = BoxedImages(images, corners, classes, [found.annotations[place].source for place in places[split]])
+    return made, names, notes
+
+
+def choose_classes(found, train, path, class_names=None):
+    """The classes in their order, and lines for the user.
+
+    Raises:
+        UserError: A split has boxes of a class that training has not, or that the model does not know.
+    """
+    used = {}
+    for each in found.annotations:
+        used.setdefault(each.split, set()).update(each.classes)
+    if class_names:
+        unknown = sorted(set().union(*used.values()) - set(class_names))
+        if unknown:
+            known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(f"{path}: classes the model does not know: {', '.join(unknown[:5])}. It knows {known}")
+        return list(class_names), []
+    trained = used.get(train, set())
+    for split, names in used.items():
+        if names - trained:
+            only = ", ".join(sorted(names - trained)[:5])
+            raise UserError(f"{path}: the {split} split has boxes of {only}, the train split none; make their classes agree")
+    order = found.class_names or sorted(trained, key=int if all(name.isdecimal() for name in trained) else None)
+    idle = [name for name in order if name not in trained]
+    notes = [f"{len(idle)} classes without a box left out: {', '.join(idle[:5])}"] if idle else []
+    return [name for name in order if name in trained], notes
+
+
+def frame_of(source):
+    """`(height, width, orientation)` of a picture as it is stored, from its header; `None` where it cannot be read."""
+    try:
+        with open_image(source) as image:
+            width, height = image.size
+            return height, width, image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+    except Unreadable:
+        return None
+    except Exception:  # a damaged orientation: the reader of the picture says so
+        return None
+
+
+def upright_size(frame):
+    height, width, orientation = frame
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def picture_size(sizes, image_size):
+    """The height and width all pictures get: the shape they share, in multiples of 8, else a square."""
+    if isinstance(image_size, list | tuple):
+        return tuple(image_size)
+    side = image_size or SIDE
+    height, width = next(iter(sizes)) if len(sizes) == 1 else (1, 1)
+    return tuple(max(8, round(each * side / max(height, width) / 8) * 8) for each in (height, width))
+
+
+def upright_boxes(annotations, frames):
+    """`[(corners (n, 4) as fractions of the upright picture, classes)]`, and what was done to them."""
+    made, without_area, clipped, turned, total = [], [], 0, 0, 0
+    for each, frame in zip(annotations, frames, strict=True):
+        corners = each.boxes
+        if frame:
+            corners = in_fractions(each, frame)
+            if turns(each, frame) and len(corners):
+                corners, turned = turn_boxes(corners, frame[2]), turned + 1
+        elif each.size is not None:
+            corners = np.zeros_like(corners)  # of a picture that is left out
+        inside = np.clip(corners, 0, 1)
+        good = np.all(np.isfinite(corners), axis=1) & np.all(inside[:, 2:] - inside[:, :2] > SMALLEST, axis=1)
+        if frame:
+            total += len(corners)
+            clipped += int(np.any(np.abs(inside - corners) > 1e-4, axis=1)[good].sum())
+            bad = [f"{each.name} ({each.classes[i]} {numbers(each.boxes[i])})" for i in np.flatnonzero(~good)]
+            without_area += bad
+        made.append((inside[good], [each.classes[i] for i in np.flatnonzero(good)]))
+    notes = []
+    if without_area:
+        shown = "; ".join(without_area[:5]) + (f"; and {len(without_area) - 5} more" if len(without_area) > 5 else "")
+        notes.append(f"left out {len(without_area)} of {total} boxes without area in the picture: {shown}")
+    if clipped:
+        notes.append(f"{clipped} of {total} boxes reach out of the picture; what is outside is cut off")
+    if turned:
+        notes.append(f"{turned} pictures are turned upright (EXIF), their boxes with them")
+    return made, notes
+
+
+def numbers(box):
+    return ",".join(f"{value:.4g}" for value in box)
+
+
+def in_fractions(annotation, frame):
+    """Boxes as fractions: of the size that stands beside them, so that they fit a picture resized later."""
+    if annotation.size is None:
+        return annotation.boxes
+    height, width = annotation.size if min(annotation.size) > 0 else frame[:2]
+    return annotation.boxes / [width, height, width, height]
+
+
+def turns(annotation, frame):
+    """Whether boxes are those of the picture as it is stored, not of the one turned upright."""
+    height, width, orientation = frame
+    if orientation not in TURNS:
+        return False
+    if orientation < 5 or height == width or not annotation.size or min(annotation.size) <= 0:
+        return True
+    return (annotation.size[0] > annotation.size[1]) == (height > width)
+
+
+def turn_boxes(corners, orientation):
+    """Boxes `(n, 4)` as fractions of a stored picture as those of the upright one."""
+    points = corners.reshape(-1, 2, 2)
+    points = np.stack(TURNS[orientation](points[..., 0], points[..., 1]), axis=-1)
+    # A box that was inside out must stay one: sides are ordered as they were.
+    ordered = np.concatenate([points.min(1), points.max(1)], axis=1)
+    inverted = np.any(corners[:, 2:] < corners[:, :2], axis=1)
+    return np.where(inverted[:, None], ordered[:, [2, 3, 0, 1]], ordered)
+
+
+def padded(boxes, position, most):
+    """Arrays `(n, most, 4)` and `(n, most)` of `[(corners, class names)]`."""
+    corners = np.zeros((len(boxes), most, 4), "float32")
+    classes = np.full((len(boxes), most), -1, "int32")
+    for row, (own, names) in enumerate(boxes):
+        corners[row, : len(names)] = own
+        classes[row, : len(names)] = [position[name] for name in names]
+    return corners, classes

@@ -1,0 +1,210 @@
+"""Find objects in pictures and draw boxes around them, from VOC, COCO or YOLO annotations."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from apps.common.app import Inputs, Metric
+from apps.common.command import start
+from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.images.boxes import read_boxed_images
+from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.labelled import read_images
+from apps.common.data.images.moving import Moves, Moving
+from apps.common.data.images.shapes import NAMES, drawn_shapes
+from apps.common.errors import UserError, nearest
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Splitting
+
+RATES = {"ssd": 2e-3, "yolo": 2e-3, "detr": 5e-4}
+# How far each move of `--augment` goes.
+AUGMENTATIONS = {
+    "flip": {"flip": True}, "crop": {"crop": 0.3}, "scale": {"scale": 0.3}, "shift": {"shift": 0.1},
+    "brightness": {"brightness": 0.2},
+}  # fmt: skip
+CHECKED = 200  # pictures of validation that are looked at after each epoch
+
+METRIC = Metric("map50")
+INPUTS = Inputs("files", ENDINGS)
+
+
+@dataclass(frozen=True)
+class Config(Splitting):
+    model: Literal["ssd", "yolo", "detr"] = option("ssd", "detector", search=("ssd", "yolo", "detr"))
+    epochs: int = option(15, "passes over the training data", low=1, high=100_000)
+    batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))
+    learning_rate: float | None = option(
+        None, "step size (its peak, with a schedule): SSD and YOLO 0.002, DETR 0.0005", above=0, high=100,
+        search=(1e-4, 1e-2), log=True,
+    )  # fmt: skip
+    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
+        "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
+    width: int | None = option(
+        None, "channels of the first maps: SSD and YOLO 16; of a token: DETR 64", low=4, high=1024, search=(8, 16, 32)
+    )
+    levels: int | None = option(
+        None, "maps of the pyramid, the finest at stride 8: SSD 4, YOLO 3", low=1, high=6, needs={"model": ("ssd", "yolo")}
+    )
+    image_size: int | None = option(
+        None, "longer side that pictures are resized to, a square where their shapes differ (256)", low=32, high=2048
+    )
+    augment: str = option(
+        "flip,scale,shift", f"none, or comma-separated: {', '.join(AUGMENTATIONS)}; boxes move with their pictures",
+        search=("none", "flip", "flip,scale,shift"),
+    )  # fmt: skip
+    class_weights: str = refused("none", "boxes of all classes count the same")
+
+    def check(self):
+        super().check()
+        if self.model == "detr" and self.width is not None and self.width % 16:
+            raise UserError(f"--width: expected a multiple of 16 with --model detr. Received: {self.width}")
+        for name in self.moves():
+            if name not in AUGMENTATIONS:
+                raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
+
+    def moves(self):
+        """The names in `--augment`."""
+        return [name.strip() for name in self.augment.split(",") if name.strip() not in ("", "none")]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    folder: str = option("detections", "where the pictures with their boxes and detections.json (COCO) go")
+    threshold: float = option(0.3, "least score of a box that is shown", low=0.02, high=1)
+
+
+YOLOV8 = "IET Computer Vision 2025: a pretrained YOLOv8n reaches .924, split not stated; from scratch .75 is aimed at"
+BCCD = {"image_size": 320, "epochs": 60, "batch_size": 8, "augment": "flip,crop,scale,shift,brightness"}
+RECIPES = {
+    f"bccd-detect-{model}": Recipe(
+        f"{title} on BCCD (blood cells), from scratch",
+        data="bccd", options={"model": model, **BCCD, **options},
+        metric="map50", published=0.75, source=YOLOV8, minutes=minutes,
+    )
+    for model, title, options, minutes in (
+        ("ssd", "SSD", {}, 15), ("yolo", "anchor-free YOLO-style detector", {}, 15), ("detr", "DETR", {"epochs": 120}, 40),
+    )
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Pictures as uint8 `(n, height, width, 3)`; `{"boxes", "classes"}` of each, filled up to one length."""
+    name, example = config.data or "shapes", ""
+    options = {"image_size": config.image_size}
+    if about:
+        options = {"image_size": tuple(about["image_shape"][:2]), "class_names": about["class_names"]}
+    if config.data is None or (config.data == "shapes" and not Path("shapes").exists()):
+        found, names, notes = drawn_splits(config, about), list(NAMES), []
+        if about and about["class_names"] != names:
+            raise UserError(f"--data shapes: its classes are {', '.join(names)}, which this model was not trained on")
+    else:
+        found, names, notes = read_boxed_images(find_data(name), **options)
+        shown = found.get("test") or next(iter(found.values()))
+        example = shlex.quote(str(shown.paths[0]))
+    splits = {key: Examples(part.images, {"boxes": part.boxes, "classes": part.classes}) for key, part in found.items()}
+    if about:
+        return Data(None, None, splits.get("test") or joined(splits.values()), about, notes, name, example=example)
+    train, validation, test = complete_splits(splits, config, notes, stratify=False)
+    about = {"class_names": names, "image_shape": list(train.x.shape[1:]), "most_boxes": int(train.y["boxes"].shape[1])}
+    if config.moves():
+        moves = Moves(**{key: value for move in config.moves() for key, value in AUGMENTATIONS[move].items()})
+        train = Moving(train, moves, ("image", {"boxes": "boxes", "classes": None}), config.seed)
+    return Data(train, validation, test, about, notes, name, example=example)
+
+
+def drawn_splits(config, about):
+    """The default data: coloured shapes on noise."""
+    size = about["image_shape"][0] if about else config.image_size or 64
+    return {
+        split: drawn_shapes(count, size, seed)
+        for split, count, seed in (("train", 600, 0), ("validation", 100, 1), ("test", 100, 2))
+    }
+
+
+def joined(splits):
+    """All examples of several splits."""
+    splits = list(splits)
+    targets = {key: np.concatenate([each.y[key] for each in splits]) for key in ("boxes", "classes")}
+    return Examples(np.concatenate([each.x for each in splits]), targets)
+
+
+def build_model(config, data):
+    """uint8 pictures -> the detector, which owns its loss."""
+    from apps.common.training.optimizers import compile_model
+    from layers import models
+
+    shape, num_classes = tuple(data.about["image_shape"]), len(data.about["class_names"])
+    options = {} if config.width is None else {"width": config.width}
+    if config.model == "detr":
+        # Each true box is matched with a query of its own.
+        sizes = {"num_queries": max(40, data.about["most_boxes"] + 10)}
+        model = models.DETR(shape, num_classes, sizes=sizes, **options)
+    else:
+        options |= {} if config.levels is None else {"num_levels": config.levels}
+        model = {"ssd": models.SSD, "yolo": models.YOLO}[config.model](shape, num_classes, **options)
+    config = replace(config, learning_rate=config.learning_rate or RATES[config.model])
+    return compile_model(model, config, data.train)
+
+
+def on_epoch(model, epoch, tracker, data, config):
+    """Average precision on a sample of validation."""
+    from apps.common.reports.boxes import coco_evaluation, detect_all
+
+    chosen = np.unique(np.linspace(0, len(data.validation) - 1, min(CHECKED, len(data.validation))).astype(int))
+    held = data.validation.subset(chosen)
+    metrics, _, _ = coco_evaluation(detect_all(model, held.x), held.y, data.about["class_names"], held.x.shape[1:3])
+    return {f"val_{name}": value for name, value in metrics.items()}
+
+
+def baselines(data, config):
+    """The mean box of each class in every picture, as likely as the class is."""
+    from apps.common.reports.boxes import coco_evaluation
+
+    names, boxes, classes = data.about["class_names"], data.train.y["boxes"], data.train.y["classes"]
+    mean = np.stack([boxes[classes == index].mean(0) for index in range(len(names))])
+    share = [float(np.any(classes == index, axis=1).mean()) for index in range(len(names))]
+    count = len(data.test)
+    found = {
+        "boxes": np.tile(mean, (count, 1, 1)),
+        "scores": np.tile(share, (count, 1)),
+        "classes": np.tile(np.arange(len(names)), (count, 1)),
+    }
+    return {"mean boxes": coco_evaluation(found, data.test.y, names, data.test.x.shape[1:3])[0]}
+
+
+def evaluate(model, data, config):
+    """COCO's average precision on test, per class too; pictures with boxes true and found, precision over recall."""
+    from apps.common.reports.boxes import detect_all, detection_report
+
+    return Report(*detection_report(detect_all(model, data.test.x), data.test, data.about["class_names"]))
+
+
+def predict(model, inputs, about, options=PredictOptions()):
+    """The boxes in each picture; pictures with the boxes drawn and a COCO file go to `--folder`."""
+    from apps.common.reports.boxes import Folder, detect_all, draw_found, found_rows, upright_picture
+
+    names = about["class_names"]
+    images, reasons = read_images(inputs, about["image_shape"])
+    folder = Folder(options.folder, names)
+    found = detect_all(model, images) if len(images) else {}
+    rows, read = [], 0
+    for path, reason in zip(inputs, reasons, strict=True):
+        if reason:
+            rows.append({"reason": reason})
+            continue
+        own = {key: value[read] for key, value in found.items()}
+        read += 1
+        picture, size = upright_picture(Path(path))
+        shown, annotations = found_rows(own, names, size, options.threshold)
+        drawn = folder.add(path, draw_found(picture, own, names, options.threshold), size, annotations)
+        rows.append({"boxes": shown, "picture": str(drawn)})
+    folder.write()
+    return rows
+
+
+if __name__ == "__main__":
+    start(__spec__)
