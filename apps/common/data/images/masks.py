@@ -1,14 +1,11 @@
 """Pictures and what each pixel of them is: image and mask folders, label or colour masks, COCO's polygons."""
 
 import contextlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.fingerprint import digest
 from apps.common.data.images.coco_masks import Drawn, find_annotations, read_annotations
 from apps.common.data.images.decoding import (
     Unreadable,
@@ -16,11 +13,10 @@ from apps.common.data.images.decoding import (
     decode,
     is_image_name,
     open_image,
-    without_warnings,
 )
-from apps.common.data.images.mask_classes import IGNORED, Classes, choose_classes
-from apps.common.data.reading import Progress, require_memory, split_of, visible_files
-from apps.common.data.stored import stored_arrays
+from apps.common.data.images.gathering import each_in_threads, gathered, stamp
+from apps.common.data.images.mask_classes import Classes, choose_classes
+from apps.common.data.reading import split_of, visible_files
 from apps.common.errors import UserError, count_skipped
 
 FORMATS = (
@@ -31,9 +27,6 @@ IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "phot
 MASK_WORDS = (
     "masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "segmentation", "gt",
 )  # fmt: skip
-STORED_ABOVE = 200_000_000  # bytes of pictures and masks; more lie on disk
-PIECE = 64  # pictures decoded at once
-WORKERS = 4
 MASK_MODES = ("1", "L", "P", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
 TURNED = (5, 6, 7, 8)  # EXIF orientations that change height for width
 
@@ -83,7 +76,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         raise UserError(f"{path}: expected a folder with {FORMATS}")
     pairs, notes, drawn_classes = find_pairs(path)
     asked = classes or choose_classes(path, pairs, class_names or drawn_classes, ignore)
-    scanned = _each(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at")
+    scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at")
     failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
     good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
     pairs, scanned = [pairs[place] for place in good], [scanned[place] for place in good]
@@ -241,59 +234,11 @@ def fit_mask(mask, shape):
 
 def _read(path, pairs, shape, classes):
     """`{"images", "masks", "index"}`, in memory or on disk."""
-    size = len(pairs) * shape[0] * shape[1] * 4
 
-    def one(numbered):
-        index, pair = numbered
+    def one(pair):
         mask = classes.positions(raw_mask(pair, classes.coloured))
-        return index, decode(pair.picture, shape), fit_mask(mask, shape[:2])
+        return {"images": decode(pair.picture, shape), "masks": fit_mask(mask, shape[:2])}
 
-    def pieces():
-        progress = Progress(len(pairs), "pictures read")
-        for start in range(0, len(pairs), PIECE):
-            piece = list(enumerate(pairs))[start : start + PIECE]
-            rows = [row for row in _each(piece, one) if not isinstance(row, Unreadable)]
-            progress.show(start + len(piece))
-            if rows:
-                index, images, masks = zip(*rows, strict=True)
-                yield {"images": np.stack(images), "masks": np.stack(masks), "index": np.array(index, "int64")}
+    files = [[repr(pair.mask), *stamp(pair.mask), str(pair.picture.resolve()), *stamp(pair.picture)] for pair in pairs]
+    return gathered(path, pairs, one, 4 * shape[0] * shape[1], repr((files, shape, classes)))
 
-    if size <= STORED_ABOVE:
-        require_memory(2 * size, path, "Give a smaller --image-size, or fewer pictures")
-        found = list(pieces())
-        if not found:
-            raise UserError(f"{path}: no readable picture")
-        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-    files = [[str(pair.picture.resolve()), *_stamp(pair.picture), repr(pair.mask), *_stamp(pair.mask)] for pair in pairs]
-    name = digest(np.array(repr((files, shape, classes))))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych" / "masks"
-    return stored_arrays(cache / name, pieces)
-
-
-def _stamp(file):
-    if not isinstance(file, Path):
-        return ()
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _each(items, work, what=None):
-    """`work` of every item in threads; an `Unreadable` is a result."""
-
-    def attempt(item):
-        try:
-            return work(item)
-        except Unreadable as reason:
-            return reason
-
-    items = list(items)
-    progress, results = Progress(len(items), what), []
-    with without_warnings(), ThreadPoolExecutor(WORKERS) as threads:
-        for result in threads.map(attempt, items):
-            results.append(result)
-            if what:
-                progress.show(len(results))
-    return results
-
-
-__all__ = ["IGNORED", "MaskedPictures", "fit_mask", "read_masked_pictures"]
