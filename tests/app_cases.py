@@ -72,6 +72,16 @@ def write_graph(folder):
     np.savez(folder / "groups.npz", features=features.astype("float32"), labels=labels, edges=np.stack([source, target]))
 
 
+def write_coloured_pictures(folder, count=5, size=40):
+    """Coloured pictures with edges: two sine waves a picture, each of its own."""
+    generator = np.random.default_rng(3)
+    (folder / "coloured").mkdir()
+    y, x = np.mgrid[0:size, 0 : size + 8] / 3.0
+    for number in range(count):
+        waves = [np.sin(a * x + b * y) > 0 for a, b in generator.uniform(-1, 1, (3, 2))]
+        Image.fromarray((np.stack(waves, -1) * 200 + 20).astype("uint8")).save(folder / "coloured" / f"{number}.png")
+
+
 def write_lines(folder, name, rows):
     """A JSONL file of these rows."""
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -93,6 +103,20 @@ APP_CASES = {
         ("--data", "pictures", "--model", "cvae", "--width", "4", "--latent-dim", "3", "--epochs", "2", "--batch-size", "8"),
         ("dark", "any"),
         predict_options=("--seeds", "0", "--folder", "drawn"),
+    ),
+    "style-transfer": AppCase(
+        write_coloured_pictures,
+        ("--data", "coloured", "--style", "coloured/4.png", "--epochs", "2", "--batch-size", "4", "--patches", "8",
+         "--width", "2", "--depth", "1", "--image-size", "16", "--picture-size", "32", "--optimised-steps", "2"),
+        ("coloured/0.png", "coloured/1.png"),
+        predict_options=("--folder", "restyled"),
+    ),
+    "super-resolution": AppCase(
+        write_coloured_pictures,
+        ("--data", "coloured", "--model", "espcn", "--width", "4", "--factor", "2", "--epochs", "2", "--batch-size", "4",
+         "--patches", "8", "--patch-size", "6"),
+        ("coloured/0.png", "coloured/1.png"),
+        predict_options=("--folder", "enlarged"),
     ),
     "tabular": AppCase(
         write_houses,
