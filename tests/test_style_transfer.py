@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from app_cases import write_coloured_pictures, write_pictures
 from PIL import Image
-from runs import train
 
 import layers
+from apps import image_classification
 from apps import style_transfer as app
+from apps.common.bundles.bundle import save_bundle
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.training import feature_maps
@@ -93,10 +94,13 @@ def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits(
     np.testing.assert_allclose(restyle(square, 100), array(network(square[None]))[0], atol=0.51)
 
 
-def test_features_of_a_bundle_are_those_of_its_network(tmp_path, monkeypatch):
+def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
     write_pictures(tmp_path)
-    options = ("--data", "pictures", "--model", "small-cnn", "--epochs", "1", "--batch-size", "8")
-    bundle = train("image-classification", *options, cwd=tmp_path)["model"]
+    config = make_config(image_classification.Config, {"data": str(tmp_path / "pictures"), "model": "small-cnn"})
+    data = image_classification.load_data(config)
+    record = {"task": "image-classification", "options": {}, "about": data.about, "metrics": {}, "versions": {}}
+    bundle = tmp_path / "bundle"
+    save_bundle(bundle, make_model(image_classification, config, data), record, {})
     network, scale, offset = feature_maps.classifier_of(bundle)
     features = given_features(bundle, (8, 8, 3))
     assert [tuple(map_.shape[1:3]) for map_ in features.outputs] == [(8, 8), (4, 4)]

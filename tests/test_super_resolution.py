@@ -1,14 +1,9 @@
 """Enlarging pictures: brightness, PSNR and SSIM of known values, tiles without seams, squares cut out of pictures, the app."""
 
-import json
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
-from app_cases import write_coloured_pictures
 from PIL import Image
-from runs import forked, train
 
 import layers
 from apps import super_resolution as app
@@ -170,18 +165,16 @@ def test_pictures_that_cannot_be_trained_on_are_named(options, words, tmp_path, 
 
 
 def test_a_picture_of_one_pixel_and_odd_files_are_enlarged_or_refused_with_a_reason(tmp_path):
-    write_coloured_pictures(tmp_path)
-    options = ("--data", "coloured", "--model", "espcn", "--width", "2", "--factor", "3", "--patch-size", "4", "--patches", "4")
-    result = train("super-resolution", *options, "--epochs", "1", cwd=tmp_path)
+    model = models.espcn((4, 4, 1), factor=3, width=2)
+    layers.initialize(model, 0)
     Image.new("RGB", (1, 1), (255, 0, 0)).save(tmp_path / "pixel.png")
     Image.fromarray(np.full((5, 4), 40_000, "uint16")).save(tmp_path / "deep.png")
     Image.new("CMYK", (4, 5)).save(tmp_path / "print.jpg")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
-    inputs = ("pixel.png", "deep.png", "print.jpg", "broken.png")
-    done = forked("predict", result["model"], *inputs, "--folder", "out", "--json", cwd=tmp_path)
-    rows = json.loads(done.stdout)["predictions"]
+    paths = [tmp_path / name for name in ("pixel.png", "deep.png", "print.jpg", "broken.png")]
+    rows = app.predict(model, paths, {"factor": 3, "border": 4}, app.PredictOptions(str(tmp_path / "out")))
     sizes = [(row.get("width"), row.get("height")) for row in rows]
     assert sizes == [(3, 3), (12, 15), (12, 15), (None, None)] and "not a readable picture" in rows[3]["reason"]
     for row, size in zip(rows[:3], sizes, strict=False):
-        with Image.open(Path(tmp_path) / row["picture"]) as picture:
+        with Image.open(row["picture"]) as picture:
             assert picture.size == size
