@@ -108,6 +108,14 @@ def write_drive(folder, count=30):
         for number, (picture, angle) in enumerate(zip(drive.images, drive.angles, strict=True)):
             Image.fromarray(picture).save(folder / "drive" / "IMG" / f"center_{number}.png")
             rows.writerow([f"C:\\track\\IMG\\center_{number}.png", "left.png", "right.png", f"{angle:.4f}", 0.5, 0, 20])
+def write_coloured_pictures(folder, count=5, size=40):
+    """Coloured pictures with edges: two sine waves a picture, each of its own."""
+    generator = np.random.default_rng(3)
+    (folder / "coloured").mkdir()
+    y, x = np.mgrid[0:size, 0 : size + 8] / 3.0
+    for number in range(count):
+        waves = [np.sin(a * x + b * y) > 0 for a, b in generator.uniform(-1, 1, (3, 2))]
+        Image.fromarray((np.stack(waves, -1) * 200 + 20).astype("uint8")).save(folder / "coloured" / f"{number}.png")
 
 
 def write_lines(folder, name, rows):
@@ -149,6 +157,20 @@ APP_CASES = {
         ("--data", "shapes", "--width", "4", "--depth", "1", "--epochs", "3", "--batch-size", "8", "--flip", "yes"),
         ("shapes/images/0.png", "shapes/images/1.png"),
         predict_options=("--folder", "drawn"),
+    ),
+    "style-transfer": AppCase(
+        write_coloured_pictures,
+        ("--data", "coloured", "--style", "coloured/4.png", "--epochs", "2", "--batch-size", "4", "--patches", "8",
+         "--width", "2", "--depth", "1", "--image-size", "16", "--picture-size", "32", "--optimised-steps", "2"),
+        ("coloured/0.png", "coloured/1.png"),
+        predict_options=("--folder", "restyled"),
+    ),
+    "super-resolution": AppCase(
+        write_coloured_pictures,
+        ("--data", "coloured", "--model", "espcn", "--width", "4", "--factor", "2", "--epochs", "2", "--batch-size", "4",
+         "--patches", "8", "--patch-size", "6"),
+        ("coloured/0.png", "coloured/1.png"),
+        predict_options=("--folder", "enlarged"),
     ),
     "tabular": AppCase(
         write_houses,
