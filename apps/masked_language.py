@@ -33,7 +33,7 @@ INPUTS = Inputs("texts")
 class Config(Training):
     level: Literal["word", "subword"] = option("subword", "what a token is: a word, or a piece of one")
     vocabulary_size: int = option(4000, "tokens known at most, the commonest", low=16, high=1_000_000)
-    max_tokens: int = option(64, "tokens of a passage, the longest text the model takes", low=8, high=65_536, search=(32, 64, 128))
+    max_tokens: int = option(64, "tokens of a passage, the longest text it takes", low=8, high=65_536, search=(32, 64, 128))
     mask_share: float = option(0.15, "share of the tokens to guess", above=0, high=0.9, search=(0.1, 0.4))
     width: int = option(128, "features of a token", low=2, search=(64, 128, 256))
     depth: int = option(2, "transformer blocks", low=1, high=96, search=(1, 2, 4))

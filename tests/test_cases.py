@@ -1,6 +1,5 @@
 """What holds for everything public, on the running backend: one measurement of each case serves every statement."""
 
-import functools
 import os
 
 import keras
@@ -11,37 +10,35 @@ from cases import CASES
 from bench import parity
 
 PARITY = os.environ.get("TRIPTYCH_PARITY")
-every_case = pytest.mark.parametrize("name", CASES)
 
 
-@functools.cache
-def measured(name):
-    backend = keras.backend.backend()
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    """`(name, model, measurement)` of one entry; the tests of an entry run one after the other, then its model goes."""
+    backend, name = keras.backend.backend(), request.param
     assert backend == os.environ.get("KERAS_BACKEND", backend)  # what is measured is what was asked for
     exchanged = PARITY and name in parity.EXCHANGED
     model, measurement = parity.measure(CASES[name], os.path.join(PARITY, backend, name) if exchanged else None)
     if PARITY:
         parity.save(PARITY, backend, name, measurement)
-    return model, measurement
+    yield name, model, measurement
+    keras.utils.clear_session(free_memory=False)  # names begin anew
 
 
-@every_case
-def test_gradients_are_finite_and_reach_every_weight(name):
-    model, measurement = measured(name)
+def test_gradients_are_finite_and_reach_every_weight(case):
+    _, model, measurement = case
     assert len(measurement["gradients"]) == len(model.trainable_variables)
     for variable, gradient in zip(model.trainable_variables, measurement["gradients"], strict=True):
         assert np.isfinite(gradient).all(), variable.path
         assert np.abs(gradient).max() > 0.0, variable.path
 
 
-@every_case
-def test_loss_stays_finite(name):
-    assert np.isfinite(measured(name)[1]["loss"]).all()
+def test_loss_stays_finite(case):
+    assert np.isfinite(case[2]["loss"]).all()
 
 
-@every_case
-def test_output_shapes_are_known_before_the_values(name):
-    model, measurement = measured(name)
+def test_output_shapes_are_known_before_the_values(case):
+    name, model, measurement = case
     symbols = keras.tree.map_structure(
         lambda array: keras.KerasTensor((None, *array.shape[1:]), array.dtype.name), CASES[name].inputs
     )
@@ -52,15 +49,13 @@ def test_output_shapes_are_known_before_the_values(name):
         assert all(size in (None, found) for size, found in zip(symbol.shape[1:], output.shape[1:], strict=True))
 
 
-@every_case
-def test_compilation_is_not_switched_off(name):
-    model, _ = measured(name)
+def test_compilation_is_not_switched_off(case):
+    _, model, _ = case
     assert [layer.name for layer in model._flatten_layers() if not layer.supports_jit] == []
 
 
-@every_case
-def test_saved_model_predicts_the_same(name, tmp_path):
-    model, _ = measured(name)
+def test_saved_model_predicts_the_same(case, tmp_path):
+    name, model, _ = case
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     inputs = CASES[name].inputs
@@ -68,8 +63,8 @@ def test_saved_model_predicts_the_same(name, tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
-@every_case
-def test_half_precision_predicts_finite_values(name):
+def test_half_precision_predicts_finite_values(case):
+    name, _, _ = case
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         outputs = flat(CASES[name].build().predict_on_batch(CASES[name].inputs))
