@@ -4,6 +4,7 @@
 come to.
 """
 
+import itertools
 import textwrap
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -188,7 +189,7 @@ def build_model(config, data):
     from apps.common.training.optimizers import compile_model
 
     num_classes = len(data.about["class_names"])
-    model = network(config, len(tokenizer_of(data.about)), num_classes, max(data.about["buckets"]))
+    model = network(config, len(tokenizer_of(data.about)), num_classes, config.max_tokens)
     loss = OneHotLoss("cross-entropy", num_classes, config.label_smoothing)
     return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
 
@@ -226,7 +227,7 @@ def baselines(data, config):
 
     def words_and_pairs(ids):
         words = ids.astype(str).tolist()
-        return [*words, *map(" ".join, zip(words[:-1], words[1:], strict=True))]
+        return [*words, *map(" ".join, itertools.pairwise(words))]
 
     train, test = (data.train.subset(np.arange(min(len(data.train), 20_000))), data.test)
     documents = [[tokens[index] for index in range(len(tokens))] for tokens in map(tokens_of, (train, test))]
