@@ -122,7 +122,7 @@ def passages(ids, length, tokenizer, config, most=None):
 
 def example_of(lines):
     """A line of the test with a word of it left out."""
-    line = next((line.strip() for line in lines if 4 <= len(line.split()) <= 12), "the [MASK] of the file")
+    line = next((line for line in lines if 4 <= len(line.split()) <= 12), "the name of the file")
     words = GAP.sub("", line).replace("'", "").split()
     words[len(words) // 2] = "[MASK]"
     return " ".join(words)

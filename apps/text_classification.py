@@ -76,7 +76,7 @@ class Config(Splitting):
 
 
 KIM = "Kim, 2014, arXiv 1408.5882, table 2, CNN-rand"
-KIM_OPTIONS = {"keep": "best", "model": "cnn", "epochs": 8, "batch_size": 50, "l2": 1e-5}
+KIM_OPTIONS = {"keep": "best", "model": "cnn", "epochs": 8, "batch_size": 50}
 RECIPES = {
     "mr-cnn-rand": Recipe(
         "Kim's CNN, random vectors, on movie reviews, 10-fold", data="text_cls/data/rt-polarity.all", folds=10,
