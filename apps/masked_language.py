@@ -33,7 +33,7 @@ INPUTS = Inputs("texts")
 class Config(Training):
     level: Literal["word", "subword"] = option("subword", "what a token is: a word, or a piece of one")
     vocabulary_size: int = option(4000, "tokens known at most, the commonest", low=16, high=1_000_000)
-    max_tokens: int = option(64, "tokens of a passage, the longest text it takes", low=8, high=65_536, search=(32, 64, 128))
+    max_tokens: int = option(64, "tokens of a passage, and of a text at most", low=8, high=65_536, search=(32, 64, 128))
     mask_share: float = option(0.15, "share of the tokens to guess", above=0, high=0.9, search=(0.1, 0.4))
     width: int = option(128, "features of a token", low=2, search=(64, 128, 256))
     depth: int = option(2, "transformer blocks", low=1, high=96, search=(1, 2, 4))
@@ -95,11 +95,11 @@ def load_data(config, about=None):
 
 
 def split_lines(lines, source):
-    """`(train, validation, test)` of whole lines by position, in shares of all characters."""
-    if len(lines) < 3:
-        lines = re.split(r"(?<=[.!?])\s+", " ".join(lines))
-    if len(lines) < 3:
-        raise UserError(f"{source}: {len(lines)} lines or sentences; expected three at least, better thousands")
+    """`(train, validation, test)` of whole lines by position, or of words where there are few lines."""
+    if len(lines) < 20:
+        lines = " ".join(lines).split()
+    if len(lines) < 20:
+        raise UserError(f"{source}: {len(lines)} words; expected thousands, twenty at least")
     ends = np.cumsum([len(line) for line in lines])
     first = int(np.clip(np.searchsorted(ends, 0.05 * ends[-1]), 1, len(lines) - 2))
     last = int(np.clip(np.searchsorted(ends, 0.9 * ends[-1]), first + 1, len(lines) - 1))
@@ -122,19 +122,19 @@ def passages(ids, length, tokenizer, config, most=None):
 
 def example_of(lines):
     """A line of the test with a word of it left out."""
-    line = next((line.strip() for line in lines if 4 <= len(line.split()) <= 12), "the [MASK] of the file")
+    line = next((line for line in lines if 4 <= len(line.split()) <= 12), "the name of the file")
     words = GAP.sub("", line).replace("'", "").split()
     words[len(words) // 2] = "[MASK]"
     return " ".join(words)
 
 
 def build_model(config, data):
-    """Token ids -> BERT -> logits of the token that belongs at each position; the loss is that of the hidden ones."""
+    """Token ids -> BERT -> logits of the tokens that belong in the hidden places."""
     from apps.common.training.losses import TokenCrossEntropy, accuracy
     from apps.common.training.optimizers import compile_model
     from layers import models
 
-    model = models.bert(
+    model = models.masked_language_model(
         len(Tokenizer(data.about.files[TOKENIZER])), max_tokens=data.about["max_tokens"], width=config.width,
         depth=config.depth, num_heads=config.num_heads, dropout=config.dropout,
     )  # fmt: skip
@@ -172,7 +172,7 @@ def evaluate(model, data, config):
         ranks.append((found > right).sum(1))
         tokens.append(y[where])
         if len(rows) < 12:
-            rows += gap_rows(x["tokens"], y, where, found, data.test.tokenizer)
+            rows += gap_rows(x, y, where, found, data.test.tokenizer)
     losses, ranks, tokens = (np.concatenate(parts) for parts in (losses, ranks, tokens))
     if not len(losses):
         raise UserError("the test has no token to guess: all its words are unknown to the model")
@@ -198,18 +198,18 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def gap_rows(hidden, whole, where, found, tokenizer):
-    """The first gap of each passage: what stands around it, what was there, and the guesses."""
+def gap_rows(x, y, where, found, tokenizer):
+    """The first gap of each passage: what stands around it as the model sees it, what was there, and the guesses."""
     rows, seen = [], set()
-    for row, position, likely in zip(*where, found, strict=True):
-        if row in seen or hidden[row, position] != tokenizer.mask:
+    for row, place, likely in zip(*where, found, strict=True):
+        position, tokens = x["places"][row, place], x["tokens"][row]
+        if row in seen or tokens[position] != tokenizer.mask:
             continue
         seen.add(row)
-        near = slice(max(1, position - 10), position + 10)
-        words = [tokenizer.token(token) for token in whole[row, near] if token]
-        words[position - near.start] = "[MASK]"
+        words = [tokenizer.token(token) for token in tokens[max(1, position - 10) : position]]
+        words += ["<gap>", *(tokenizer.token(token) for token in tokens[position + 1 : position + 10] if token)]
         guesses = likeliest(np.exp(likely), tokenizer)
-        rows.append({"text": " ".join(words), "token": tokenizer.token(whole[row, position]), "guesses": guesses})
+        rows.append({"text": " ".join(words), "token": tokenizer.token(y[row, place]), "guesses": guesses})
     return rows
 
 
@@ -226,20 +226,21 @@ def predict(model, inputs, about):
     tokenizer, length = Tokenizer(about.files[TOKENIZER]), about["max_tokens"]
     texts = [GAP.sub("[MASK]", text) for text in inputs]
     ids = tokenizer.encode(texts, before=[tokenizer.begin], after=[tokenizer.end])
-    x, reasons = np.zeros((len(texts), length), "int32"), []
-    for row, tokens in zip(x, ids, strict=True):
-        row[: len(tokens)] = tokens[:length]
-        gaps, read = np.sum(tokens == tokenizer.mask), np.sum(row == tokenizer.mask)
-        late = f"a gap beyond the {length} tokens that the model reads" if gaps > read else ""
-        reasons.append(late if gaps else "no [MASK] in it: write [MASK] in the place of each word to guess")
-    # One passage at a time needs little memory, however large the vocabulary.
-    logits = predict_all(model, {"tokens": x, "segments": np.zeros_like(x)}, 32)
+    x, places, reasons = np.zeros((len(texts), length), "int32"), np.zeros((len(texts), length), "int32"), []
+    for row, tokens in enumerate(ids):
+        gaps = np.flatnonzero(tokens == tokenizer.mask)
+        x[row, : min(length, len(tokens))] = tokens[:length]
+        places[row, : min(length, len(gaps))] = gaps[:length]
+        late = f"a gap beyond the {length} tokens that the model reads" if len(gaps) and gaps[-1] >= length else ""
+        reasons.append(late if len(gaps) else "no [MASK] in it: write [MASK] in the place of each word to guess")
+    most = max(1, int((places > 0).sum(1).max()))
+    asked = {"tokens": x, "segments": np.zeros_like(x), "places": np.minimum(places[:, :most], length - 1)}
     rows = []
-    for text, tokens, found, reason in zip(texts, x, logits, reasons, strict=True):
+    for text, found, counts, reason in zip(texts, predict_all(model, asked, 32), places > 0, reasons, strict=True):
         if reason:
             rows.append({"reason": reason})
             continue
-        gaps = [likeliest(np.exp(log_softmax(found[place])), tokenizer) for place in np.flatnonzero(tokens == tokenizer.mask)]
+        gaps = [likeliest(np.exp(log_softmax(logits)), tokenizer) for logits in found[: counts.sum()]]
         best = iter([next(iter(gap), "").removeprefix("##") for gap in gaps])
         rows.append({"filled": GAP.sub(lambda _, best=best: next(best), text), "gaps": gaps})
     return rows

@@ -76,7 +76,7 @@ class Config(Splitting):
 
 
 KIM = "Kim, 2014, arXiv 1408.5882, table 2, CNN-rand"
-KIM_OPTIONS = {"keep": "best", "model": "cnn", "epochs": 8, "batch_size": 50, "l2": 1e-5}
+KIM_OPTIONS = {"keep": "best", "model": "cnn", "epochs": 8, "batch_size": 50}
 RECIPES = {
     "mr-cnn-rand": Recipe(
         "Kim's CNN, random vectors, on movie reviews, 10-fold", data="text_cls/data/rt-polarity.all", folds=10,
@@ -189,7 +189,7 @@ def build_model(config, data):
     from apps.common.training.optimizers import compile_model
 
     num_classes = len(data.about["class_names"])
-    model = network(config, len(tokenizer_of(data.about)), num_classes, max(data.about["buckets"]))
+    model = network(config, len(tokenizer_of(data.about)), num_classes, config.max_tokens)
     loss = OneHotLoss("cross-entropy", num_classes, config.label_smoothing)
     return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
 

@@ -62,6 +62,19 @@ def write_words(folder):
     (folder / "words.txt").write_text("to be or not to be, that is the question " * 20)
 
 
+def write_reviews(folder, count=60):
+    """Short texts of two classes, with a quote, a comma, an emoji and another script among them."""
+    generator = np.random.default_rng(4)
+    words = {"good": ["fine", "lovely", "\"great\"", "😀"], "bad": ["dull, dull", "poor", "עצוב", "slow"]}
+    with open(folder / "reviews.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        for index in range(count):
+            label = ("good", "bad")[index % 2]
+            said = " and ".join(generator.choice(words[label], generator.integers(1, 4)))
+            rows.writerow([f"number {index} was {said}", label])
+
+
 def write_graph(folder):
     """Two groups of nodes, each densely linked within itself."""
     generator = np.random.default_rng(2)
@@ -145,6 +158,12 @@ APP_CASES = {
         ("dark", "any"),
         predict_options=("--seeds", "0", "--folder", "drawn"),
     ),
+    "masked-language": AppCase(
+        write_words,
+        ("--data", "words.txt", "--level", "word", "--max-tokens", "8", "--width", "8", "--depth", "1", "--num-heads", "2",
+         "--epochs", "2", "--batch-size", "4"),
+        ("to be or [MASK] to be", "that [MASK] the [MASK]", "no gap"),
+    ),
     "object-detection": AppCase(
         write_boxes,
         ("--data", "squares", "--image-size", "32", "--width", "4", "--levels", "2", "--epochs", "2", "--batch-size", "8"),
@@ -177,6 +196,11 @@ APP_CASES = {
         ("--data", "houses.csv", "--epochs", "3", "--batch-size", "16", "--hidden-dims", "8"),
         ("houses.csv",),
         rows=60,
+    ),
+    "text-classification": AppCase(
+        write_reviews,
+        ("--data", "reviews.csv", "--width", "8", "--filters", "4", "--epochs", "3", "--batch-size", "8"),
+        ("a lovely and fine day", "dull"),
     ),
     "text-generation": AppCase(
         write_words,

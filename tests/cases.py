@@ -347,6 +347,7 @@ CASES = {
     "SimpleRNN": masked(lambda: layers.SimpleRNN(4), 6, 3, family="recurrent"),
     "SinusoidalPositions": layer(lambda: layers.SinusoidalPositions(8), floats(5, 4)),
     "TimeEmbedding": Case(time_embedding, np.linspace(0.0, 1.0, BATCH, dtype="float32")),
+    "TakePositions": layer_of(lambda: layers.TakePositions(), floats(5, 4), integers(5, 3)),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
@@ -425,6 +426,11 @@ CASES = {
     "bert": Case(
         lambda: models.bert(7, max_tokens=8, width=8), {"tokens": texts(7, 6), "segments": integers(2, 6)}, integers(7, 6),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True), padding(6).astype("float32"), family="attention",
+    ),
+    "masked_language_model": Case(
+        lambda: models.masked_language_model(7, max_tokens=8, width=8),
+        {"tokens": texts(7, 6), "segments": integers(2, 6), "places": integers(6, 3)}, integers(7, 3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True), family="attention",
     ),
     "bert_head": classifier(
         lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),

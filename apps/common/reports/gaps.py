@@ -43,9 +43,9 @@ def gap_scores(batch, guess):
     """
     x, y, weight = batch
     losses, right = [], []
-    for row, place in zip(*np.nonzero(weight), strict=True):
-        left, after = x["tokens"][row, place - 1], x["tokens"][row, place + 1]
-        likely, token = guess(left, after), y[row, place]
+    for row, chosen in zip(*np.nonzero(weight), strict=True):
+        place, token = x["places"][row, chosen], y[row, chosen]
+        likely = guess(x["tokens"][row, place - 1], x["tokens"][row, place + 1])
         losses.append(-np.log(likely[token]))
         right.append(likely.argmax() == token)
     return {"cross_entropy": float(np.mean(losses)), "accuracy": float(np.mean(right))}

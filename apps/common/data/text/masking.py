@@ -14,7 +14,8 @@ class MaskedTexts:
     """Passages side by side of a text, each between its two ends; what is hidden follows from (seed, epoch, passage).
 
     Of the tokens of a passage `share` are chosen, one at least; four in five of them are masked, one in ten is another
-    token, one in ten stays. The weights are one at the chosen tokens and zero elsewhere.
+    token, one in ten stays. `take` gives `({"tokens", "segments", "places"}, y, weight)`: where the chosen tokens stand,
+    which they are, and one for each of them; zeros fill up where there are fewer.
 
     Args:
         ids: `(tokens,)`, the text.
@@ -41,6 +42,11 @@ class MaskedTexts:
     def set_epoch(self, epoch):
         self.epoch = epoch
 
+    @property
+    def places(self):
+        """How many tokens of a passage are chosen at most."""
+        return max(1, round(self.share * (self.length - 2)))
+
     def passages(self, indices):
         """Token ids `(passages, length)`, padded where the text ends."""
         inner = self.length - 2
@@ -52,10 +58,11 @@ class MaskedTexts:
         return made
 
     def take(self, indices):
-        y = self.passages(indices)
-        x, weight = y.copy(), np.zeros(y.shape, "float32")
+        whole = self.passages(indices)
+        x, places = whole.copy(), np.zeros((len(whole), self.places), "int32")
+        weight = np.zeros(places.shape, "float32")
         special = max(self.tokenizer.begin, self.tokenizer.end, self.tokenizer.mask)
-        for row, (index, tokens) in enumerate(zip(indices, y, strict=True)):
+        for row, (index, tokens) in enumerate(zip(indices, whole, strict=True)):
             candidates = np.flatnonzero(tokens > special)
             if not len(candidates):
                 continue
@@ -65,8 +72,9 @@ class MaskedTexts:
             others = generator.integers(special + 1, len(self.tokenizer), count)
             hidden = np.where(fate < MASKED, self.tokenizer.mask, others)
             x[row, chosen] = np.where(fate < MASKED + REPLACED, hidden, tokens[chosen])
-            weight[row, chosen] = 1
-        return {"tokens": x, "segments": np.zeros_like(x)}, y, weight
+            places[row, :count], weight[row, :count] = chosen, 1
+        y = np.take_along_axis(whole, places, 1) * (weight > 0)
+        return {"tokens": x, "segments": np.zeros_like(x), "places": places}, y.astype("int32"), weight
 
     def fingerprint(self):
         return digest(self.example_digests())
