@@ -29,7 +29,7 @@ from apps.common.options.training import Recipe, Splitting, Transfer
 MODELS = {"unet": {}, "residual-unet": {"block": "residual"}, "attention-unet": {"attention": True}}
 METRIC = Metric("mean_iou")
 INPUTS = Inputs("files", ENDINGS)
-DRAWINGS, SIZE = 400, 48
+DRAWINGS, SIZE = 800, 40
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Config(Transfer, Splitting):
     width: int = option(12, "channels at full size; they double with each step down", low=1, high=256, search=(8, 16, 32))
     depth: int = option(3, "steps down, each of which halves the picture", low=1, high=6, search=(2, 3, 4))
     loss: Literal["cross-entropy", "focal", "dice", "dice-cross-entropy"] = option(
-        "cross-entropy", "what is minimised", search=("cross-entropy", "focal", "dice-cross-entropy")
+        "dice-cross-entropy", "what is minimised", search=("cross-entropy", "focal", "dice-cross-entropy")
     )
     gamma: float = option(2.0, "how fast the focal loss leaves what is right", low=0, high=10, needs={"loss": "focal"})
+    epochs: int = option(12, "passes over the training data", low=1, high=100_000)
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
@@ -79,8 +80,8 @@ RECIPES = {
         "U-Net on CamVid's road scenes, 11 classes, at half the size",
         data="camvid",
         options={"class_names": CAMVID, "ignore": "11", "image_size": (180, 240), "width": 16, "depth": 4, "flip": True,
-                 "crop": 0.3, "brightness": 0.2, "class_weights": "balanced", "epochs": 40, "batch_size": 8,
-                 "learning_rate": 2e-3},
+                 "crop": 0.3, "brightness": 0.2, "loss": "cross-entropy", "class_weights": "balanced", "epochs": 40,
+                 "batch_size": 8, "learning_rate": 2e-3},
         metric="mean_iou", published=0.4716, tolerance=0.02, minutes=90,
         source="SegNet-Basic at 360 x 480, github.com/chainer/chainercv pull request 161",
     ),

@@ -1,0 +1,118 @@
+"""Steering by the camera: logs, the order of time, mirrored angles, errors in the log's own unit."""
+
+import keras
+import numpy as np
+import pytest
+from app_cases import write_drive
+from PIL import Image
+
+from apps import driving as app
+from apps.common.data.images.driving import decode_cut, draw_drive, read_drive
+from apps.common.errors import UserError
+from apps.common.options.declare import make_config
+from apps.common.reports.explain import grad_cam_of_number
+
+once = pytest.mark.once
+SHAPE, WHOLE = (20, 40), (0.0, 0.0)
+
+
+def config(folder, **options):
+    return make_config(app.Config, {"data": str(folder), "image_size": "20,40", "width": "2", **options})
+
+
+@once
+def test_a_simulators_log_is_read_in_its_order_whatever_machine_wrote_it(tmp_path):
+    write_drive(tmp_path, 12)
+    drive, drawn = read_drive(tmp_path / "drive", SHAPE, WHOLE), draw_drive(12, SHAPE, 0)
+    np.testing.assert_array_equal(drive.images, drawn.images)
+    np.testing.assert_allclose(drive.angles, drawn.angles, atol=1e-4)
+    log = tmp_path / "drive" / "driving_log.csv"
+    lines = [line.split(",") for line in log.read_text().splitlines()]
+    log.write_text("steering,center\n" + "\n".join(f"{cells[3]},IMG/center_{n}.png" for n, cells in enumerate(lines)))
+    np.testing.assert_array_equal(read_drive(log, SHAPE, WHOLE).angles, drive.angles)
+
+
+@once
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "the log is empty"),
+        ("gone.png,l,r,0.5\n", "gone.png is not there"),
+        ("IMG/center_0.png,l,r,left\n", "column 4 of the first row is no angle"),
+        ("center,throttle\nIMG/center_0.png,1\n", "no column called steering"),
+        ("center,steering\nIMG/center_0.png,nan\n", "the angle is nan"),
+        ("center,steering\n" + "IMG/center_0.png,0.25\n" * 12, "the angle is 0.25 on all"),
+        ("center,steering\n" + "IMG/center_0.png,0.25\n" * 3, "Expected at least 10"),
+    ],
+)
+def test_logs_that_teach_nothing_are_refused_in_one_line(tmp_path, text, words):
+    write_drive(tmp_path, 1)
+    (tmp_path / "drive" / "driving_log.csv").write_text(text)
+    with pytest.raises(UserError) as caught:
+        app.load_data(config(tmp_path / "drive"))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@once
+def test_missing_pictures_are_counted_and_named(tmp_path):
+    write_drive(tmp_path, 40)
+    (tmp_path / "drive/IMG/center_7.png").unlink()
+    assert "center_7.png is not there" in app.load_data(config(tmp_path / "drive")).notes[0]
+
+
+@once
+def test_the_test_is_the_last_fifth_in_time(tmp_path):
+    write_drive(tmp_path)
+    data = app.load_data(config(tmp_path / "drive"))
+    angles = draw_drive(30, SHAPE, 0).angles
+    parts = [app.angles_of(part, data.about) for part in (data.train, data.validation, data.test)]
+    assert [len(part) for part in parts] == [21, 3, 6]
+    np.testing.assert_allclose(np.concatenate(parts), angles, atol=1e-4)
+
+
+@once
+def test_a_mirrored_picture_turns_the_other_way(tmp_path):
+    write_drive(tmp_path)
+    moved = app.load_data(config(tmp_path / "drive", brightness="0")).train
+    plain = app.load_data(config(tmp_path / "drive", mirror="no", brightness="0")).train
+    (x, y), (before, angle) = moved.take(np.arange(21)), plain.take(np.arange(21))
+    mirrored = np.array([not np.array_equal(*pair) for pair in zip(x, before, strict=True)])
+    assert 3 < mirrored.sum() < 18
+    np.testing.assert_array_equal(x[mirrored], before[mirrored, :, ::-1])
+    np.testing.assert_array_equal(y[:, 0], np.where(mirrored, -1, 1) * angle[:, 0])
+
+
+def test_errors_are_in_the_logs_own_unit(tmp_path):
+    write_drive(tmp_path)
+    settings = config(tmp_path / "drive")
+    data = app.load_data(settings)
+    model = app.build_model(settings, data)
+    metrics = app.evaluate(model, data, settings).metrics
+    x, y = data.test.take(np.arange(6))
+    true = y[:, 0] * data.about["scale"]
+    found = keras.ops.convert_to_numpy(model(x.astype("float32")))[:, 0] * data.about["scale"]
+    assert metrics["mse"] == pytest.approx(np.mean((found - true) ** 2), rel=1e-4)
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["mse"] == pytest.approx(metrics["mse"], rel=1e-4)
+    assert metrics["mse_last_angle"] == pytest.approx(np.mean(np.diff(true) ** 2), rel=1e-4)
+    assert metrics["mse_mean_predictor"] == pytest.approx(np.mean((true - data.about["mean"]) ** 2), rel=1e-4)
+    rows = app.predict(model, [tmp_path / f"drive/IMG/center_{n}.png" for n in (24, 25)] + [tmp_path / "no.png"], data.about)
+    assert [row.get("angle") for row in rows[:2]] == pytest.approx(found[:2].tolist(), rel=1e-4) and "reason" in rows[2]
+
+
+@once
+def test_what_is_cut_away_is_not_seen(tmp_path):
+    picture = np.full((100, 60, 3), 10, "uint8")
+    picture[:40], picture[80:] = 250, 200
+    Image.fromarray(picture).save(tmp_path / "view.png")
+    assert (decode_cut(tmp_path / "view.png", (40, 60), (0.4, 0.2)) == 10).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_heat_lies_where_the_number_comes_from_whatever_its_sign(sign):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(1, 1, kernel_initializer="ones")(inputs)
+    x = keras.layers.Flatten()(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(0.1 * sign))(x))
+    image = np.zeros((1, 8, 8, 1), "float32")
+    image[0, 2:4, 5:7] = 1
+    np.testing.assert_allclose(grad_cam_of_number(model, image)[0], image[0, ..., 0], atol=1e-5)
