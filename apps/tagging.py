@@ -137,7 +137,8 @@ def refuse_unknown(sentences, known):
     """Raises a UserError that names the tags a trained model does not have."""
     unknown = sorted({tag for _, tags in sentences for tag in tags} - set(known))
     if unknown:
-        raise UserError(f"the data have tags that the model does not know: {', '.join(unknown[:5])}. It knows {', '.join(known[:13])}")
+        shown = ", ".join(unknown[:5])
+        raise UserError(f"the data have tags that the model does not know: {shown}. It knows {', '.join(known[:13])}")
 
 
 def typed(sentences):
@@ -223,10 +224,8 @@ def predict(model, inputs, about, options=PredictOptions()):
             rows.append({"reason": "no word in it"})
             continue
         names, tags = [word for word, _, _ in words], next(found)
-        entities = [
-            {"type": kind, "text": text[words[first][1] : words[last - 1][2]], "start": words[first][1], "end": words[last - 1][2]}
-            for kind, first, last in spans(tags)
-        ]
+        places = [(kind, words[first][1], words[last - 1][2]) for kind, first, last in spans(tags)]
+        entities = [{"type": kind, "text": text[a:b], "start": a, "end": b} for kind, a, b in places]
         rows.append({"entities": entities, "words": names, "tags": tags})
         lines.append(conll(names, tags))
     if options.format == "conll":

@@ -33,12 +33,9 @@ def entity_report(words, true, predicted):
     from seqeval.metrics import classification_report
 
     said = classification_report(true, predicted, output_dict=True, zero_division=0)
-    rows = [
-        {"type": name, "precision": row["precision"], "recall": row["recall"], "f1": row["f1-score"], "entities": int(row["support"])}
-        for name, row in said.items()
-        if not name.endswith(" avg")
-    ]
-    rows = [{key: float(value) if key in ("precision", "recall", "f1") else value for key, value in row.items()} for row in rows]
+    names = {"precision": "precision", "recall": "recall", "f1": "f1-score", "entities": "support"}
+    kinds = {kind: row for kind, row in said.items() if not kind.endswith(" avg")}
+    rows = [{"type": kind, **{name: float(row[key]) for name, key in names.items()}} for kind, row in kinds.items()]
     wrong = [index for index, (tags, found) in enumerate(zip(true, predicted, strict=True)) if tags != found]
     mistakes = [
         {"sentence": " ".join(words[i]), "true": named(words[i], true[i]), "predicted": named(words[i], predicted[i])}

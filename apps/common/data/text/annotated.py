@@ -26,7 +26,14 @@ class Annotated(Sequences):
 
 
 def with_room(buckets, longest):
-    """The buckets, and where the longest text does not go into the last of them one more, a power of two."""
-    if longest <= buckets[-1]:
-        return list(buckets)
-    return [*buckets, min(LONGEST, 1 << int(np.ceil(np.log2(longest))))]
+    """The buckets, and where the longest text does not go into the last of them one more, a power of two.
+
+    Args:
+        buckets: `(buckets,)`, or `(buckets, fields)`.
+        longest: The longest text, of each field.
+    """
+    buckets = np.asarray(buckets)
+    if np.all(longest <= buckets[-1]):
+        return buckets
+    more = np.minimum(LONGEST, 2 ** np.ceil(np.log2(np.maximum(longest, 1))).astype(int))
+    return np.concatenate([buckets, np.maximum(more, buckets[-1])[None]])

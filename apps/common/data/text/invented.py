@@ -1,10 +1,15 @@
 """Sentences made by a seeded grammar: people, places, products and dates, whose names are made up as well."""
 
+import calendar
+
 import numpy as np
 
-SYLLABLES = "ba bel cor da den dor el fa gar hal in ka kel lan lo mar mi nor o pa ren ri sa sel ta tor ul va ven vi wen zo".split()
-MONTHS = "January February March April May June July August September October November December".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+SYLLABLES = (
+    "ba", "bel", "cor", "da", "den", "dor", "el", "fa", "gar", "hal", "in", "ka", "kel", "lan", "lo", "mar", "mi", "nor", "o",
+    "pa", "ren", "ri", "sa", "sel", "ta", "tor", "ul", "va", "ven", "vi", "wen", "zo",
+)  # fmt: skip
+MONTHS = calendar.month_name[1:]
+DAYS = tuple(calendar.day_name)
 # What stands in capitals is drawn. A name looks like any other: only its neighbours tell what it is.
 SENTENCES = [line.split() for line in """
 PERSON flew to PLACE on DATE .
@@ -25,8 +30,7 @@ Trains to PLACE leave at noon .
 He was born in PLACE on DATE .
 Dear PERSON , your PRODUCT arrives on DATE .
 We walked from PLACE to the sea and saw nobody .
-The meeting is over , everyone may go home .
-It rained all day .
+It rained all day in PLACE .
 """.strip().splitlines()]  # fmt: skip
 
 
