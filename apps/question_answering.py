@@ -30,7 +30,7 @@ class Config(Splitting):
     model: Literal["attention", "gru"] = option(
         "attention", "reader that looks at the text, or one that remembers it", search=("attention", "gru")
     )
-    epochs: int = option(8, "passes over the training questions", low=1, high=100_000)
+    epochs: int = option(5, "passes over the training questions", low=1, high=100_000)
     batch_size: int = option(32, "questions a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(5e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(5e-4, 2e-2), log=True)
     clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
@@ -86,8 +86,10 @@ def load_data(config, about=None):
             raise UserError(f"--max-tokens {config.max_tokens}: every training answer stands behind it; give a larger one")
         train = fits
     entries = fit_entries(map(all_words, train), least=config.least, most=config.most)
-    lengths = np.array([[len(split_words(asked.context)), len(split_words(asked.question))] for asked in train])
-    buckets = bucket_lengths(lengths, longest=[config.max_tokens, max(1, lengths[:, 1].max())])
+    texts = bucket_lengths([len(split_words(asked.context)) for asked in train], longest=config.max_tokens)
+    # Questions are short: all are as long as the longest.
+    longest = max(len(split_words(asked.question)) for asked in train)
+    buckets = np.stack([texts, np.full(len(texts), max(1, longest))], axis=1)
     # The empty answer stands first, for those that training does not have: it is never given.
     answers = ["", *sorted({asked.answers[0] for asked in train})] if kind == "closed" else None
     about = About({"kind": kind, "answers": answers, "buckets": buckets.tolist()}, {"words.json": entries.written()})

@@ -102,7 +102,7 @@ def test_plain_ways_to_answer():
     each = Question("Ann went to the hall. Bob went to the garden. Ann took it.", "Where is Bob?", ("garden",))
     assert last_mentioned(each, {"hall", "garden"}, "x") == "garden"
     assert overlapping(each, {"hall", "garden"}, "x") == "garden"
-    assert overlapping(Question(CONTEXT, "Where did Ann go?", ("Oslo",)), None, "x") == "Oslo"
+    assert overlapping(Question(CONTEXT, "When did Ann go?", ("May 2019",)), None, "x") == "May 2019"
 
 
 def test_the_best_span_never_ends_before_it_begins():
