@@ -30,7 +30,7 @@ class Config(Splitting):
     model: Literal["attention", "gru"] = option(
         "attention", "reader that looks at the text, or one that remembers it", search=("attention", "gru")
     )
-    epochs: int = option(5, "passes over the training questions", low=1, high=100_000)
+    epochs: int = option(6, "passes over the training questions", low=1, high=100_000)
     batch_size: int = option(32, "questions a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(5e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(5e-4, 2e-2), log=True)
     clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
