@@ -127,7 +127,7 @@ APP_CASES = {
     ),
     "tagging": AppCase(
         write_tagged,
-        ("--data", "sentences.conll", "--width", "8", "--epochs", "3", "--batch-size", "16", "--learning-rate", "0.02"),
+        ("--data", "sentences.conll", "--width", "8", "--epochs", "3", "--batch-size", "16"),
         ("Eve went to Rome.", "It rained."),
     ),
     "text-generation": AppCase(

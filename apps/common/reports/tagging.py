@@ -58,7 +58,7 @@ def sentences_figure(words, true, predicted, count=12):
     chosen = [having[int(place)] for place in np.linspace(0, len(having) - 1, min(count, len(having)))]
     kinds = sorted({tag[2:] for tags in (*true, *predicted) for tag in tags if tag != "O"})
     color = {kind: COLORS[index % len(COLORS)] for index, kind in enumerate(kinds)}
-    figure, axis = figures.new(11.0, 0.36 * len(chosen) + 1.0)
+    figure, axis = figures.new(8.2, 0.36 * len(chosen) + 1.0)
     for row, index in enumerate(chosen):
         column = 0
         for word, tag, found in zip(words[index], true[index], predicted[index], strict=True):
