@@ -136,6 +136,25 @@ def write_lines(folder, name, rows):
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def write_tagged(folder):
+    """Sentences in CoNLL's columns: who goes where, the names of a few letters."""
+    lines = []
+    for index in range(60):
+        person, place = ("Ann", "Bob", "Eve")[index % 3], ("Oslo", "Rome")[index % 2]
+        lines += [f"{person}\tB-person", "went\tO", *["very\tO"] * (index % 4), "to\tO", f"{place}\tB-place", ".\tO", ""]
+    (folder / "sentences.conll").write_text("\n".join(lines))
+
+
+def write_stories(folder):
+    """Two sentences and a question about the place of one of two people, as in bAbI's first task."""
+    lines = []
+    for index in range(60):
+        places = ("kitchen", "garden") if index % 2 else ("garden", "kitchen")
+        lines += [f"1 Ann went to the {places[0]}.", f"2 Bob went to the {places[1]}."]
+        lines.append(f"3 Where is Ann?\t{places[0]}\t1" if index % 3 else f"3 Where is Bob?\t{places[1]}\t2")
+    (folder / "stories.txt").write_text("\n".join(lines))
+
+
 APP_CASES = {
     "driving": AppCase(
         write_drive,
@@ -191,6 +210,12 @@ APP_CASES = {
         ("coloured/0.png", "coloured/1.png"),
         predict_options=("--folder", "enlarged"),
     ),
+    "question-answering": AppCase(
+        write_stories,
+        ("--data", "stories.txt", "--width", "8", "--hops", "1", "--epochs", "3", "--batch-size", "16"),
+        ("context=Ann went to the garden.", "question=Where is Ann?"),
+        rows=1,
+    ),
     "tabular": AppCase(
         write_houses,
         ("--data", "houses.csv", "--epochs", "3", "--batch-size", "16", "--hidden-dims", "8"),
@@ -201,6 +226,11 @@ APP_CASES = {
         write_reviews,
         ("--data", "reviews.csv", "--width", "8", "--filters", "4", "--epochs", "3", "--batch-size", "8"),
         ("a lovely and fine day", "dull"),
+    ),
+    "tagging": AppCase(
+        write_tagged,
+        ("--data", "sentences.conll", "--width", "8", "--epochs", "3", "--batch-size", "16"),
+        ("Eve went to Rome.", "It rained."),
     ),
     "text-generation": AppCase(
         write_words,

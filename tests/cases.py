@@ -117,6 +117,12 @@ def pair(high, source=6, target=5):
     return {"source": texts(high, source), "target": texts(high, target, seed=1)}
 
 
+def reader(build, answers):
+    """A model of a text and a question; an answer is a class, or the places of a span's ends."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return Case(build, {"context": texts(9, 7), "question": texts(9, 4, seed=1)}, answers, loss, family="recurrent")
+
+
 def text_classifier(build, **options):
     """A classifier of texts of different lengths: seven tokens, three classes."""
     return classifier(build, texts(7, 6), **options)
@@ -263,6 +269,17 @@ def last_picture():
     return keras.Model(tokens, layers.Dense(2)(seen))
 
 
+def span_logits():
+    x, question, mask = keras.Input((6, 4)), keras.Input((5,)), keras.Input((6,), dtype="bool")
+    logits = layers.SpanLogits()(x, question, mask=mask)
+    return keras.Model([x, question, mask], keras.ops.maximum(logits, -10.0))  # the masked ones would be all of the loss
+
+
+def word_match():
+    tokens, question = keras.Input((5,), dtype="int32"), keras.Input((4,), dtype="int32")
+    return keras.Model([tokens, question], layers.Dense(2)(layers.WordMatch()(tokens, question)))
+
+
 def small_flamingo():
     vision = models.small_cnn((8, 8, 1), 5, filters=(4,), dense_dim=4)
     language = models.gpt(7, 6, width=8, depth=1, num_heads=2)
@@ -345,12 +362,15 @@ CASES = {
     "SequencePooling": masked(lambda: layers.SequencePooling("max"), 5, 3),
     "ShortList": layer(lambda: layers.ShortList(4), integers(7, 5)),
     "SimpleRNN": masked(lambda: layers.SimpleRNN(4), 6, 3, family="recurrent"),
+    "SpanLogits": Case(span_logits, [floats(6, 4), floats(5), padding(6)]),
     "SinusoidalPositions": layer(lambda: layers.SinusoidalPositions(8), floats(5, 4)),
     "TimeEmbedding": Case(time_embedding, np.linspace(0.0, 1.0, BATCH, dtype="float32")),
     "TakePositions": layer_of(lambda: layers.TakePositions(), floats(5, 4), integers(5, 3)),
     "TokenEmbedding": layer(lambda: layers.TokenEmbedding(7, 4), integers(7, 5)),
     "TransformerBlock-masked": masked(lambda: layers.TransformerBlock(2, 16, 0.2), 5, 8, family="attention"),
     "TransformerBlock": layer(lambda: layers.TransformerBlock(2, 16), floats(5, 8), family="attention"),
+    "WordDropout": layer(lambda: layers.WordDropout(0.5, seed=1), integers(7, 5)),
+    "WordMatch": Case(word_match, [texts(7, 5), texts(7, 4)]),
     # architectures
     "DETR": detector(
         lambda: models.DETR(
@@ -481,6 +501,9 @@ CASES = {
     "pointer_generator": writer(
         lambda: models.pointer_generator(5, num_copied=2, width=4, units=6), entries=5, family="attention"
     ),
+    "attention_reader": reader(lambda: models.attention_reader(9, 3, width=6), integers(3)),
+    "attention_reader-span": reader(lambda: models.attention_reader(9, width=6, hops=1), integers(4, 2)),
+    "gru_reader": reader(lambda: models.gru_reader(9, 3, width=6), integers(3)),
     "residual_trunk": Case(
         lambda: models.residual_trunk((32, 40, 3), width=4, num_levels=2), integers(256, 32, 40, 3), family="normalised"
     ),
@@ -500,9 +523,14 @@ CASES = {
     ),
     "tabular_perceptron": classifier(lambda: models.tabular_perceptron(4, (3, 3), 3), table(4, (3, 3))),
     "tagger": Case(
-        lambda: models.tagger(7, 3, characters=5, width=4, units=4, character_filters=3, dropout=0.2),
+        lambda: models.tagger(7, 3, characters=5, width=4, character_filters=3, dropout=0.2),
         {"tokens": texts(7, 6), "characters": integers(5, 6, 4)}, integers(3, 6), loss="mean_squared_error",
         family="recurrent",
+    ),
+    "transformer_tagger": Case(
+        lambda: models.transformer_tagger(7, 3, characters=5, width=8, depth=1, dropout=0.2),
+        {"tokens": texts(7, 6), "characters": integers(5, 6, 4)}, integers(3, 6), loss="mean_squared_error",
+        family="attention",
     ),
     "text_bag": text_classifier(lambda: models.text_bag(7, 3, width=4, hidden_dims=(5,), dropout=0.2)),
     "text_cnn": text_classifier(lambda: models.text_cnn(7, 3, width=4, filters=3), family="convolution"),

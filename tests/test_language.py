@@ -275,7 +275,7 @@ def test_a_crf_agrees_with_all_paths():
 
 def test_a_tagger_learns_what_only_neighbours_tell():
     """Tag 1 stands after tag 1 or 0 by turns; words say nothing: the transitions must."""
-    model = models.tagger(4, 2, width=4, units=4, dropout=0.0)
+    model = models.tagger(4, 2, width=4, dropout=0.0)
     model.compile(keras.optimizers.Adam(0.05))
     x = {"tokens": np.full((8, 6), 2, "int32")}
     x["tokens"][4:, 4:] = 0

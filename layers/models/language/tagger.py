@@ -2,7 +2,7 @@
 
 import keras
 
-from ... import CRF, BidirectionalRNN, Dense, Dropout, Embedding, MaxConvolution, PaddingMask
+from ... import CRF, BidirectionalRNN, Dense, Dropout, Embedding, MaxConvolution, PaddingMask, WordDropout
 from .._inputs import sequence_input
 
 __all__ = ["tagger"]
@@ -10,38 +10,44 @@ __all__ = ["tagger"]
 ops = keras.ops
 
 
-def tagger(vocabulary_size, num_tags, *, characters=0, width=100, units=100, character_filters=30, dropout=0.5):
+def tagger(vocabulary_size, num_tags, *, characters=0, width=100, character_filters=30, dropout=0.5, word_dropout=0.0):
     """BiLSTM-CNN-CRF: each word's vector and what a small CNN sees in its letters, both ways through the sentence.
 
     Args:
-        vocabulary_size: Number of different words, padding (0) among them.
+        vocabulary_size: Number of different words, padding (0) and the unknown word (1) among them.
         num_tags: Number of tags.
         characters: Number of different characters, padding (0) among them; 0 for words alone.
-        width: Features of a word.
-        units: Units of each direction.
+        width: Features of a word, and units of each direction.
         character_filters: Filters over three letters; a letter has as many features.
         dropout: Fraction dropped before and after the LSTM, and from the letters, in training.
+        word_dropout: Share of the words that become the unknown word in training; their letters stay.
     Input shape: a dict of `"tokens"`, ids `(batch, tokens)` where 0 is padding at the end, and, with `characters`, of
         `"characters"`, ids `(batch, tokens, letters)`.
     Output shape: `(batch, tokens, num_tags)`, the CRF's emissions; `model.decode(emissions, mask)` gives tags.
     Reference: Ma and Hovy, 2016, arXiv 1603.01354; Lample et al., 2016, arXiv 1603.01360.
     """
+    inputs, mask, x = words_and_letters(vocabulary_size, characters, (width, character_filters), dropout, word_dropout)
+    x = Dropout(dropout, name="dropout_before")(x)
+    x = BidirectionalRNN(width, "lstm", name="lstm")(x, mask=mask)
+    x = Dropout(dropout, name="dropout_after")(x)
+    return Tagger(inputs, Dense(num_tags, dtype=keras.config.floatx(), name="emissions")(x), name="tagger")
+
+
+def words_and_letters(vocabulary_size, characters, widths, dropout, word_dropout):
+    """Of a tagger: its inputs by name, which words count, and the features of each word, its letters' among them."""
     tokens = sequence_input("tokens")
-    inputs = {"tokens": tokens}
-    mask = PaddingMask(name="mask")(tokens)
-    x = Embedding(vocabulary_size, width, name="embedding")(tokens)
+    inputs, mask = {"tokens": tokens}, PaddingMask(name="mask")(tokens)
+    known = WordDropout(word_dropout, name="word_dropout")(tokens)
+    x = Embedding(vocabulary_size, widths[0], name="embedding")(known)
     if characters:
         inputs["characters"] = letters = keras.Input((None, None), dtype="int32", name="characters")
-        seen = Embedding(characters, character_filters, name="character_embedding")(letters)
+        seen = Embedding(characters, widths[1], name="character_embedding")(letters)
         seen = Dropout(dropout, name="character_dropout")(seen)
-        seen = MaxConvolution(character_filters, 3, activation="linear", name="character_cnn")(
+        seen = MaxConvolution(widths[1], 3, activation="linear", name="character_cnn")(
             seen, mask=PaddingMask(name="character_mask")(letters)
         )
         x = keras.layers.Concatenate(name="word")([x, seen])
-    x = Dropout(dropout, name="dropout_before")(x)
-    x = BidirectionalRNN(units, "lstm", name="lstm")(x, mask=mask)
-    x = Dropout(dropout, name="dropout_after")(x)
-    return Tagger(inputs, Dense(num_tags, dtype=keras.config.floatx(), name="emissions")(x), name="tagger")
+    return inputs, mask, x
 
 
 @keras.saving.register_keras_serializable(package="triptych")

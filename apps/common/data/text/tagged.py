@@ -1,0 +1,126 @@
+"""Sentences with a tag a word: CoNLL's columns, and the entities that BIO tags spell."""
+
+import re
+
+from apps.common.data.reading import SPLIT_NAMES, list_folder
+from apps.common.data.text.plain import ABOUT_THE_DATA
+from apps.common.errors import UserError
+
+ENDINGS = (".conll", ".bio", ".iob", ".iob2", ".tsv", ".txt", ".annotated")
+TAG = re.compile(r"O|[BI]-\S+")
+
+
+def read_tagged(path):
+    """The sentences of a file, or of the files of a folder, by the split that their names say.
+
+    Args:
+        path: A file, or a folder of files called like `train.txt`, `wnut17train.conll` or `emerging.dev.conll`.
+    Returns: `({split: [(words, tags)]}, notes)`; `"train"` is the only one of a single file.
+    Raises:
+        UserError: There is no such file, two files of one split, or a line is not what it must be (the line is named).
+    """
+    splits, notes, repaired = {}, [], 0
+    for split, file in split_files(path):
+        if split in splits:
+            raise UserError(f"{file}: a second file of the {split} split; leave one of them out of the folder")
+        splits[split], count = read_sentences(file)
+        repaired += count
+    if "train" not in splits and len(splits) > 1:
+        raise UserError(f"{path}: no file to train on; expected one whose name has the word train")
+    if repaired:
+        notes.append(f"{repaired} I- tags without their B- are taken as the beginning of an entity (CoNLL's convention)")
+    return splits, notes
+
+
+def split_files(path):
+    """`(split, file)` of a single file (whose split is the first), or of those in a folder whose names say one."""
+    if not path.is_dir():
+        return [("train", path)]
+    files = [file for file in list_folder(path) if file.suffix.lower() in ENDINGS and file.name.lower() not in ABOUT_THE_DATA]
+    named = [(split, file) for file in files if (split := split_in(file.stem))]
+    if not named and len(files) == 1:
+        return [("train", files[0])]
+    if not named:
+        raise UserError(f"{path}: no file here is called train, dev or test and ends in {' '.join(ENDINGS)}")
+    return named
+
+
+def split_in(name):
+    """The split whose word stands somewhere in a name, letters before and after it excepted; or `None`."""
+    words = [(word, split) for split, names in SPLIT_NAMES.items() for word in names]
+    return next((split for word, split in words if re.search(rf"(?<![a-z]){word}(?![a-z])", name.lower())), None)
+
+
+def read_sentences(path):
+    """The sentences of one file: a line a word, the word in its first column and the tag in its last, a blank line after each.
+
+    Returns: `([(words, tags)], count)` with the number of I- tags that had to become B-.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    sentences, words, tags = [], [], []
+    for number, line in enumerate([*content.split(b"\n"), b""], 1):
+        text = decoded(line, path, number)
+        if not text.strip():
+            if words:
+                sentences.append((words, tags))
+                words, tags = [], []
+        elif not text.startswith("-DOCSTART-"):
+            word, tag = columns(text, path, number)
+            words.append(word)
+            tags.append(tag)
+    if not sentences:
+        raise UserError(f"{path}: has no sentence; expected a word and its tag on each line")
+    begun = [begin_entities(tags) for _, tags in sentences]
+    count = sum(a != b for (_, tags), found in zip(sentences, begun, strict=True) for a, b in zip(tags, found, strict=True))
+    return [(words, tags) for (words, _), tags in zip(sentences, begun, strict=True)], count
+
+
+def decoded(line, path, number):
+    if b"\0" in line:
+        raise UserError(f"{path}: line {number} holds a NUL byte; expected text")
+    try:
+        return line.decode("utf-8-sig").rstrip("\r")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: line {number} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+
+
+def columns(text, path, number):
+    """The word and the tag of a line, whose columns are set apart by tabs or by blanks."""
+    cells = text.split("\t") if "\t" in text else text.split()
+    if len(cells) < 2 or not cells[0].strip():
+        raise UserError(f"{path}: line {number}: expected a word and its tag. Received: {text[:60]!r}")
+    tag = cells[-1].strip()
+    if not TAG.fullmatch(tag):
+        hint = "; write S- as B- and E- as I-" if re.fullmatch(r"[SE]-\S+", tag) else ""
+        raise UserError(f"{path}: line {number}: expected the tag O, B-TYPE or I-TYPE. Received: {tag[:40]!r}{hint}")
+    return cells[0].strip(), tag
+
+
+def begin_entities(tags):
+    """The tags with a B- in the place of each I- that does not go on with an entity of its type."""
+    made, before = [], "O"
+    for tag in tags:
+        if tag.startswith("I-") and before[2:] != tag[2:]:
+            tag = f"B-{tag[2:]}"
+        made.append(tag)
+        before = tag
+    return made
+
+
+def spans(tags):
+    """The entities of some tags, `[(type, first word, word after the last)]`."""
+    found = []
+    for place, tag in enumerate(begin_entities(tags)):
+        if tag.startswith("B-"):
+            found.append((tag[2:], place, place + 1))
+        elif tag.startswith("I-"):
+            found[-1] = (*found[-1][:2], place + 1)
+    return found
+
+
+def conll(words, tags):
+    """A sentence as CoNLL's lines, the blank one among them."""
+    return "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"

@@ -1,0 +1,64 @@
+"""Words of typed and read texts: how they are split, and the ids that a model knows them by."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+RESERVED = 2  # ids: 0 is padding, 1 whatever is unknown
+# Addresses, @names and #tags stay whole, as do words with hyphens; of "isn't" two words are made, "isn" and "'t".
+WORD = re.compile(r"https?://\S+|[@#]\w+|\w+(?:-\w+)*|['’]\w+|[^\w\s]")
+
+
+def split_words(text):
+    """The words and punctuation marks of a text, `[(word, start, end)]` in characters."""
+    return [(found.group(), *found.span()) for found in WORD.finditer(text)]
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a model knows by number (words, letters), the first of them number 2; what it does not know is 1.
+
+    Args:
+        names: The entries in the order of their ids.
+    """
+
+    names: tuple
+
+    def __len__(self):
+        """Number of ids, those of padding and of the unknown among them."""
+        return len(self.names) + RESERVED
+
+    @cached_property
+    def table(self):
+        return {name: index for index, name in enumerate(self.names, RESERVED)}
+
+    @classmethod
+    def read(cls, content):
+        """From the bytes of a bundle's file."""
+        return cls(tuple(json.loads(content)))
+
+    def written(self):
+        """As the bytes of a file."""
+        return json.dumps(self.names, ensure_ascii=False).encode()
+
+    def ids(self, found):
+        """int32 ids of some words, or of the letters of one."""
+        return np.array([self.table.get(each, 1) for each in found], "int32")
+
+
+def fit_entries(texts, *, least=1, most=None):
+    """The `Entries` of what occurs in some lists of words, the most frequent first.
+
+    Args:
+        texts: Lists of words, or words as lists of letters.
+        least: How often an entry must occur.
+        most: How many there may be.
+    """
+    counts = Counter(each for text in texts for each in text)
+    # Equal counts by name, so that the order of the texts does not matter.
+    ranked = sorted((name for name, count in counts.items() if count >= least), key=lambda name: (-counts[name], name))
+    return Entries(tuple(ranked[:most]))

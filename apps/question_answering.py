@@ -1,0 +1,239 @@
+"""Answer questions about a text: by a span of it, or by one of a list of answers.
+
+    triptych train question-answering --recipe babi-qa1
+
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from apps.common.app import Inputs, Metric
+from apps.common.command import start
+from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
+from apps.common.data.sequences import bucket_lengths, ragged
+from apps.common.data.text.annotated import LONGEST, Annotated, with_room
+from apps.common.data.text.questions import Question, read_questions
+from apps.common.data.text.stories import invented_stories
+from apps.common.data.text.words import Entries, fit_entries, split_words
+from apps.common.errors import UserError
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Splitting
+
+JUDGED = 400  # questions of the validation split that are answered after each epoch
+LONGEST_SPAN = 30  # words of an answer
+
+
+@dataclass(frozen=True)
+class Config(Splitting):
+    model: Literal["attention", "gru"] = option(
+        "attention", "reader that looks at the text, or one that remembers it", search=("attention", "gru")
+    )
+    epochs: int = option(6, "passes over the training questions", low=1, high=100_000)
+    batch_size: int = option(32, "questions a step", low=1, high=65_536, search=(16, 32, 64))
+    learning_rate: float = option(5e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(5e-4, 2e-2), log=True)
+    clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
+    width: int = option(64, "features of a word and of the states", low=2, search=(32, 64, 128))
+    hops: int = option(2, "times the question looks at the text", low=1, high=20, search=(1, 2, 3), needs={"model": "attention"})
+    dropout: float = option(0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.4))
+    least: int = option(1, "times a word must occur in training to be known", low=1)
+    most: int = option(50_000, "most words that are known", low=1)
+    max_tokens: int = option(400, "words of a training text; longer ones are cut", low=1, high=LONGEST)
+    questions: int | None = option(None, "train on this many questions only, the first ones", low=1)
+    class_weights: str = refused("none", "answers are counted as they come")
+
+
+METRIC = Metric("exact_match")
+INPUTS = Inputs("rows")
+BABI = "Weston et al., 2015, arXiv 1502.05698; end-to-end memory networks, arXiv 1503.08895 (quoted from memory)"
+RECIPES = {
+    "babi-qa1": Recipe(
+        "attention reader on the 10,000 questions of bAbI's first task, against a GRU on 1,000",
+        data="babi_qa1", options={"model": "attention", "epochs": 8, "learning_rate": 5e-3},
+        metric="accuracy", published=1.0, tolerance=0.02, source=BABI, minutes=3, seeds=3,
+        control={"model": "gru", "questions": 1000, "epochs": 40},
+    ),
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Ids of the words of each text and question, and the answer: its class, or its first and last word."""
+    source, notes, kind = config.data or "invented-stories", [], "closed"
+    if config.data:
+        kind, splits, notes = read_questions(find_data(config.data))
+    else:
+        splits = invented_stories(config.seed, {"train": 3000, "validation": 300, "test": 500})
+    if about:
+        asked = splits.get("test") or splits.get("validation") or splits["train"]
+        refuse_unknown(kind, asked, about)
+        return Data(None, None, examples_of(asked, about), about, notes, source)
+    flat = [asked for part in splits.values() for asked in part]
+    ends = np.cumsum([len(part) for part in splits.values()])
+    places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
+    if "train" not in places:
+        places = {"train": next(iter(places.values()))}
+    parts = complete_splits({name: Examples(part) for name, part in places.items()}, config, notes, stratify=False)
+    train, validation, test = ([flat[index] for index in part.x] for part in parts)
+    if config.questions:
+        train = train[: config.questions]
+        notes.append(f"the first {len(train)} training questions are used")
+    if kind == "span":
+        fits = [asked for asked in train if asked.span[1] < config.max_tokens]
+        if len(fits) < len(train):
+            notes.append(f"{len(train) - len(fits)} training answers stand behind word {config.max_tokens}, left out")
+        if not fits:
+            raise UserError(f"--max-tokens {config.max_tokens}: every training answer stands behind it; give a larger one")
+        train = fits
+    entries = fit_entries(map(all_words, train), least=config.least, most=config.most)
+    texts = bucket_lengths([len(split_words(asked.context)) for asked in train], longest=config.max_tokens)
+    # Questions are short: all are as long as the longest.
+    longest = max(len(split_words(asked.question)) for asked in train)
+    buckets = np.stack([texts, np.full(len(texts), max(1, longest))], axis=1)
+    # The empty answer stands first, for those that training does not have: it is never given.
+    answers = ["", *sorted({asked.answers[0] for asked in train})] if kind == "closed" else None
+    about = About({"kind": kind, "answers": answers, "buckets": buckets.tolist()}, {"words.json": entries.written()})
+    if answers:
+        unseen = sorted({each for asked in (*validation, *test) for each in asked.answers} - set(answers))
+        if unseen:
+            notes.append(f"{len(unseen)} answers never occur in training and cannot be given: {', '.join(unseen[:5])}")
+    train = examples_of(train, about, cut=True)
+    notes += train.notes(config.batch_size)
+    held, tested = examples_of(validation, about), examples_of(test, about)
+    return Data(train, held, tested, about, notes, source, example=typed(test))
+
+
+def all_words(asked):
+    """The words of a text and of the question about it, in small letters."""
+    return [word.lower() for text in (asked.context, asked.question) for word, _, _ in split_words(text)]
+
+
+def examples_of(asked, about, cut=False):
+    """The examples that the model takes; those that are not `cut` have as much room as the longest needs."""
+    entries = Entries.read(about.files["words.json"])
+
+    def ids(texts):
+        return ragged([entries.ids([word.lower() for word, _, _ in split_words(text)]) for text in texts], "int32")
+
+    x = {"context": ids([each.context for each in asked]), "question": ids([each.question for each in asked])}
+    if about["kind"] == "closed":
+        known = {answer: place for place, answer in enumerate(about["answers"])}
+        y = np.array([known.get(each.answers[0], 0) for each in asked], "int32")
+    else:
+        y = np.minimum([each.span or (0, 0) for each in asked], LONGEST - 1).astype("int32")
+    longest = np.array([x["context"].lengths.max(), x["question"].lengths.max()])
+    buckets = np.array(about["buckets"]) if cut else with_room(about["buckets"], longest)
+    return Annotated(x, y, None, buckets, tuple(asked))
+
+
+def refuse_unknown(kind, asked, about):
+    """Raises a UserError where a trained model cannot be asked this."""
+    if kind != about["kind"]:
+        words = {"span": "spans of the text (SQuAD)", "closed": "one of a list (bAbI)"}
+        raise UserError(f"the answers are {words[kind]}; the model gives {words[about['kind']]}")
+    unknown = sorted({each.answers[0] for each in asked} - set(about["answers"] or ())) if kind == "closed" else ()
+    if unknown:
+        raise UserError(f"the data have answers that the model does not know: {', '.join(unknown[:5])}")
+
+
+def typed(asked):
+    """A short text and a question, as one types them in a shell."""
+    shortest = min(asked, key=lambda each: abs(len(each.context) - 80))
+    words = (f"context={' '.join(shortest.context.split())}", f"question={' '.join(shortest.question.split())}")
+    return " ".join("'" + word.replace("'", "’") + "'" for word in words)
+
+
+def build_model(config, data):
+    """Text and question -> reader -> logits of the answers, or of the span's first and last word."""
+    from apps.common.training.losses import OneHotLoss
+    from apps.common.training.optimizers import compile_model
+    from apps.common.training.span_loss import SpanCrossEntropy
+    from layers import models
+
+    about = data.about
+    words, answers = len(Entries.read(about.files["words.json"])), about["answers"] and len(about["answers"])
+    if config.model == "attention":
+        model = models.attention_reader(words, answers, width=config.width, hops=config.hops, dropout=config.dropout)
+    else:
+        model = models.gru_reader(words, answers, width=config.width, dropout=config.dropout)
+    loss = SpanCrossEntropy() if answers is None else OneHotLoss("cross-entropy", answers)
+    return compile_model(model, config, data.train, loss=loss)
+
+
+def answer(model, examples, about):
+    """`[(answer, probability)]` of each question."""
+    from apps.common.reports.classification import softmax
+    from apps.common.training.batches import predict_examples
+
+    outputs = predict_examples(model, examples, 64)
+    if about["kind"] == "closed":
+        probabilities = softmax(np.asarray(outputs)[:, 1:])
+        return [(about["answers"][1 + int(row.argmax())], float(row.max())) for row in probabilities]
+    found = []
+    for asked, logits in zip(examples.records, outputs, strict=True):
+        first, last, probability = best_span(*softmax(logits))
+        words = split_words(asked.context)
+        found.append((asked.context[words[first][1] : words[last][2]], probability))
+    return found
+
+
+def best_span(starts, ends):
+    """The likeliest span of at most `LONGEST_SPAN` words: its first and last word and `p(first) p(last)`."""
+    joint = np.triu(np.tril(starts[:, None] * ends[None, :], LONGEST_SPAN - 1))
+    first, last = np.unravel_index(joint.argmax(), joint.shape)
+    return int(first), int(last), float(joint[first, last])
+
+
+def on_epoch(model, epoch, tracker, data, config):
+    """The share of right answers to some validation questions."""
+    from apps.common.reports.answering import answer_scores
+
+    held = data.validation
+    if len(held) > JUDGED:
+        held = held.subset(np.linspace(0, len(held) - 1, JUDGED).astype(int))
+    answers = [text for text, _ in answer(model, held, data.about)]
+    return {"val_exact_match": answer_scores(answers, held.records, data.about["kind"])["exact_match"]}
+
+
+def baselines(data, config):
+    """The most frequent answer, the answer mentioned last, and what the most similar sentence has to say."""
+    from apps.common.reports.answering import answer_scores, last_mentioned, majority_answer, overlapping
+
+    kind, known, asked = data.about["kind"], data.about["answers"], data.test.records
+    usual = majority_answer(data.train.records)
+    ways = {
+        "majority answer": lambda each: usual,
+        "word overlap": lambda each: overlapping(each, known and set(known), usual),
+    }
+    if kind == "closed":
+        ways["last mentioned"] = lambda each: last_mentioned(each, set(known), usual)
+    return {name: answer_scores([way(each) for each in asked], asked, kind) for name, way in ways.items()}
+
+
+def evaluate(model, data, config):
+    """Exact match and F1 on test, by the length of the text, and how far the probabilities can be trusted."""
+    from apps.common.reports.answering import answer_report
+
+    answers, probabilities = zip(*answer(model, data.test, data.about), strict=True)
+    metrics, tables, drawn = answer_report(answers, probabilities, data.test.records, data.about["kind"])
+    return Report(metrics, drawn, tables)
+
+
+def predict(model, inputs, about):
+    """The answer to each question about its text, and its probability."""
+    reasons = [unreadable(row) for row in inputs]
+    first = about["answers"][0] if about["answers"] else ""
+    fine = [row for row, why in zip(inputs, reasons, strict=True) if not why]
+    asked = [Question(str(row["context"]), str(row["question"]), (first,)) for row in fine]
+    found = iter(answer(model, examples_of(asked, about), about) if asked else ())
+    return [{"reason": why} if why else dict(zip(("answer", "probability"), next(found), strict=True)) for why in reasons]
+
+
+def unreadable(row):
+    """Why a row cannot be answered, or nothing."""
+    missing = [name for name in ("context", "question") if not split_words(str(row.get(name) or ""))]
+    return f"no {' and no '.join(missing)}; expected context=... and question=..." if missing else ""
+
+
+if __name__ == "__main__":
+    start(__spec__)

@@ -1,0 +1,238 @@
+"""Tag the words of sentences: names, places, slots.
+
+    triptych train tagging --recipe wnut17-tagger
+
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from apps.common.app import Inputs, Metric
+from apps.common.command import start
+from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
+from apps.common.data.sequences import bucket_lengths, ragged
+from apps.common.data.text.annotated import Annotated, with_room
+from apps.common.data.text.invented import invented_sentences
+from apps.common.data.text.tagged import conll, read_tagged, spans
+from apps.common.data.text.words import Entries, fit_entries, split_words
+from apps.common.errors import UserError
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Splitting
+
+LETTERS = 20  # of a word that its characters are seen of
+JUDGED = 400  # sentences of the validation split whose entities are counted after each epoch
+
+
+@dataclass(frozen=True)
+class Config(Splitting):
+    model: Literal["bilstm-crf", "transformer"] = option(
+        "bilstm-crf", "what reads the sentence; a CRF judges the tags of both", search=("bilstm-crf", "transformer")
+    )
+    epochs: int = option(8, "passes over the training sentences", low=1, high=100_000)
+    batch_size: int = option(32, "sentences a step", low=1, high=65_536, search=(8, 16, 32, 64))
+    learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
+    clip_norm: float | None = option(5.0, "largest norm of the whole gradient", above=0)
+    width: int = option(100, "features of a word, and units of each LSTM", low=4, search=(50, 100, 200))
+    depth: int = option(2, "transformer blocks", low=1, high=96, needs={"model": "transformer"})
+    dropout: float = option(0.3, "share of units dropped in training", low=0, high=0.95, search=(0.1, 0.6))
+    word_dropout: float = option(
+        0.1, "share of words that become the unknown word in training; their letters stay", low=0, high=0.95, search=(0.0, 0.4)
+    )
+    characters: bool = option(True, "see the letters of a word as well")
+    least: int = option(2, "times a word must occur in training to be known by itself", low=1)
+    max_tokens: int = option(128, "words of a training sentence; longer ones are cut", low=1, high=4096)
+    class_weights: str = refused("none", "the tags of a sentence are judged together")
+
+    def check(self):
+        super().check()
+        if self.model == "transformer" and self.width % 4:
+            raise UserError(f"--width {self.width}: expected a multiple of 4 for --model transformer, which has four heads")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    format: Literal["spans", "conll"] = option("spans", "entities in the answer alone, or in a CoNLL file as well")
+    file: str = option("tagged.conll", "the CoNLL file; sentences are added at its end", needs={"format": "conll"})
+
+
+METRIC = Metric("f1")
+INPUTS = Inputs("texts")
+RECIPES = {
+    "wnut17-tagger": Recipe(
+        "BiLSTM-CRF with characters on WNUT-17, tested on its development set, against the transformer",
+        data="wnut17",
+        options={"model": "bilstm-crf", "epochs": 15, "batch_size": 16, "dropout": 0.5, "word_dropout": 0.2, "width": 100},
+        metric="f1", control={"model": "transformer"}, minutes=10, seeds=1,
+        source="Derczynski et al., 2017 (0.41 to 0.50 on the test set with pretrained vectors)",
+    ),
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Word ids, letter ids and tags of each sentence, in three splits."""
+    source, notes = config.data or "invented-sentences", []
+    if config.data:
+        splits, notes = read_tagged(find_data(config.data))
+    else:
+        splits = invented_sentences(config.seed, {"train": 1500, "validation": 200, "test": 300})
+    if about:
+        sentences = splits.get("test") or splits.get("validation") or splits["train"]
+        refuse_unknown(sentences, about["tags"])
+        return Data(None, None, examples_of(sentences, about), about, notes, source)
+    flat = [sentence for part in splits.values() for sentence in part]
+    ends = np.cumsum([len(part) for part in splits.values()])
+    places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
+    if "train" not in places:
+        places = {"train": next(iter(places.values()))}
+    parts = complete_splits({name: Examples(part) for name, part in places.items()}, config, notes, stratify=False)
+    train, validation, test = ([flat[index] for index in part.x] for part in parts)
+    entries = fit_entries([[word.lower() for word in words] for words, _ in train], least=config.least)
+    letters = fit_entries(word for words, _ in train for word in words)
+    kinds = sorted({tag[2:] for _, tags in flat for tag in tags if tag != "O"})
+    if not kinds:
+        raise UserError(f"--data {source}: every word has the tag O, there is nothing to learn; expected B- and I- tags")
+    lengths = [len(words) for words, _ in train]
+    about = About(
+        {
+            "tags": ["O", *(f"{begin}-{kind}" for kind in kinds for begin in "BI")],
+            "letters": "".join(letters.names) if config.characters else None,
+            "buckets": bucket_lengths(lengths, longest=config.max_tokens).tolist(),
+        },
+        {"words.json": entries.written()},
+    )
+    train = examples_of(train, about, cut=True)
+    notes += train.notes(config.batch_size)
+    notes.append(f"{len(entries.names)} words are known, the others by their letters and neighbours")
+    held, tested = examples_of(validation, about), examples_of(test, about)
+    return Data(train, held, tested, about, notes, source, example=typed(test))
+
+
+def examples_of(sentences, about, cut=False):
+    """The examples that the model takes; those that are not `cut` have as much room as the longest needs."""
+    entries = Entries.read(about.files["words.json"])
+    tags = {tag: place for place, tag in enumerate(about["tags"])}
+    x = {"tokens": ragged([entries.ids([word.lower() for word in words]) for words, _ in sentences])}
+    if about["letters"] is not None:
+        letters = Entries(tuple(about["letters"]))
+        x["characters"] = ragged([spelled(words, letters) for words, _ in sentences])
+    y = ragged([[tags[tag] for tag in found] for _, found in sentences], "int32")
+    longest = max(len(words) for words, _ in sentences)
+    buckets = about["buckets"] if cut else with_room(about["buckets"], longest)
+    return Annotated(x, y, None, buckets, tuple(sentences))
+
+
+def spelled(words, letters):
+    """Ids of the letters of each word, `(words, LETTERS)`, 0 behind its end."""
+    made = np.zeros((len(words), LETTERS), "int32")
+    for row, word in zip(made, words, strict=True):
+        ids = letters.ids(word[:LETTERS])
+        row[: len(ids)] = ids
+    return made
+
+
+def refuse_unknown(sentences, known):
+    """Raises a UserError that names the tags a trained model does not have."""
+    unknown = sorted({tag for _, tags in sentences for tag in tags} - set(known))
+    if unknown:
+        shown = ", ".join(unknown[:5])
+        raise UserError(f"the data have tags that the model does not know: {shown}. It knows {', '.join(known[:13])}")
+
+
+def typed(sentences):
+    """A sentence with an entity or two, as one types it in a shell."""
+    fits = [words for words, tags in sentences if len(spans(tags)) > 1 and len(words) < 15] or [sentences[0][0][:15]]
+    return "'" + " ".join(fits[0]).replace("'", "’") + "'"
+
+
+def build_model(config, data):
+    """Words and letters -> BiLSTM or Transformer -> emissions of a CRF, which is the model's own loss."""
+    from apps.common.training.optimizers import compile_model
+    from layers import models
+
+    about = data.about
+    sizes = (len(Entries.read(about.files["words.json"])), len(about["tags"]))
+    letters = 0 if about["letters"] is None else len(about["letters"]) + 2
+    options = {"characters": letters, "width": config.width, "dropout": config.dropout, "word_dropout": config.word_dropout}
+    if config.model == "transformer":
+        model = models.transformer_tagger(*sizes, depth=config.depth, **options)
+    else:
+        model = models.tagger(*sizes, **options)
+    return compile_model(model, config, data.train)
+
+
+def decode(model, examples, names):
+    """The tags of each sentence, by name; words beyond the longest bucket are O."""
+    from apps.common.training.batches import predict_examples
+
+    emissions, lengths = predict_examples(model, examples), examples.x["tokens"].lengths
+    found = []
+    for first in range(0, len(examples), 256):
+        part, sizes = emissions[first : first + 256], lengths[first : first + 256]
+        table = np.zeros((len(part), max(map(len, part)), len(names)), "float32")
+        for row, emission in zip(table, part, strict=True):
+            row[: len(emission)] = emission
+        tags = model.decode(table, np.arange(table.shape[1]) < sizes[:, None])
+        for row, size in zip(tags, sizes, strict=True):
+            known = [names[tag] for tag in row[:size]]
+            found.append(known + ["O"] * (size - len(known)))
+    return found
+
+
+def on_epoch(model, epoch, tracker, data, config):
+    """F1 of the entities of some validation sentences."""
+    from apps.common.reports.tagging import entity_scores
+
+    held = data.validation
+    if len(held) > JUDGED:
+        held = held.subset(np.linspace(0, len(held) - 1, JUDGED).astype(int))
+    scores = entity_scores([tags for _, tags in held.records], decode(model, held, data.about["tags"]))
+    return {"val_f1": scores["f1"]}
+
+
+def baselines(data, config):
+    """The most frequent tag of each word, and a logistic regression of what a word and its neighbours look like."""
+    from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags
+
+    words, tags = zip(*data.test.records, strict=True)
+    return {
+        "majority tag of each word": entity_scores(tags, majority_tags(data.train.records, words)),
+        "logistic regression of each word": entity_scores(tags, linear_tags(data.train.records, words, config.seed)),
+    }
+
+
+def evaluate(model, data, config):
+    """F1, precision and recall of the entities on test, and of each type."""
+    from apps.common.reports.tagging import entity_report
+
+    words, tags = zip(*data.test.records, strict=True)
+    found = decode(model, data.test, data.about["tags"])
+    metrics, tables, drawn = entity_report(words, tags, found)
+    return Report(metrics, drawn, tables)
+
+
+def predict(model, inputs, about, options=PredictOptions()):
+    """The words of each sentence with their tags, and the entities they spell."""
+    split = [split_words(text) for text in inputs]
+    sentences = [([word for word, _, _ in words], ["O"] * len(words)) for words in split if words]
+    found = iter(decode(model, examples_of(sentences, about), about["tags"]) if sentences else ())
+    rows, lines = [], []
+    for text, words in zip(inputs, split, strict=True):
+        if not words:
+            rows.append({"reason": "no word in it"})
+            continue
+        names, tags = [word for word, _, _ in words], next(found)
+        places = [(kind, words[first][1], words[last - 1][2]) for kind, first, last in spans(tags)]
+        entities = [{"type": kind, "text": text[a:b], "start": a, "end": b} for kind, a, b in places]
+        rows.append({"entities": entities, "words": names, "tags": tags})
+        lines.append(conll(names, tags))
+    if options.format == "conll":
+        with open(Path(options.file).expanduser(), "a", encoding="utf-8") as file:
+            file.writelines(lines)
+    return rows
+
+
+if __name__ == "__main__":
+    start(__spec__)
