@@ -110,6 +110,35 @@ def build_model(config, data):
     return compile_model(model, config, data.train, loss=OneHotLoss("cross-entropy", len(names)), metrics=[accuracy()])
 
 
+def baselines(data, config):
+    """The commonest class; labels spread along the edges; logistic regression on each node's own features."""
+    import warnings
+
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import normalize
+
+    from apps.common.data.graphs.nodes import feature_rows, spread_labels
+    from apps.common.reports.baselines import class_shares, fitted_classes
+    from apps.common.reports.classification import classification_metrics
+
+    train, test, labels = data.train.mask, data.test.mask, data.train.y[0]
+    count = len(data.about["class_names"])
+    spread = spread_labels(data.train.x["edges"][0], labels, train, count)
+    found = {
+        "majority": class_shares(labels[train], labels[test], count),
+        "labels spread along edges": classification_metrics(spread[test], labels[test]),
+    }
+    if len(set(labels[train])) > 1:
+        # Rows are shares of a node's words: brought to unit length, the penalty means the same for any number of them.
+        x = normalize(feature_rows(data.train.x, data.about["num_features"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an end before it converges is good enough beside a network
+            regression = LogisticRegression(C=10.0, max_iter=100)
+            parts = (x[train], labels[train]), (x[test], labels[test])
+            found["logistic regression on features"] = fitted_classes(regression, *parts, count)
+    return found
+
+
 def evaluate(model, data, config):
     """Accuracy, F1, AUC and calibration on the test nodes; confusion, and the graph as the model sees it."""
     import keras

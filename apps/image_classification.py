@@ -170,6 +170,31 @@ def network(config, shape, num_classes):
     return build(shape, num_classes, **{**MODELS[config.model], **given})
 
 
+def baselines(data, config):
+    """The commonest class; a random forest on pixels shrunk to 16 by 16, at most 5,000 pictures."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    from apps.common.reports.baselines import class_shares, fitted_classes, some_rows
+
+    train, test, count = data.train, data.test, len(data.about["class_names"])
+    chosen = train.subset(some_rows(len(train), 5000, config.seed))
+    forest = RandomForestClassifier(200, random_state=config.seed, n_jobs=-1)
+    shrunk = (shrunk_pixels(chosen.x), chosen.y), (shrunk_pixels(test.x), test.y)
+    return {
+        "majority": class_shares(train.y, test.y, count),
+        "random forest on 16 by 16 pixels": fitted_classes(forest, *shrunk, count),
+    }
+
+
+def shrunk_pixels(images, side=16):
+    """Means of blocks of pixels, about `side` by `side` of them, as rows; smaller images stay as they are."""
+    height, width = (max(1, length // side) for length in images.shape[1:3])
+    images = images[:, : images.shape[1] // height * height, : images.shape[2] // width * width]
+    rows, columns = images.shape[1] // height, images.shape[2] // width
+    blocks = images.reshape(len(images), rows, height, columns, width, images.shape[3])
+    return blocks.mean((2, 4), dtype="float32").reshape(len(images), -1)
+
+
 def evaluate(model, data, config):
     """Accuracy, F1, AUC and calibration on test; confusion, worst mistakes and where the network looked."""
     import keras

@@ -138,6 +138,17 @@ def on_epoch(model, epoch, tracker, data, config):
     return {f"val_{name}": value for name, value in found.items()}
 
 
+def baselines(data, config):
+    """A normal distribution for each pixel, all of them independent."""
+    from apps.common.reports.generated_images import judge_of
+
+    pixels, count = data.train.x.astype("float32"), min(2000, max(1000, len(data.test)))
+    generator = np.random.default_rng([config.seed, 44])
+    noise = generator.normal(size=(count, *pixels.shape[1:])).astype("float32")
+    images = np.clip(np.rint(pixels.mean(0) + pixels.std(0) * noise), 0, 255).astype("uint8")
+    return {"pixel gaussian": judge_of(data).metrics(images, None, "test", data.test)}
+
+
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
     from apps.common import figures

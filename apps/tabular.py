@@ -1,36 +1,41 @@
 """Predict a column of a table from the others: a class or a number."""
 
+import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from apps.common.app import Metric
+from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.data.tables.encoding import (
+    absent_columns,
     category_counts,
+    columns_of,
     decode_target,
     drop_missing_target,
     encode,
     encode_target,
     fit_encoding,
-    input_kinds,
-    plain_rows,
-    row_from_pairs,
+    frame_of_rows,
+    input_roles,
     stack,
+    target_like,
     target_of,
 )
-from apps.common.data.tables.reading import named_table, read_splits, read_table
-from apps.common.errors import UserError
+from apps.common.data.tables.reading import named_table, read_splits
+from apps.common.data.tables.roles import GIVEN_ROLES, role_notes
+from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option
 from apps.common.options.training import Activation, Recipe, Splitting
+from apps.common.output import say
 
 
 @dataclass(frozen=True)
 class Config(Splitting):
     target: str | None = option(None, "column to predict: its name or number (default: the last)")
+    columns: str | None = option(None, f"what columns are, comma-separated NAME=ROLE, of: {', '.join(GIVEN_ROLES)}")
     kind: Literal["auto", "classification", "regression"] = option("auto", "what the target is")
     model: Literal["mlp", "perceptron", "ft-transformer"] = option("mlp", "architecture", search=("mlp", "ft-transformer"))
     loss: Literal["auto", "cross-entropy", "hinge", "mse", "mae", "huber"] = option(
@@ -52,10 +57,22 @@ class Config(Splitting):
 
     def check(self):
         super().check()
+        self.given_roles()
         if self.model == "ft-transformer" and self.width % self.num_heads:
             raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
 
+    def given_roles(self):
+        """`{column: role}` of `--columns`."""
+        roles = {}
+        for pair in filter(None, (self.columns or "").split(",")):
+            name, equals, role = pair.rpartition("=")
+            if not equals or role.strip() not in GIVEN_ROLES:
+                raise UserError(f"--columns {pair}: expected NAME=ROLE, ROLE one of {', '.join(GIVEN_ROLES)}")
+            roles[name.strip()] = {"role": role.strip()}
+        return roles
 
+
+INPUTS = Inputs("rows")
 METRIC = (
     Metric("accuracy", where={"kind": "classification"}),
     Metric("rmse", higher_is_better=False, where={"kind": "regression"}),
@@ -96,22 +113,38 @@ def load_data(config, about=None):
     """Rows as `{"numeric": (n, k), "categorical": (n, c)}` and the target, in three splits."""
     name = config.data or "iris"
     table = named_table(name)
-    kinds = input_kinds(about) if about else None
-    splits = {"train": table} if table is not None else read_splits(find_data(name), kinds=kinds)
+    if about:
+        options = {**columns_of(about), "target": about["target"]}
+    else:
+        options = {"roles": config.given_roles(), "target": config.target}
+    splits = {"train": table} if table is not None else read_splits(find_data(name), **options)
     notes = [note for part in splits.values() for note in part.notes]
     if about:
-        frame = drop_missing_target(splits.get("test", splits["train"]), about["target"]).frame
+        target, table = about["target"], splits.get("test", splits["train"])
+        frame = drop_missing_target(
+            target_like(table, target, about["roles"][target], set(about.get("classes", ())), "table"), target
+        ).frame
+        absent = absent_columns(frame, about)
+        notes += [f"columns that are not there count as missing: {', '.join(absent)}"] if absent else []
         return Data(None, None, Examples(encode(frame, about), encode_target(frame, about)), about, notes, name)
     target = target_of(splits, config.target, config.kind)
     # Rows are split by position first: scales and vocabularies are fitted on the training rows alone.
     whole, rows = stack({split: part.frame for split, part in target.splits.items()}, target.name)
     parts = complete_splits(rows, config, notes := notes + target.notes, stratify=target.kind == "classification")
     frames = [whole.iloc[part.x] for part in parts]
-    about = fit_encoding(frames[0], target.name, target.kind, scaling=config.scaling)
+    about = fit_encoding(frames[0], target.name, target.kind, scaling=config.scaling, table=target.splits["train"])
     train, validation, test = (Examples(encode(frame, about), encode_target(frame, about)) for frame in frames)
     if config.class_weights == "balanced":
         train = balanced(train, about.get("classes"))
-    return Data(train, validation, test, about, notes, name)
+    return Data(train, validation, test, about, notes + role_notes(about["roles"]), name, example_of(frames[2], about))
+
+
+def example_of(frame, about):
+    """The first row as words that `predict` takes."""
+    row = frame.iloc[0]
+    pairs = [f"{name}={row[name]:.6g}" if isinstance(row[name], float) else f"{name}={row[name] or ''}" for name in
+             input_roles(about) if about["roles"][name]["role"] != "time"]  # fmt: skip
+    return " ".join(shlex.quote(pair) for pair in pairs[:30])
 
 
 def build_model(config, data):
@@ -144,6 +177,46 @@ def build_model(config, data):
     return compile_model(model, config, data.train, loss=loss, metrics=metrics)
 
 
+def baselines(data, config):
+    """The commonest class or the mean; gradient boosting on the table's columns, at most 20,000 rows."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    from apps.common.reports.baselines import class_shares, fitted_classes, some_rows
+    from apps.common.reports.regression import regression_metrics
+
+    about, train, test = data.about, data.train, data.test
+    classes = about.get("classes")
+    # Cells and trees are bounded, so that wide tables and many classes take seconds as well.
+    most = int(min(20_000, max(500, 4_000_000 / width_of(about))))
+    chosen = train.subset(some_rows(len(train), most, config.seed))
+    trees = max(10, min(100, 1000 // len(classes))) if classes else 100
+    numbers = len(about["numeric"])
+    small = [numbers + position for position, count in enumerate(category_counts(about)) if count < 255]
+    options = {"max_iter": trees, "categorical_features": small or None, "random_state": config.seed, "early_stopping": False}
+    x, test_x = joined(chosen.x), joined(test.x)
+    if classes:
+        boosting = HistGradientBoostingClassifier(**options)
+        return {
+            "majority": class_shares(train.y, test.y, len(classes)),
+            "gradient boosting": fitted_classes(boosting, (x, chosen.y), (test_x, test.y), len(classes)),
+        }
+    true, mean = decode_target(test.y, about), np.full(len(test), decode_target(train.y.mean(), about))
+    found = HistGradientBoostingRegressor(**options).fit(x, chosen.y).predict(test_x)
+    return {
+        "mean": regression_metrics(mean, true),
+        "gradient boosting": regression_metrics(decode_target(found, about), true),
+    }
+
+
+def width_of(about):
+    return len(about["numeric"]) + len(about["categorical"])
+
+
+def joined(inputs):
+    """Numbers and category indices side by side."""
+    return np.concatenate([inputs[key] for key in ("numeric", "categorical") if key in inputs], axis=1)
+
+
 def evaluate(model, data, config):
     """Classes: accuracy, F1, AUC, confusion. Numbers: RMSE, MAE, R2, residuals. Both: importance of each column."""
     from apps.common.reports.classification import classification_report, softmax
@@ -168,23 +241,39 @@ def evaluate(model, data, config):
 
 
 def predict(model, inputs, about):
-    """The rows of CSV or Parquet files, or one row of `name=value` pairs, with the predictions beside them."""
+    """The prediction of each row, a dict of cells; columns it lacks count as missing and are named once."""
     from apps.common.reports.classification import class_prediction, softmax
     from apps.common.training.batches import predict_all
 
-    if any("=" in value and not Path(value).exists() for value in inputs):
-        frames = [row_from_pairs(inputs, about)]
+    name_absent(inputs, about)
+    frame, reasons = frame_of_rows(inputs, about)
+    known = input_roles(about)
+    reasons = [
+        reason or ("" if any(name in row for name in known) else f"none of the model's columns: {', '.join(list(known)[:12])}")
+        for row, reason in zip(inputs, reasons, strict=True)
+    ]
+    outputs = predict_all(model, encode(frame, about))
+    if about["kind"] == "classification":
+        found = class_prediction(softmax(outputs), about["classes"])
     else:
-        frames = [read_table(Path(path).expanduser(), kinds=input_kinds(about)).frame for path in inputs]
-    rows = []
-    for frame in frames:
-        outputs = predict_all(model, encode(frame, about))
-        if about["kind"] == "classification":
-            found = class_prediction(softmax(outputs), about["classes"])
-        else:
-            found = [{"prediction": float(value)} for value in decode_target(outputs[:, 0], about)]
-        rows += [{**row, **prediction} for row, prediction in zip(plain_rows(frame), found, strict=True)]
-    return rows
+        found = [{"prediction": float(value)} for value in decode_target(outputs[:, 0], about)]
+    return [{"reason": reason} if reason else row for row, reason in zip(found, reasons, strict=True)]
+
+
+def name_absent(rows, about):
+    """Say which of the model's columns these rows lack, and which names of a single row it does not know."""
+    first = rows[0]
+    absent = tuple(absent_columns(first, about))
+    if absent and len(absent) < len(input_roles(about)) and absent not in _named:
+        _named.add(absent)
+        say(f"columns that are not there count as missing: {', '.join(absent)}")
+    for name in first if len(rows) == 1 or absent else ():
+        if name not in about["columns"] and (name, "") not in _named:
+            _named.add((name, ""))
+            say(f"column {name!r} is not one of the model's and is not used. {nearest(name, input_roles(about))}")
+
+
+_named = set()
 
 
 if __name__ == "__main__":

@@ -124,6 +124,22 @@ def build_model(config, data):
     return compile_model(model, config, data.train, loss=TokenCrossEntropy())
 
 
+def baselines(data, config):
+    """How often each token occurs; counts of up to five tokens, smoothed, from at most two million tokens."""
+    from apps.common.reports.baselines import back_off
+
+    tokens = len(Vocabulary(data.about["characters"]))
+    ids = data.train.ids.windows([0], min(len(data.train.ids), 2_000_000))[0]
+    longest = min(5, config.block_size + 1, int(62 / math.log2(max(2, tokens))))  # a run of tokens is one number of 63 bits
+    spread = np.unique(np.linspace(0, len(data.test) - 1, min(2000, len(data.test))).astype(int))
+    x, y = data.test.take(spread)
+    windows, found = np.concatenate([x, y[:, -1:]], axis=1), {}
+    for name, length in (("unigram", 1), (f"{longest}-gram with back-off", longest)):
+        nats = float(-np.log(back_off(ids, tokens, longest=length)(windows)).mean())
+        found[name] = {"cross_entropy": nats, "bits_per_token": nats / math.log(2), "perplexity": math.exp(nats)}
+    return found
+
+
 def evaluate(model, data, config):
     """Cross-entropy of the next token in nats and bits, perplexity, the loss by position, and how the model writes."""
     from apps.common import figures

@@ -293,23 +293,38 @@ def test_an_option_that_does_not_fit_the_target_is_refused(capsys, tmp_path, mon
     ("arguments", "words"),
     [
         (("sepal length (cm)=long", *IRIS_ROW[1:]), "expected a number. Received: 'long'"),
-        (IRIS_ROW[:3], "no column 'petal width (cm)'"),
-        ((*IRIS_ROW, "petals=3"), "no column 'petals'"),
+        (("petals=3",), "none of the model's columns"),
         ((*IRIS_ROW, IRIS_ROW[0]), "given twice"),
-        ((*IRIS_ROW[:3], "petal width (cm)"), "petal width (cm): expected COLUMN=VALUE"),
-        (("nothing.csv",), "nothing.csv: cannot be opened (No such file or directory)"),
+        ((*IRIS_ROW[:3], "petal width (cm)"), "petal width (cm): expected name=value"),
+        (("nothing.csv",), "nothing.csv: no such file"),
     ],
-    ids=["text", "too few", "unknown", "twice", "no value", "no file"],
+    ids=["text", "unknown", "twice", "no value", "no file"],
 )
 def test_values_that_do_not_fit_the_columns_cannot_be_predicted(iris, refused, arguments, words):
     assert words in refused("predict", iris, *arguments)
 
 
-def test_text_where_a_number_belongs_is_named_by_its_line(iris, refused, tmp_path):
+def test_text_where_a_number_belongs_keeps_its_row_with_a_reason(iris, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     header = ",".join(pair.split("=")[0] for pair in IRIS_ROW)
     (tmp_path / "rows.csv").write_text(f"{header}\n5,3,1.5,0.2\n5,three,1.5,0.2\n")
-    line = refused("predict", iris, tmp_path / "rows.csv")
-    assert "line 3" in line and "'three'" in line and "sepal width (cm)" in line
+    assert triptych.main(["predict", str(iris), "rows.csv", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["predictions"]
+    assert first["class"] and "sepal width (cm)" in second["reason"] and "'three'" in second["reason"]
+
+
+def test_a_column_that_is_not_given_is_missing_and_named(iris, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert triptych.main(["predict", str(iris), *IRIS_ROW[:3], "--json"]) == 0
+    assert "petal width (cm)" in capsys.readouterr().err
+
+
+def test_a_table_without_a_header_is_read_by_position(iris, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("5,3,1.5,0.2\n6,3,5,2\n")
+    assert triptych.main(["predict", str(iris), "rows.csv", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert [row["sepal length (cm)"] for row in found] == ["5", "6"] and all(row["class"] for row in found)
 
 
 def test_a_class_the_model_does_not_know_cannot_be_evaluated(iris, refused, tmp_path):

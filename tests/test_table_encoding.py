@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from apps.common.data.tables.encoding import (
+    absent_columns,
     category_counts,
     decode_target,
     drop_missing_target,
     encode,
     encode_target,
     fit_encoding,
-    input_kinds,
-    row_from_pairs,
+    frame_of_rows,
+    input_roles,
     target_of,
 )
 from apps.common.data.tables.reading import Table, make_frame, read_splits
@@ -94,7 +95,7 @@ def test_adult_has_its_published_rows_and_classes():
         pytest.skip("Adult is not there")
     target = target_of(read_splits(path))
     assert [len(table.frame) for table in target.splits.values()] == [32561, 16281]
-    about = fit_encoding(target.splits["train"].frame, target.name, target.kind)
+    about = fit_encoding(target.splits["train"].frame, target.name, target.kind, table=target.splits["train"])
     assert about["classes"] == ["<=50K", ">50K"] and len(about["numeric"]) == 6 and len(about["categorical"]) == 8
     assert np.bincount(encode_target(target.splits["test"].frame, about)).tolist() == [12435, 3846]
 
@@ -115,7 +116,7 @@ def test_the_encoding_is_plain_json_and_survives_it():
     frame, about = people()
     again = json.loads(json.dumps(about, allow_nan=False))
     assert again == about and about["classes"] == ["high", "low"] and about["left_out"] == ["empty"]
-    assert input_kinds(about) == {"age": "numeric", "work": "categorical"} and category_counts(about) == [4]
+    assert input_roles(about) == {"age": {"role": "number"}, "work": {"role": "category"}} and category_counts(about) == [4]
     assert encode_target(frame, again).tolist() == [1, 0, 1, 0, 1]
 
 
@@ -180,7 +181,7 @@ def test_classes_that_are_numbers_are_in_numeric_order():
 
 def test_prediction_input_that_does_not_fit_is_refused():
     frame, about = people()
-    refuses(encode, frame[["work"]], about, words=["no column 'age'", "Expected the columns age, work"])
+    refuses(encode, frame[["empty"]], about, words=["none of the model's columns", "Expected age, work"])
     bad = make_frame({"age": ["3", "?", "old"], "work": ["a"] * 3})
     refuses(encode, bad, about, words=["row 3: column 'age' holds numbers. Received: 'old'"])
     assert encode(bad[:2], about)["numeric"][1, 0] == 0
@@ -190,14 +191,18 @@ def test_prediction_input_that_does_not_fit_is_refused():
     refuses(fit_encoding, frame[["empty", "income"]], "income", "classification", words=["nothing to predict it from"])
 
 
-def test_pairs_make_one_row():
+def test_rows_of_cells_are_read_as_in_training_and_keep_their_place():
     _, about = people()
-    row = row_from_pairs(["work= b ", "age=40", "income=low"], about)
-    assert encode(row, about)["categorical"].tolist() == [[3]]
-    assert encode(row_from_pairs(["age=", "work=?"], about), about)["categorical"].tolist() == [[0]]
-    refuses(row_from_pairs, ["aeg=3"], about, words=["aeg=3: no column 'aeg'. Did you mean 'age'?"])
-    refuses(row_from_pairs, ["age=old"], about, words=["expected a number. Received: 'old'"])
-    refuses(row_from_pairs, ["age=inf"], about, words=["expected a number"])
-    refuses(row_from_pairs, ["age"], about, words=["expected COLUMN=VALUE, for example age=..."])
-    refuses(row_from_pairs, ["age=1", "age=2"], about, words=["given twice"])
-    refuses(encode, row_from_pairs(["age=1"], about), about, words=["no column 'work'"])
+    rows = [{"work": " b ", "age": "40", "more": "x"}, {"age": "old", "work": "a"}, {"age": "inf"}, {"work": "?", "age": ""}]
+    frame, reasons = frame_of_rows(rows, about)
+    assert reasons == ["", "age: expected a number. Received: 'old'", "age: expected a number. Received: 'inf'", ""]
+    inputs = encode(frame, about)
+    assert inputs["categorical"][:, 0].tolist() == [3, 2, 0, 0]
+    np.testing.assert_allclose(inputs["numeric"][1:, 0], 0, atol=1e-6)  # the median
+
+
+def test_a_column_that_is_absent_counts_as_missing():
+    frame, about = people()
+    assert absent_columns(frame[["work"]], about) == ["age"]
+    np.testing.assert_allclose(encode(frame[["work"]], about)["numeric"], 0, atol=1e-6)
+    assert encode(frame[["age"]], about)["categorical"].max() == 0

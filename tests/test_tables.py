@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from apps.common.data.tables.reading import column_kinds, named_table, read_splits, read_table
+from apps.common.data.tables.reading import named_table, read_splits, read_table
 from apps.common.errors import UserError
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
@@ -29,6 +29,10 @@ def refuses(function, *arguments, words=(), **options):
         assert word in message, message
 
 
+def roles_of(table):
+    return {name: role["role"] for name, role in table.roles.items()}
+
+
 def cells(frame):
     """Rows of a frame as lists, NaN as None, so that they compare."""
     return [[None if value is None or value != value else value for value in row] for row in frame.to_numpy().tolist()]
@@ -39,7 +43,7 @@ def cells(frame):
 
 def test_columns_are_numbers_or_text_with_missing_values(tmp_path):
     table = read_table(write(tmp_path / "a.csv", PEOPLE))
-    assert column_kinds(table.frame) == {"age": "numeric", "work": "categorical", "income": "categorical"}
+    assert roles_of(table) == {"age": "number", "work": "category", "income": "category"}
     assert cells(table.frame)[2] == [None, None, "<=50K"]
     assert table.frame["age"].dtype == np.float64 and table.frame["work"].dtype == object
     assert table.frame["work"][2] is None and table.notes == []
@@ -132,7 +136,7 @@ def test_parquet_is_read_like_csv(tmp_path):
         [None, None, "y", "False", None],
         [3.0, "b", "x", "True", 0.0],
     ]
-    assert table.notes == ["column 'd' holds times: read as seconds since 1970"]
+    assert roles_of(table) == {"n": "number", "t": "category", "c": "category", "b": "boolean", "d": "time"}
 
 
 def test_train_and_test_files_are_found_beside_each_other(tmp_path):
@@ -175,12 +179,12 @@ def test_named_tables_come_with_scikit_learn():
 
 
 def test_a_file_for_prediction_is_read_with_the_kinds_of_the_training_rows(tmp_path):
-    kinds = {"age": "numeric", "code": "categorical"}
-    table = read_table(write(tmp_path / "a.csv", "code,age\n07,?\n"), kinds=kinds)
+    known = {"roles": {"age": {"role": "number"}, "code": {"role": "category"}}, "names": ("code", "age")}
+    table = read_table(write(tmp_path / "a.csv", "code,age\n07,?\n"), **known)
     assert cells(table.frame) == [["07", None]]
-    assert column_kinds(table.frame) == {"code": "categorical", "age": "numeric"}
-    refuses(read_table, write(tmp_path / "a.csv", "code,age\n1,2\n1,old\n"), kinds=kinds, words=["line 3: 'old'"])
-    assert list(read_table(write(tmp_path / "a.csv", "age\n1\n"), kinds={"age": "numeric"}).frame["age"]) == [1.0]
+    assert roles_of(table) == {"code": "category", "age": "number"}
+    refuses(read_table, write(tmp_path / "a.csv", "code,age\n1,2\n1,old\n"), **known, words=["line 3: 'old'"])
+    assert cells(read_table(write(tmp_path / "a.csv", "08,1\n"), **known).frame) == [["08", 1.0]]
 
 
 # Bad input

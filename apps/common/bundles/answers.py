@@ -5,20 +5,24 @@ What cannot be read keeps its place, with a reason in the place of a prediction.
 
 import contextlib
 import csv
+import gzip
 import itertools
 import json
 import os
 import sys
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from apps.common.app import inputs_of
 from apps.common.data.reading import visible_files
+from apps.common.data.tables.rows import dialect, sampled_lines
 from apps.common.errors import UserError
 from apps.common.output import plain
 
 CHUNK = 256  # inputs given to an app at a time
-LINES, TABLES, ROWS = (".txt", ".lst"), (".csv", ".tsv", ".tab"), (".jsonl", ".ndjson")
+LINES, TABLES, ROWS = (".txt", ".lst"), (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
+PARQUET = (".parquet", ".pq")
 LONGEST = 10_000_000  # characters of a line
 
 
@@ -44,7 +48,10 @@ def answer(app, model, about, words, options=()):
     if inputs.kind == "values":
         yield from app.predict(model, words, about, *options)
         return
-    yield from answer_items(app, model, about, read_items(words, inputs), options)
+    columns = about.get("columns", [])
+    orders = ([name for name in columns if name != about.get("target")], columns)
+    items = read_items(words, inputs, {len(names): names for names in orders if names})
+    yield from answer_items(app, model, about, items, options)
 
 
 def answer_items(app, model, about, items, options=()):
@@ -67,13 +74,15 @@ def merged(fields, row):
     return {**fields, **free}
 
 
-def read_items(words, inputs):
+def read_items(words, inputs, orders=None):
     """The `Item`s that the words of a command line mean, read as they are asked for.
 
     Args:
         words: Of the command line, after MODEL; `-` is standard input, a line each.
         inputs: The app's `Inputs`.
+        orders: `{number of cells: names}` by which a table without a header is read.
     """
+    orders = orders or {}
     if inputs.kind == "rows" and any("=" in word and not Path(word).exists() for word in words):
         yield _row_of_pairs(words)
         return
@@ -88,8 +97,8 @@ def read_items(words, inputs):
             yield _item(word, inputs, {})
         elif path.is_dir():
             yield from _from_folder(path, inputs)
-        elif path.suffix.lower() in (*TABLES, *ROWS):
-            yield from _from_table(path, inputs)
+        elif path.name.lower().endswith((*TABLES, *ROWS, *PARQUET)) or inputs.kind == "rows":
+            yield from _from_table(path, inputs, orders)
         elif inputs.kind == "texts" or (inputs.kind == "files" and path.suffix.lower() in LINES):
             with open(path, "rb") as file:
                 yield from _from_lines(file, path, inputs, path.parent)
@@ -129,7 +138,11 @@ def _row_of_pairs(words):
     wrong = [word for word, (_, equals, _) in zip(words, pairs, strict=True) if not equals]
     if wrong:
         raise UserError(f"{wrong[0]}: expected name=value, as the other words")
-    fields = {name.strip(): value for name, _, value in pairs}
+    names = [name.strip() for name, _, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: given twice")
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
     return Item(fields, fields)
 
 
@@ -165,8 +178,15 @@ def _decoded(line):
         return line.decode(errors="replace"), f"not UTF-8: byte {error.start} is 0x{line[error.start]:02x}"
 
 
-def _from_table(path, inputs):
-    rows = _read_rows(path) if path.suffix.lower() in ROWS else _read_table(path)
+def _from_table(path, inputs, orders):
+    if not path.is_file():
+        raise UserError(f"{path}: not a file but a device or a pipe; expected a table")
+    if path.name.lower().endswith(ROWS):
+        rows = _read_rows(path)
+    elif path.name.lower().endswith(PARQUET):
+        rows = _read_parquet(path)
+    else:
+        rows = _read_table(path, orders)
     for fields, reason in rows:
         if reason:
             yield Item(fields, None, reason)
@@ -179,24 +199,53 @@ def _from_table(path, inputs):
             yield _item(fields[column], inputs, fields, path.parent)
 
 
-def _read_table(path):
-    """`(fields, reason)` of each row of a CSV or TSV file with a header; a ragged row has a reason."""
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        head = file.read(1 << 16)
-        file.seek(0)
-        delimiter = max(",;\t|", key=head.partition("\n")[0].count) if path.suffix.lower() == ".csv" else "\t"
-        rows = csv.reader(file, delimiter=delimiter)
+def _read_table(path, orders):
+    """`(fields, reason)` of each row of a CSV or TSV file; a ragged row has a reason.
+
+    The first row is a header unless it has as many cells as one of `orders` but none of its names.
+    """
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    opened = gzip.open if packed else open
+    with opened(path, "rt", newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         try:
-            header = next(rows, None)
+            head = file.read(1 << 16)
+            if "\0" in head:
+                raise UserError(f"{path}: holds NUL bytes: not a table in text, or a damaged one")
+            file.seek(0)
+            sample = sampled_lines(head)
+            delimiter, quote = dialect(sample or [","])
+            spaced = any(f"{delimiter} " in line for line in sample)
+            rows = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=spaced)
+            header = next((row for row in rows if row), None)
             if not header:
                 raise UserError(f"{path}: empty; expected a header and rows")
+            names = [name.strip() for name in header]
+            if len(names) in orders and not any(set(names) & set(known) for known in orders.values()):
+                names = orders[len(names)]
+                yield dict(zip(names, header, strict=True)), ""
             for cells in rows:
                 if cells:
-                    wrong = len(cells) != len(header)
-                    reason = f"line {rows.line_num} has {len(cells)} cells, the header {len(header)}" if wrong else ""
-                    yield dict(zip(header, [*cells, *[""] * len(header)], strict=False)), reason
+                    wrong = len(cells) != len(names)
+                    reason = f"line {rows.line_num} has {len(cells)} cells, the header {len(names)}" if wrong else ""
+                    yield dict(zip(names, [*cells, *[""] * len(names)], strict=False)), reason
         except csv.Error as error:
             raise UserError(f"{path}: line {rows.line_num}: not CSV ({error})") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _read_parquet(path):
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(CHUNK):
+            for row in batch.to_pylist():
+                yield {name: value if isinstance(value, bool | int | float | str | None) else str(value) for name, value in
+                       row.items()}, ""  # fmt: skip
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: not Parquet, or damaged ({str(error)[:200]}). Write it again") from None
 
 
 def _read_rows(path):

@@ -21,12 +21,27 @@ def classification_report(probabilities, labels, class_names):
         class_names: One name a class.
     Returns: `(metrics, tables, figures)`; with two classes also sensitivity and specificity, the second one positive.
     """
-    from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, roc_auc_score
+    from sklearn.metrics import confusion_matrix
 
-    count = len(class_names)
     predicted = probabilities.argmax(1)
-    matrix = confusion_matrix(labels, predicted, labels=range(count))
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=range(count), zero_division=0)
+    matrix = confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    rows = zip(class_names, *_by_class(predicted, labels, len(class_names)), strict=True)
+    names = ("class", "precision", "recall", "f1", "examples")
+    per_class = [dict(zip(names, (row[0], *map(float, row[1:])), strict=True)) for row in rows]
+    drawn = {
+        "confusion": figures.confusion(matrix, class_names),
+        "calibration": figures.reliability(probabilities.max(1), predicted == labels),
+    }
+    return classification_metrics(probabilities, labels), {"per-class": per_class}, drawn
+
+
+def classification_metrics(probabilities, labels):
+    """The numbers alone of `classification_report`."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    count = probabilities.shape[1]
+    predicted = probabilities.argmax(1)
+    _, recall, f1, support = _by_class(predicted, labels, count)
     present = support > 0
     correct, confidence = predicted == labels, probabilities.max(1)
     metrics = {
@@ -41,14 +56,14 @@ def classification_report(probabilities, labels, class_names):
         metrics["auc"] = roc_auc_score(labels, scores, multi_class="ovr", labels=range(count) if count > 2 else None)
     if count == 2:
         metrics |= {"sensitivity": recall[1], "specificity": recall[0]}
-    rows = zip(class_names, precision, recall, f1, support, strict=True)
-    names = ("class", "precision", "recall", "f1", "examples")
-    per_class = [dict(zip(names, (row[0], *map(float, row[1:])), strict=True)) for row in rows]
-    drawn = {
-        "confusion": figures.confusion(matrix, class_names),
-        "calibration": figures.reliability(confidence, correct),
-    }
-    return metrics, {"per-class": per_class}, drawn
+    return metrics
+
+
+def _by_class(predicted, labels, count):
+    """Precision, recall, F1 and number of examples, an array of one number a class each."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    return precision_recall_fscore_support(labels, predicted, labels=range(count), zero_division=0)
 
 
 def calibration_error(confidence, correct, bins=15):

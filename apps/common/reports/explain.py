@@ -63,7 +63,7 @@ def permutation_importance(score, inputs, columns, repeats=3, seed=0):
     Args:
         score: Function from inputs to a number, larger is better.
         inputs: Dict of arrays `(examples, columns of that kind)`.
-        columns: `{name: (key of inputs, position)}`.
+        columns: `{name: (key of inputs, position or list of positions)}`.
         repeats: Shuffles a column.
         seed: Seed of the shuffles.
     Returns: Rows `{"column", "importance", "spread"}`, the most important first.
@@ -89,7 +89,11 @@ def column_importance(score, examples, about, limit=2000):
     """
     chosen = examples.subset(np.random.default_rng(0).permutation(len(examples))[:limit])
     kinds = ("numeric", "categorical")
-    columns = {column["name"]: (kind, position) for kind in kinds for position, column in enumerate(about[kind])}
+    columns = {}
+    for kind in kinds:
+        for position, column in enumerate(about[kind]):  # the parts of a time or of a text are shuffled together
+            columns.setdefault(column.get("column", column["name"]), (kind, []))[1].append(position)
+    columns = {name: (kind, places if len(places) > 1 else places[0]) for name, (kind, places) in columns.items()}
     rows = permutation_importance(lambda inputs: score(inputs, chosen.y), chosen.x, columns)
     names, values, spread = zip(*((row["column"], row["importance"], row["spread"]) for row in rows[:25]), strict=True)
     return rows, figures.bars(names, values, spread, "permutation importance", "fall of the score when shuffled")

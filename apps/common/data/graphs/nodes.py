@@ -202,6 +202,45 @@ def principal_plane(x):
     return plane if plane.shape[1] == 2 else np.column_stack([plane, np.zeros(len(plane))])
 
 
+def spread_labels(edges, labels, known, num_classes, *, steps=30, share=0.9):
+    """Class shares of each node by label propagation: Y <- a D^-1 A Y + (1 - a) Y0, the known nodes' labels in Y0.
+
+    Args:
+        edges: `(2, edges)`, source above target.
+        labels: `(nodes,)` class indices.
+        known: bool `(nodes,)`, the nodes whose labels may be used.
+        num_classes: Number of classes.
+        steps, share: How often, and a of the formula.
+    Returns: `(nodes, classes)`, rows that sum to one.
+    Reference: Zhou et al., 2004, Learning with local and global consistency.
+    """
+    from scipy.sparse import csr_array
+
+    count = len(labels)
+    ones = np.ones(edges.shape[1], "float32")
+    neighbours = csr_array((ones, (edges[1], edges[0])), shape=(count, count))
+    degree = np.maximum(neighbours.sum(1), 1)[:, None]
+    start = np.zeros((count, num_classes))
+    start[np.flatnonzero(known), labels[known]] = 1
+    found = start
+    for _ in range(steps):
+        found = share * (neighbours @ found) / degree + (1 - share) * start
+    # What nothing reaches has the shares of the known labels.
+    found = found + 1e-9 * start.mean(0)
+    return found / found.sum(1, keepdims=True)
+
+
+def feature_rows(inputs, num_features):
+    """Features `(nodes, features)` of what `Graph.inputs` gives, as a sparse array."""
+    from scipy.sparse import csr_array
+
+    if "features" in inputs:
+        return csr_array(inputs["features"][0])
+    values, columns = inputs["values"][0], inputs["columns"][0]
+    rows = np.repeat(np.arange(len(values)), values.shape[1])
+    return csr_array((values.ravel(), (rows, columns.ravel())), shape=(len(values), num_features))
+
+
 def node_codes(edges, num_nodes):
     """Features `(nodes, columns)` where the data have none: a one-hot code and the logarithm of the degree."""
     columns = min(num_nodes, MAX_CODES)

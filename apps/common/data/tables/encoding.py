@@ -1,16 +1,20 @@
 """From a table's columns to what a model takes: scaled numbers, category indices, and the target.
 
 Everything is fitted on the training rows alone and kept in `about`, a dict of plain JSON:
-`target`, `kind`, `numeric` (a list of scalings), `categorical` (a list of vocabularies), `left_out` (names of columns
-without any value), and `classes`, or `target_mean` and `target_std` of a regression.
+`target`, `kind`, `numeric` (a list of scalings; a time or a text is several of them, each with its `column` and `part`),
+`categorical` (a list of vocabularies), `left_out` (names of columns the model gets nothing of), `roles`, `columns` (all
+names of the file, in order), and `classes`, or `target_mean` and `target_std` of a regression.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from apps.common.data.examples import Examples
-from apps.common.data.tables.reading import Table, category_text, make_frame
+from apps.common.data.tables.parts import TEXT_BUCKETS, TIME_PARTS, hashed_words, time_part
+from apps.common.data.tables.reading import Table, category_text, make_frame, target_name
+from apps.common.data.tables.roles import LEFT_OUT, WrongCell, parse_numbers, read_column
 from apps.common.data.tables.rows import as_number, is_missing
 from apps.common.errors import UserError, nearest
 
@@ -21,6 +25,10 @@ HEAVY_TAIL = 6.0
 MAX_SCALED = 10.0
 MAX_CLASSES_OF_NUMBERS = 20
 MAX_KNOTS = 1000
+# Beyond these, sums of squares leave the range of numbers.
+MAX_TARGET, MAX_NUMBER = 1e30, 1e150
+# Words for missing values that are as often the name of a class.
+CLASS_WORDS = ("NA", "None", "none")
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,9 @@ def target_of(splits, target=None, kind="auto"):
         UserError: No such column, nothing besides it, no value, one value only, or a class with one example.
     """
     frame, notes = splits["train"].frame, []
-    name = _target_name(list(frame.columns), target, notes)
+    name = target_name(list(frame.columns), target)
+    if target is None:
+        notes.append(f"the target is the last column, {name!r}; --target names another")
     if len(frame.columns) < 2:
         raise UserError(
             f"only one column ({name}): expected columns separated by comma, semicolon or tab, one of them the target"
@@ -59,6 +69,10 @@ def target_of(splits, target=None, kind="auto"):
             continue
         if absent:
             raise UserError(f"the {split} split has no column {absent[0]!r}. {nearest(absent[0], table.frame.columns)}")
+        if split == "train":
+            table = _numeric_target(table, name, kind, notes)
+        else:
+            table = target_like(table, name, kept["train"].roles.get(name, {}), set(kept["train"].frame[name]), f"{split} split")
         kept[split] = drop_missing_target(table, name)
         notes += kept[split].notes[len(table.notes) :]
         if not len(kept[split].frame):
@@ -68,11 +82,13 @@ def target_of(splits, target=None, kind="auto"):
     if len(distinct) < 2:
         raise UserError(f"--target {name}: constant, always {category_text(distinct[0])}: there is nothing to predict")
     numeric = values.dtype.kind == "f"
+    if numeric and np.abs(values).max() > MAX_TARGET:
+        raise UserError(f"--target {name}: holds {values[np.abs(values).idxmax()]:g}. Expected numbers up to {MAX_TARGET:g}")
     if kind == "auto":
         whole = numeric and bool((values == np.floor(values)).all())
         kind = "regression" if numeric and (not whole or len(distinct) > MAX_CLASSES_OF_NUMBERS) else "classification"
     if kind == "regression" and not numeric:
-        example = next(value for value in values if as_number(value) is None)
+        example = next((value for value in values if as_number(value) is None), values.iloc[0])
         raise UserError(f"--target {name}: regression needs numbers. Received: {example!r}")
     if kind == "classification":
         _check_classes(values, name)
@@ -86,10 +102,10 @@ def drop_missing_target(table, name):
         return table
     lost = int((~there).sum())
     note = f"left out {lost} of {len(there)} rows whose target {name!r} is missing"
-    return Table(table.frame[there].reset_index(drop=True), [*table.notes, note])
+    return Table(table.frame[there].reset_index(drop=True), [*table.notes, note], table.roles, table.names)
 
 
-def fit_encoding(frame, target, kind, *, scaling="standard"):
+def fit_encoding(frame, target, kind, *, scaling="standard", table=None):
     """What `encode` and `encode_target` need to know, fitted on the training rows: `about`, a dict of plain JSON.
 
     A missing number becomes the column's median. With "standard" scaling a column is brought to mean 0 and deviation 1
@@ -98,27 +114,38 @@ def fit_encoding(frame, target, kind, *, scaling="standard"):
     With "quantile" scaling a column's quantiles become those of the normal distribution (as in Gorishniy et al., 2021,
     arXiv 2106.11959).
     A category seen once, or beyond the 1,000 most frequent, shares index 1 ("other") with those never seen; a missing
-    one has index 0.
+    one has index 0. A time becomes its distance, year, month, weekday and hour, a text the hashes of its words.
 
     Args:
         frame: The training rows.
         target: Name of the column to predict.
         kind: "classification" or "regression".
         scaling: "standard" or "quantile".
+        table: The `Table` that the rows come from, for its columns' roles.
     """
-    about = {"target": target, "kind": kind, "numeric": [], "categorical": [], "left_out": []}
-    for name in frame.columns:
-        if name == target:
-            continue
-        column = frame[name]
-        if not column.notna().any():
+    roles = dict(table.roles) if table else {}
+    roles = {name: roles.get(name) or _plain_role(frame[name]) for name in (table.names if table else frame.columns)}
+    about = {"target": target, "kind": kind, "columns": list(roles), "roles": roles}
+    about |= {"numeric": [], "categorical": [], "left_out": []}
+    inputs = [name for name in roles if name != target]
+    used = [name for name in inputs if roles[name]["role"] not in LEFT_OUT]
+    if not used:  # a row's own number is all there is: a trend may be learnt from it
+        used = [name for name in inputs if roles[name]["role"] == "identifier" and name in frame.columns]
+        roles |= {name: {"role": "number"} for name in used}
+    for name in inputs:
+        column = frame[name] if name in used else None
+        if column is None or not column.notna().any():
             about["left_out"].append(name)
+        elif roles[name]["role"] == "time":
+            about["numeric"] += _fit_times(name, column.to_numpy(dtype=np.float64), scaling)
+        elif roles[name]["role"] == "text":
+            about["numeric"] += _fit_words(name, column)
         elif column.dtype.kind == "f":
             about["numeric"].append({"name": name, **_fit_scaling(column.dropna().to_numpy(), scaling)})
         else:
-            counts = column.map(category_text, na_action="ignore").value_counts()
+            counts = column.value_counts()
             usual = sorted(counts.index[counts > 1], key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
-            about["categorical"].append({"name": name, "values": sorted(usual)})
+            about["categorical"].append({"name": name, "values": sorted(map(category_text, usual))})
     if not about["numeric"] and not about["categorical"]:
         raise UserError(f"no column besides the target {target!r} holds a value: there is nothing to predict it from")
     if kind == "classification":
@@ -132,29 +159,37 @@ def fit_encoding(frame, target, kind, *, scaling="standard"):
 def encode(frame, about):
     """The model's inputs: "numeric" float32 `(rows, columns)` and "categorical" int32 `(rows, columns)`.
 
-    A part without columns is left out; columns that `about` does not name are ignored.
+    A part without columns is left out; columns that `about` does not name are ignored, those that are absent count as
+    missing.
 
     Raises:
-        UserError: A column is missing, or text stands where a number belongs.
+        UserError: All columns are absent, or text stands where a number belongs.
     """
-    known = [column["name"] for column in about["numeric"] + about["categorical"]]
-    absent = [name for name in known if name not in frame.columns]
-    if absent:
-        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise UserError(f"no column {absent[0]!r}{more}. Expected the columns {_shown(known)}")
-    inputs = {}
+    absent = absent_columns(frame, about)
+    known = list(input_roles(about))
+    if len(absent) == len(known):
+        raise UserError(f"none of the model's columns. Expected {_shown(known)}")
+    inputs, made = {}, {}
     if about["numeric"]:
         inputs["numeric"] = np.empty((len(frame), len(about["numeric"])), np.float32)
         for position, column in enumerate(about["numeric"]):
-            inputs["numeric"][:, position] = _scale(_numbers(frame[column["name"]], column["name"]), column)
+            values = _numeric_part(frame, column, made)
+            inputs["numeric"][:, position] = _scale(values, column)
     if about["categorical"]:
-        inputs["categorical"] = np.empty((len(frame), len(about["categorical"])), np.int32)
+        inputs["categorical"] = np.zeros((len(frame), len(about["categorical"])), np.int32)
         for position, column in enumerate(about["categorical"]):
+            if column["name"] in absent:
+                continue
             index = {value: number for number, value in enumerate(column["values"], FIRST_INDEX)}
-            texts = frame[column["name"]].map(category_text, na_action="ignore").astype(object)
-            codes = texts.map(lambda value, index=index: index.get(value, OTHER_INDEX), na_action="ignore")
-            inputs["categorical"][:, position] = codes.fillna(MISSING_INDEX).to_numpy(dtype=np.int32)
+            codes, distinct = _coded(frame[column["name"]])
+            known = [index.get(category_text(value), OTHER_INDEX) for value in distinct]
+            inputs["categorical"][:, position] = np.array([*known, MISSING_INDEX])[codes]
     return inputs
+
+
+def absent_columns(frame, about):
+    """Names of the columns the model uses that are not among the frame's, or a dict's."""
+    return [name for name in input_roles(about) if name not in frame]
 
 
 def encode_target(frame, about):
@@ -172,14 +207,17 @@ def encode_target(frame, about):
     if about["kind"] == "regression":
         return ((_numbers(column, name) - about["target_mean"]) / about["target_std"]).astype(np.float32)
     index = {value: number for number, value in enumerate(about["classes"])}
-    codes = column.map(lambda value: _class_index(value, index)).to_numpy(dtype=np.int64)
-    if (codes < 0).any():
-        row = int(np.flatnonzero(codes < 0)[0])
+    codes, distinct = _coded(column)
+    classes = np.array([_class_index(value, index) for value in distinct], dtype=np.int64)
+    unknown = {category_text(value): int((codes == code).sum()) for code, value in enumerate(distinct) if classes[code] < 0}
+    if unknown:
+        row = int(np.flatnonzero(classes[codes] < 0)[0])
+        others = f"; {sum(unknown.values())} rows of {len(unknown)} such classes" if sum(unknown.values()) > 1 else ""
         raise UserError(
             f"row {row + 1}: class {category_text(column.iloc[row])!r} of {name!r} is not among the training classes: "
-            f"{_shown(about['classes'])}"
+            f"{_shown(about['classes'])}{others}"
         )
-    return codes
+    return classes[codes]
 
 
 def decode_target(values, about):
@@ -192,40 +230,41 @@ def category_counts(about):
     return [len(column["values"]) + FIRST_INDEX for column in about["categorical"]]
 
 
-def input_kinds(about):
-    """`{column: "numeric" | "categorical"}` of the inputs: what `read_table(path, kinds=...)` takes for prediction."""
-    return {column["name"]: kind for kind in ("numeric", "categorical") for column in about[kind]}
+def input_roles(about):
+    """`{column: role}` of the columns that the model uses."""
+    used = dict.fromkeys(column.get("column", column["name"]) for kind in ("numeric", "categorical") for column in about[kind])
+    return {name: about["roles"][name] for name in used}
 
 
-def row_from_pairs(pairs, about):
-    """A frame of one row from `["age=39", "workclass=Private", ...]`; an empty value is a missing one.
+def columns_of(about):
+    """What `read_table` takes so that another table is read as the training's: roles, target and names."""
+    roles = {name: role if name in input_roles(about) else {"role": "ignore"} for name, role in about["roles"].items()}
+    roles.pop(about["target"], None)
+    return {"roles": roles, "names": tuple(about["columns"])}
 
-    Raises:
-        UserError: Not a pair, a column that is unknown or given twice, or text where a number belongs.
+
+def frame_of_rows(rows, about):
+    """`(frame, reasons)` of rows of cells as dicts: for each row "", or why it cannot be read.
+
+    Columns that a row lacks count as missing; those the model does not use are ignored.
     """
-    kinds, values = input_kinds(about), {}
-    ignored = {about["target"], *about["left_out"]}
-    for pair in pairs:
-        # A column's name may itself hold an equals sign, so the longest known name counts.
-        found = [name for name in (*kinds, *ignored) if pair.startswith(f"{name}=")]
-        name = max(found, key=len, default=pair.partition("=")[0].strip())
-        value = pair[len(name) + 1 :].strip() if found else pair.partition("=")[2].strip()
-        if "=" not in pair:
-            raise UserError(f"{pair}: expected COLUMN=VALUE, for example {next(iter(kinds))}=...")
-        if name in ignored:
-            continue
-        if name not in kinds:
-            raise UserError(f"{pair}: no column {name!r}. {nearest(name, kinds)}")
-        if name in values:
-            raise UserError(f"{pair}: column {name!r} is given twice")
-        if kinds[name] == "categorical":
-            values[name] = [None if is_missing(value) else value]
-            continue
-        number = np.nan if is_missing(value) else as_number(value)
-        if number is None or np.isinf(number):
-            raise UserError(f"{pair}: expected a number. Received: {value!r}")
-        values[name] = np.array([number])
-    return make_frame(values)
+    import pyarrow
+
+    reasons, columns = [""] * len(rows), {}
+    for name, role in input_roles(about).items():
+        cells = [_cell_text(row.get(name)) for row in rows]
+        while True:
+            try:
+                columns[name] = read_column(name, pyarrow.array(cells, pyarrow.string()), role)[0]
+                break
+            except WrongCell as error:
+                reasons[error.row] = reasons[error.row] or f"{name}: expected {error.expected}. Received: {error.cell!r}"
+                cells[error.row] = ""
+        if columns[name].dtype.kind == "f":
+            for row in np.flatnonzero(np.isinf(columns[name])):
+                reasons[row] = reasons[row] or f"{name}: expected a number. Received: {cells[row]!r}"
+                columns[name][row] = np.nan
+    return make_frame(columns), reasons
 
 
 def stack(frames, target):
@@ -241,32 +280,130 @@ def stack(frames, target):
     return whole, rows
 
 
-def plain_rows(frame):
-    """The rows as dicts of what stood in the file: whole numbers without a point, `None` where a cell is missing."""
+def _numeric_target(table, name, kind, notes):
+    """The table with a target of numbers as such, whose words for missing values are classes where they must be."""
+    import pyarrow
 
-    def cell(value):
-        if isinstance(value, float):
-            return None if np.isnan(value) else int(value) if value.is_integer() else value
-        return value
+    column = table.frame[name]
+    if column.dtype.kind == "f":
+        return table
+    _, distinct = _coded(column)
+    words = [word for word in distinct if not is_missing(word)]
+    numbers, decimal = parse_numbers(pyarrow.array(words, pyarrow.string()))
+    exact = len(set(numbers.tolist())) == len(numbers) and not any(word[:1] == "0" and word[1:].isdigit() for word in words)
+    numeric = len(words) > 0 and not np.isnan(numbers).any() and (exact or kind == "regression" or decimal is not None
+                                                                 or len(words) > MAX_CLASSES_OF_NUMBERS)  # fmt: skip
+    if kind == "classification" and not exact:
+        numeric = False
+    if numeric:
+        values = dict(zip(words, numbers.tolist(), strict=True))
+        frame = table.frame.copy(deep=False)
+        frame[name] = column.map(values).astype(np.float64)
+        infinite = np.isinf(frame[name].to_numpy())
+        if infinite.any():
+            frame.loc[infinite, name] = np.nan
+            notes.append(f"{int(infinite.sum())} infinite numbers of the target {name!r} are treated as missing")
+        return Table(frame, table.notes, {**table.roles, name: {"role": "target", "decimal": decimal}}, table.names)
+    gone = [word for word in distinct if is_missing(word) and not _is_class(word, words, distinct)]
+    for word in distinct:
+        if is_missing(word) and word not in gone:
+            notes.append(f"{word!r} is a class of {name!r}, not a missing value")
+    return _without(table, name, gone)
 
-    return [{name: cell(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+def target_like(table, name, role, known, what):
+    """The table with its target read as the training's was.
+
+    Args:
+        table: `Table`, with or without the target.
+        name, role: Of the target; numbers have a `decimal`.
+        known: The training's values.
+        what: What the table is called in an error.
+    """
+    import pyarrow
+
+    if name not in table.frame.columns or table.frame[name].dtype.kind == "f":
+        return table
+    codes, distinct = _coded(table.frame[name])
+    if "decimal" not in role:
+        return _without(table, name, [word for word in distinct if is_missing(word) and word not in known])
+    words = [None if is_missing(word) else word for word in distinct]
+    numbers = parse_numbers(pyarrow.array(words, pyarrow.string()), role["decimal"])[0]
+    wrong = [word for word, number in zip(words, numbers, strict=True) if word is not None and np.isnan(number)]
+    if wrong:
+        raise UserError(f"the {what}: the target {name!r} holds numbers. Received: {wrong[0]!r}")
+    frame = table.frame.copy(deep=False)
+    frame[name] = np.append(np.where(np.isinf(numbers), np.nan, numbers), np.nan)[codes]
+    return Table(frame, table.notes, table.roles, table.names)
 
 
-def _target_name(names, target, notes):
-    if target is None:
-        notes.append(f"the target is the last column, {names[-1]!r}; --target names another")
-        return names[-1]
-    if target in names:
-        return target
-    try:
-        number = int(target)
-    except ValueError:
-        raise UserError(f"--target {target}: no such column. {nearest(target, names)}") from None
-    if not 1 <= abs(number) <= len(names):
-        raise UserError(
-            f"--target {target}: expected a name, or a number from 1 to {len(names)} or -{len(names)} to -1"
-        )
-    return names[number - 1 if number > 0 else number]
+def _is_class(word, words, distinct):
+    """Whether a word for missing values names a class: beside empty cells, or among words of its own form."""
+    if word not in CLASS_WORDS or not words:
+        return False
+    if word.lower() == "none":
+        return not any(as_number(other) is not None for other in words)
+    codes = all(len(other) <= 3 and other.isalpha() and other.isupper() for other in words)
+    return codes or "" in distinct
+
+
+def _without(table, name, gone):
+    if not gone:
+        return table
+    frame = table.frame.copy(deep=False)
+    frame[name] = frame[name].map(lambda value: None if value in gone else value).astype(object)
+    return Table(frame, table.notes, table.roles, table.names)
+
+
+def _plain_role(column):
+    return {"role": "number" if column.dtype.kind == "f" else "category"}
+
+
+def _coded(column):
+    """`(codes, distinct values)`; the code of a missing value is -1."""
+    import pandas
+
+    return pandas.factorize(column)
+
+
+def _cell_text(value):
+    """A cell as the text a file would have: `None` and NaN are empty."""
+    if value is None or value != value:
+        return ""
+    return category_text(value) if isinstance(value, float) else str(value)
+
+
+def _fit_times(name, seconds, scaling):
+    """The scalings of the parts of a time that are not always the same."""
+    fitted, start = [], float(np.nanmin(seconds))
+    for part in TIME_PARTS:
+        values = time_part(seconds[~np.isnan(seconds)], part, start)
+        if values.std() > 0:
+            entry = {"name": f"{name} ({part.replace('_', ' ')})", "column": name, "part": part, "start": start}
+            fitted.append({**entry, **_fit_scaling(values, scaling)})
+    return fitted
+
+
+def _fit_words(name, column):
+    words = hashed_words(column)
+    entries = [{"name": f"{name} (word {bucket})", "column": name, "part": bucket} for bucket in range(TEXT_BUCKETS)]
+    # All by one deviation: a bucket that is seldom used is no louder than the others.
+    scale = {"median": 0.0, "log": None, "mean": 0.0, "std": float(words.std()) or 1.0}
+    return [{**entry, **scale} for entry in entries]
+
+
+def _numeric_part(frame, column, made):
+    """The values of one numeric input; `made` keeps what several inputs are made of."""
+    name = column.get("column", column["name"])
+    if name not in frame:
+        return np.full(len(frame), np.nan)
+    if "column" not in column:
+        return _numbers(frame[name], name)
+    if "start" in column:
+        return time_part(frame[name].to_numpy(dtype=np.float64), column["part"], column["start"])
+    if name not in made:
+        made[name] = hashed_words(frame[name])
+    return made[name][:, column["part"]]
 
 
 def _check_classes(values, name):
@@ -282,20 +419,26 @@ def _check_classes(values, name):
 def _class_names(values):
     distinct = values.unique().tolist()
     numbers = [value if isinstance(value, float) else as_number(value) for value in distinct]
-    key = None if None in numbers else lambda text: (as_number(text), text)
-    return sorted(map(category_text, distinct), key=key)
+    if None in numbers:
+        return sorted(map(category_text, distinct))
+    texts = list(map(category_text, distinct))
+    if len(set(numbers)) == len(numbers) and not any(re.match(r"[-+]?0\d", text) for text in texts):
+        texts = list(map(category_text, numbers))
+    return sorted(texts, key=lambda text: (as_number(text), text))
 
 
 def _class_index(value, index):
-    """Position of a class, -1 when unknown; "1.0" in one file is "1" in another."""
+    """Position of a class, -1 when unknown; "1.0" in one file is "1" in another, where no other class is that number."""
     text = category_text(value)
-    number = as_number(text) if text not in index else None
-    if number is not None and np.isfinite(number):
-        text = category_text(number)
-    return index.get(text, -1)
+    if text in index:
+        return index[text]
+    number = as_number(text)
+    same = [name for name in index if number is not None and as_number(name) == number]
+    return index[same[0]] if len(same) == 1 else -1
 
 
 def _fit_scaling(values, scaling):
+    values = np.clip(values, -MAX_NUMBER, MAX_NUMBER)
     median = float(np.median(values))
     if scaling == "quantile":
         # A knot for every thirty rows keeps single rows from making their own step.
@@ -316,7 +459,7 @@ def _compress(values, log):
 
 
 def _scale(values, column):
-    values = np.where(np.isnan(values), column["median"], values)
+    values = np.clip(np.where(np.isnan(values), column["median"], values), -MAX_NUMBER, MAX_NUMBER)
     if "knots" in column:
         from scipy.special import ndtri
 
@@ -334,12 +477,13 @@ def _numbers(column, name):
     if column.dtype.kind in "fiub":
         values = column.to_numpy(dtype=np.float64)
     else:
-        missing = [value is None or value != value or is_missing(str(value).strip()) for value in column]
-        values = [np.nan if gone else as_number(str(value)) for value, gone in zip(column, missing, strict=True)]
-        if None in values:
-            row = values.index(None)
-            raise UserError(f"row {row + 1}: column {name!r} holds numbers. Received: {column.iloc[row]!r}")
-        values = np.array(values, dtype=np.float64)
+        codes, distinct = _coded(column)
+        parsed = [np.nan if is_missing(str(value).strip()) else as_number(str(value)) for value in distinct]
+        if None in parsed:
+            code = parsed.index(None)
+            row = int(np.flatnonzero(codes == code)[0])
+            raise UserError(f"row {row + 1}: column {name!r} holds numbers. Received: {distinct[code]!r}")
+        values = np.array([*parsed, np.nan], dtype=np.float64)[codes]
     return np.where(np.isinf(values), np.nan, values)
 
 

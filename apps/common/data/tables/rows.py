@@ -1,6 +1,7 @@
-"""Rows of text tables: encoding, delimiter, quotes and header found by looking, damaged rows counted and named."""
+"""Cells of text tables: encoding, delimiter, quotes and header found by looking, damaged rows counted and named."""
 
 import csv
+import functools
 import gzip
 import io
 import re
@@ -14,65 +15,103 @@ from apps.common.errors import UserError, count_skipped
 
 MISSING = ("", "na", "n/a", "nan", "?", "null", "none")
 DELIMITERS = ("\t", ";", ",", "|")
-# A cell of text takes about ten times its length as a Python string; the file is held twice beside it.
-BYTES_PER_CHARACTER = 16
+# The file's text once, its cells as numbers or words, and what a model takes of them.
+BYTES_PER_CHARACTER = 10
 LONGEST_LINE = 1 << 24
+MAX_COLUMNS = 50_000
 HEADER_ROWS = 1000
 SAMPLE_LINES, SAMPLE_CHARACTERS = 50, 100_000
 ADVICE = "Give a part of it, or Parquet with only the columns that are needed"
+MEND = "Save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 old.csv > new.csv"
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """A text table by columns.
+
+    `columns` is `{name: pyarrow array of text}`, `first_row` how many rows stand above the first one (a header), `kept`
+    the lines of the rows where some were left out.
+    """
+
+    path: Path
+    columns: dict
+    first_row: int
+    delimiter: str
+    quote: str
+    notes: list
+    kept: list | None = None
+
+    @functools.cached_property
+    def lines(self):
+        """The lines the rows begin in; the file is read once more for them."""
+        if self.kept is not None:
+            return self.kept[self.first_row :]
+        return _split_rows(_decoded(_content(self.path), self.path), self.delimiter, self.quote, self.path)[1][self.first_row :]
 
 
 @dataclass(frozen=True)
 class TextRows:
-    """A text table by columns: `columns` `{name: [text]}`, the `lines` the rows begin in, `header`, and notes."""
+    """A small text table: `columns` `{name: [text]}`, the `lines` the rows begin in, and notes."""
 
     columns: dict
     lines: list
-    header: bool
-    delimiter: str
     notes: list
 
 
 def read_text_rows(path, *, header="auto", expect=()):
+    """`read_text_columns` as lists, with the line of each row."""
+    found = read_text_columns(path, header=header, expect=expect)
+    columns = {name: column.to_pylist() for name, column in found.columns.items()}
+    return TextRows(columns, found.lines, found.notes)
+
+
+def read_text_columns(path, *, header="auto", expect=(), among=()):
     """All cells of a CSV file as text.
 
     Args:
         path: A file separated by comma, semicolon, tab or bar, packed by gzip or not, in UTF-8.
         header: "yes" or "no" when known; "auto" looks.
         expect: Names of which the first row holds at least one if it is a header; empty when unknown.
-    Returns: `TextRows`; columns without a header are called column_1, column_2, ...
+        among: All names of the table that this one is like, in order, by which columns without a header are called.
+    Returns: `TextColumns`; columns without a header are called column_1, column_2, ...
     Raises:
         UserError: Empty, not UTF-8, NUL bytes, an open quote, more than 5 % ragged rows, a header without rows or with
             one name twice.
     """
     path = Path(path)
-    text = _read_text(path)
-    sample = [line for line in io.StringIO(text[:SAMPLE_CHARACTERS], newline="") if line.strip()][:SAMPLE_LINES]
-    delimiter, quote = _dialect(sample)
-    rows, lines, notes = _split_rows(text, delimiter, quote, path)
-    del text
-    first = [cell.strip() for cell in rows[0]]
-    columns = [list(cells) for cells in zip(*rows, strict=True)]
-    del rows
+    sample = _looked_at(path)
+    delimiter, quote = dialect(sample)
+    width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
+    if width > MAX_COLUMNS:
+        raise UserError(f"{path}: {width:,} columns; expected at most {MAX_COLUMNS:,}. Leave out those that are not needed")
+    columns = _cut_fast(path, sample, delimiter, quote, width)
+    kept, notes = None, []
+    if columns is None:
+        columns, kept, notes = _cut_row_by_row(path, delimiter, quote)
+    first = [column[0].as_py().strip() for column in columns]
     has_header = {"yes": True, "no": False}.get(header)
     if has_header is None:
-        has_header = bool(set(first) & set(expect)) if expect else _looks_like_header(first, columns)
+        heads = [column.slice(0, HEADER_ROWS + 1).to_pylist() for column in columns]
+        has_header = bool(set(first) & set(expect)) if expect else _looks_like_header(first, heads)
     if has_header:
         if len(columns[0]) == 1:
             raise UserError(f"{path}: a header but no rows below it. Expected one row an example")
         names = [name or f"column_{number}" for number, name in enumerate(first, 1)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise UserError(f"{path}: two columns are called {twice[0]!r}. Give each its own name in the first line")
-        columns, lines = [column[1:] for column in columns], lines[1:]
-        if len(columns) > 1 and not first[0] and columns[0] == [str(row) for row in range(len(lines))]:
+        columns = [column.slice(1) for column in columns]
+        if len(columns) > 1 and not first[0] and _numbers_rows(columns[0]):
             names, columns = names[1:], columns[1:]
             notes = ["the first column, which has no name, only numbers the rows: it is not used", *notes]
     else:
         names = [f"column_{number}" for number in range(1, len(columns) + 1)]
-        if not expect:
+        if len(among) == len(columns):
+            names = list(among)
+        elif not expect:
             notes = [f"{path.name} has no header: its columns are called column_1 to {names[-1]}", *notes]
-    return TextRows(dict(zip(names, columns, strict=True)), lines, has_header, delimiter, notes)
+    named = dict(zip(names, columns, strict=True))
+    return TextColumns(path, named, int(has_header), delimiter, quote, notes, kept)
 
 
 def is_missing(cell):
@@ -88,57 +127,7 @@ def as_number(cell, decimal_comma=False):
         return as_number(cell.replace(",", ".")) if decimal_comma and cell.count(",") == 1 else None
 
 
-def _read_text(path):
-    try:
-        with open(path, "rb") as file:
-            start = file.read(LONGEST_LINE)
-        packed = start[:2] == b"\x1f\x8b"
-        if not packed:
-            _require_lines(start, path)
-        del start
-        size = path.stat().st_size
-        require_memory(size * BYTES_PER_CHARACTER, path, ADVICE)
-        content = _unpack(path) if packed else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Copy or download it again") from None
-    mend = "Save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 old.csv > new.csv"
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: its encoding is UTF-16. {mend.replace('LATIN1', 'UTF-16')}")
-    if content[:4] == b"PK\3\4":
-        raise UserError(f"{path}: a spreadsheet or zip archive. Save the table as CSV or Parquet")
-    if (nul := content.find(b"\0")) >= 0:
-        line = content.count(b"\n", 0, nul) + 1
-        raise UserError(f"{path}: line {line} holds a NUL byte (byte {nul}): not a text file, or a damaged one. {mend}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte {error.start} (0x{content[error.start]:02x}) in line {line}"
-        raise UserError(f"{path}: not UTF-8 at {byte}. {mend}") from None
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty. Expected one row an example")
-    return text
-
-
-def _require_lines(start, path):
-    """Refuse a file whose first line goes on and on before all of it is read: rows take several times their size."""
-    if len(start) == LONGEST_LINE and b"\n" not in start and b"\r" not in start:
-        raise UserError(f"{path}: its first line is longer than {LONGEST_LINE >> 20} MB. Expected a table, one row a line")
-
-
-def _unpack(path):
-    parts, total = [], 0
-    with gzip.open(path) as file:
-        while part := file.read(LONGEST_LINE):
-            if not parts:
-                _require_lines(part, path)
-            parts.append(part)
-            total += len(part)
-            require_memory(total * BYTES_PER_CHARACTER, path, ADVICE)
-    return b"".join(parts)
-
-
-def _dialect(sample):
+def dialect(sample):
     """The delimiter that cuts most sampled lines into the same number of cells, more than one, and the quote."""
     text = "".join(sample)
     single = '"' not in text and re.search(r"(^|[,;\t|])[ ]*'[^'\n]*'[ ]*($|[,;\t|])", text, re.MULTILINE)
@@ -151,6 +140,118 @@ def _dialect(sample):
         if usual > 1 and widths.count(usual) / len(widths) > share:
             best, share = delimiter, widths.count(usual) / len(widths)
     return best, quote
+
+
+def sampled_lines(text):
+    """The first lines of a text that are not blank; the first one is whole."""
+    end = max(SAMPLE_CHARACTERS, text.find("\n") + 1)
+    return [line for line in io.StringIO(text[:end], newline="") if line.strip()][:SAMPLE_LINES]
+
+
+def _looked_at(path):
+    """Sampled lines of a file that is small enough and holds nothing that no text table holds."""
+    try:
+        with _opened(path) as file:
+            start = file.read(LONGEST_LINE)
+            _refuse_binary(start, path)
+            if len(start) == LONGEST_LINE and b"\n" not in start and b"\r" not in start:
+                size = f"longer than {LONGEST_LINE >> 20} MB"
+                raise UserError(f"{path}: its first line is {size}. Expected a table, one row a line")
+            total, line = 0, 1
+            part = start
+            while part:
+                if (nul := part.find(b"\0")) >= 0:
+                    line += part.count(b"\n", 0, nul)
+                    where = f"line {line} holds a NUL byte (byte {total + nul})"
+                    raise UserError(f"{path}: {where}: not a text file, or a damaged one. {MEND}")
+                total, line = total + len(part), line + part.count(b"\n")
+                require_memory(total * BYTES_PER_CHARACTER, path, ADVICE)
+                part = file.read(LONGEST_LINE)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Copy or download it again") from None
+    sample = sampled_lines(start.decode("utf-8-sig", errors="replace"))
+    if not sample:
+        _decoded(_content(path), path)
+        raise UserError(f"{path}: its first {LONGEST_LINE >> 20} MB are blank. Expected a table, one row a line")
+    return sample
+
+
+def _refuse_binary(start, path):
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: its encoding is UTF-16. {MEND.replace('LATIN1', 'UTF-16')}")
+    if start[:4] == b"PK\3\4":
+        raise UserError(f"{path}: a spreadsheet or zip archive. Save the table as CSV or Parquet")
+
+
+def _opened(path):
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else open(path, "rb")
+
+
+def _content(path):
+    with _opened(path) as file:
+        return file.read()
+
+
+def _decoded(content, path):
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = f"byte {error.start} (0x{content[error.start]:02x}) in line {line}"
+        raise UserError(f"{path}: not UTF-8 at {byte}. {MEND}") from None
+    if not text.strip():
+        raise UserError(f"{path}: the file is empty. Expected one row an example")
+    return text
+
+
+def _cut_fast(path, sample, delimiter, quote, width):
+    """The columns by pyarrow, or `None` where a row is not as the others, so that each has to be looked at.
+
+    It takes an open quote for a long cell, and quotes behind a space for text: such files are cut row by row as well.
+    """
+    import pyarrow
+    from pyarrow import csv as arrow
+
+    with _opened(path) as file:
+        quotes = sum(part.count(quote.encode()) for part in iter(lambda: file.read(LONGEST_LINE), b""))
+    spaced = any(f"{delimiter} " in line for line in sample)
+    if quotes % 2 or (quotes and (spaced or quote == "'")):
+        return None
+    odd = []
+
+    def notice(row):
+        odd.append(row)
+        return "skip"
+
+    names = [f"f{position}" for position in range(width)]
+    try:
+        with pyarrow.input_stream(str(path), compression="detect") if not _is_packed(path) else _opened(path) as stream:
+            table = arrow.read_csv(
+                stream,
+                arrow.ReadOptions(column_names=names, block_size=1 << 23),
+                arrow.ParseOptions(
+                    delimiter=delimiter, quote_char=quote, newlines_in_values=quotes > 0, invalid_row_handler=notice
+                ),
+                arrow.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False),
+            )
+    except (pyarrow.ArrowException, OSError):
+        return None
+    return None if odd or not table.num_rows else table.columns
+
+
+def _is_packed(path):
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _cut_row_by_row(path, delimiter, quote):
+    """`(columns, lines, notes)` by Python's reader, which says what is wrong and where."""
+    import pyarrow
+
+    rows, lines, notes = _split_rows(_decoded(_content(path), path), delimiter, quote, path)
+    return [pyarrow.chunked_array([pyarrow.array(cells, pyarrow.string())]) for cells in zip(*rows, strict=True)], lines, notes
 
 
 def _split_rows(text, delimiter, quote, path):
@@ -187,16 +288,28 @@ def _split_rows(text, delimiter, quote, path):
     return rows, lines, [note] if note else []
 
 
-def _looks_like_header(first, columns):
+def _numbers_rows(column):
+    """Whether a column is 0, 1, 2, ...; its first cells are looked at before the others."""
+    for count in (20, len(column)):
+        if column.slice(0, count).to_pylist() != [str(row) for row in range(min(count, len(column)))]:
+            return False
+    return True
+
+
+def _looks_like_header(first, heads):
     """Whether the first row names the columns.
 
     It does when, in more columns than not, it holds text above numbers. Where no column tells, it does when no cell of
-    it is a number, missing (but for the first, which pandas leaves empty) or met again below in its column.
+    it is a number, missing (but for the first, which pandas leaves empty) or met again below in its column. It also does
+    when it counts its cells, 0, 1, 2, ..., as pandas calls columns without a name, and the cells below do not.
     """
+    numbered = [str(number) for number in range(len(first))]
+    if len(first) > 2 and (first == numbered or first == ["", *numbered[:-1]]):
+        return [cells[1].strip() for cells in heads if len(cells) > 1] != first
     text_above_numbers = numbers_above = 0
     again = any(cell or position for position, cell in enumerate(first) if is_missing(cell))
-    for cell, column in zip(first, columns, strict=True):
-        below = {other.strip() for other in column[1 : HEADER_ROWS + 1]}
+    for cell, cells in zip(first, heads, strict=True):
+        below = {other.strip() for other in cells[1:]}
         again = again or cell in below
         values = [other for other in below if not is_missing(other)]
         if as_number(cell, True) is not None:
