@@ -78,6 +78,12 @@ def write_lines(folder, name, rows):
 
 
 APP_CASES = {
+    "autoencoding": AppCase(
+        write_pictures,
+        ("--data", "pictures", "--latent-dim", "3", "--width", "4", "--epochs", "3", "--batch-size", "8"),
+        ("pictures/dark/0.png", "pictures/light/0.png"),
+        predict_options=("--folder", "again"),
+    ),
     "graph": AppCase(
         write_graph,
         ("--data", "groups.npz", "--epochs", "3", "--checkpoint-every", "1", "--hidden-dim", "4"),
