@@ -13,11 +13,11 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits
 from apps.common.data.images.codes import ENDING, code_range, from_bytes, read_code, to_bytes, write_code
 from apps.common.data.images.decoding import ENDINGS, Unreadable
 from apps.common.data.images.labelled import read_images
-from apps.common.data.images.unlabelled import as_examples, read_pictures
+from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting
@@ -94,18 +94,11 @@ def load_data(config, about=None):
         train, validation = (without(part, names.index(config.leave_out)) for part in (train, validation))
         notes.append(f"{len(train)} and {len(validation)} of them without class {config.leave_out}")
     about = {"class_names": names, "image_shape": list(train.x.shape[1:])}
-    return Data(train, validation, test, about, notes, name, example=example_of(config, found))
+    return Data(train, validation, test, about, notes, name, example=example_of(config.data, found))
 
 
 def without(examples, label):
     return examples.subset(np.flatnonzero(examples.y != label))
-
-
-def example_of(config, found):
-    """A picture of the user's own to try the model on."""
-    names = next(iter(found.splits.values())).names
-    path = find_data(config.data) / names[0] if config.data and "[" not in names[0] else None
-    return f"'{path}'" if path and path.is_file() else "PICTURE.png"
 
 
 def build_model(config, data):

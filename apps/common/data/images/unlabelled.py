@@ -1,5 +1,6 @@
 """Pictures for models that learn without labels, which come along where the data have them."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +74,10 @@ def as_examples(pictures):
         split: Examples(part.images, np.zeros(len(part), "int64") if part.labels is None else part.labels)
         for split, part in splits.items()
     }
+
+
+def example_of(name, pictures):
+    """A picture of the user's own to try a model on, as typed in a shell; nothing where the pictures are no files."""
+    files = [each for part in pictures.splits.values() for each in part.names[:1]]
+    path = find_data(name) / files[0] if name and files and "[" not in files[0] else None
+    return shlex.quote(str(path)) if path and path.is_file() else ""
