@@ -40,19 +40,20 @@ class Config(Splitting):
         "simclr", "SimCLR tells views of a picture from those of others, BYOL needs no others", search=("simclr", "byol")
     )
     architecture: Literal[tuple(ARCHITECTURES)] = option("small-cnn", "the encoder, without its logits")
-    epochs: int = option(60, "passes over the training data", low=1, high=100_000)
+    epochs: int = option(100, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(256, "pictures a step, among which SimCLR tells them apart", low=2, high=65_536,
                              search=(64, 128, 256, 512))  # fmt: skip
+    learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 3e-2), log=True)
     projection_dim: int = option(64, "features that the loss compares", low=2, high=4096)
     temperature: float = option(
-        0.5, "the lower, the more the nearest wrong views count", above=0, high=10, search=(0.1, 1.0), log=True,
+        0.2, "the lower, the more the nearest wrong views count", above=0, high=10, search=(0.1, 1.0), log=True,
         needs={"model": "simclr"},
     )  # fmt: skip
     target_decay: float = option(
         0.99, "share of the slower network that stays in a step", low=0, high=1, search=(0.95, 0.999), needs={"model": "byol"}
     )
     smallest_crop: float = option(0.4, "least share of a picture that a view shows", above=0, high=1, search=(0.1, 0.8))
-    color: float = option(0.4, "how much brightness and contrast change in a view", low=0, high=1)
+    color: float = option(0.2, "how much brightness and contrast change in a view", low=0, high=1)
     flip: bool = option(False, "whether a view may be mirrored: for photographs, not for digits")
     probe_share: float = option(0.1, "share of the training labels that classifiers on the features are given", above=0, high=1)
     image_size: int | None = option(None, "side every picture is resized to; else the side they share", low=4, high=512)
