@@ -161,6 +161,17 @@ APP_CASES = {
         ("--data", "drive", "--image-size", "20,40", "--width", "4", "--epochs", "3", "--batch-size", "8"),
         ("drive/IMG/center_0.png", "drive/IMG/center_29.png"),
     ),
+    "autoencoding": AppCase(
+        write_pictures,
+        ("--data", "pictures", "--latent-dim", "3", "--width", "4", "--epochs", "3", "--batch-size", "8"),
+        ("pictures/dark/0.png", "pictures/light/0.png"),
+        predict_options=("--folder", "again"),
+    ),
+    "contrastive": AppCase(
+        write_pictures,
+        ("--data", "pictures", "--projection-dim", "4", "--epochs", "3", "--batch-size", "8", "--probe-share", "0.3"),
+        ("pictures/dark/0.png", "pictures/light/0.png"),
+    ),
     "graph": AppCase(
         write_graph,
         ("--data", "groups.npz", "--epochs", "3", "--checkpoint-every", "1", "--hidden-dim", "4"),

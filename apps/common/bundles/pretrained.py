@@ -33,13 +33,9 @@ def load_weights(model, source):
         UserError: Nothing fits.
     """
     bundle = open_bundle(source)
-    known = {}
-    for _, variable in own_variables(load_model(bundle)):
-        for name in names_of(variable):
-            known.setdefault(name, variable)
+    trained, own = load_model(bundle), list(own_variables(model))
     taken, new, trunk = [], [], {}
-    for layer, variable in own_variables(model):
-        found = next((known[name] for name in names_of(variable) if name in known), None)
+    for (layer, variable), found in zip(own, by_order(trained, own) or by_name(trained, own), strict=True):
         fits = found is not None and layer.name != HEAD and tuple(found.shape) == tuple(variable.shape)
         if fits:
             variable.assign(keras.ops.convert_to_numpy(found))
@@ -55,6 +51,35 @@ def load_weights(model, source):
     say(f"{len(taken)} of {len(taken) + len(new)} weights from {source}{more}")
     vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": sha256(bundle.folder / "model.keras")[:24]}
     return layers
+
+
+def by_name(trained, own):
+    """For each of a new model's `(layer, variable)` the variable of the trained model that is called the same, or `None`."""
+    known = {}
+    for _, variable in own_variables(trained):
+        for name in names_of(variable):
+            known.setdefault(name, variable)
+    return [next((known[name] for name in names_of(variable) if name in known), None) for _, variable in own]
+
+
+def by_order(trained, own):
+    """The same where the trained model has an `encoder` whose layers are, kind for kind, the first of the new model.
+
+    A model that owns its objective is made anew when it is loaded, and Keras then numbers its layers on: names say nothing.
+    """
+    encoder = getattr(trained, "encoder", None)
+    if not isinstance(encoder, keras.Model):
+        return None
+    source = list(own_variables(encoder))
+    places = [index for index, (layer, _) in enumerate(own) if layer.name != HEAD]
+    if not source or [kind_of(*own[index]) for index in places[: len(source)]] != [kind_of(*each) for each in source]:
+        return None
+    found = dict(zip(places, (variable for _, variable in source), strict=False))
+    return [found.get(index) for index in range(len(own))]
+
+
+def kind_of(layer, variable):
+    return type(layer).__name__, variable.name, len(variable.shape)
 
 
 def names_of(variable):

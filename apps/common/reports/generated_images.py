@@ -182,16 +182,21 @@ def spherical(start, end, shares):
     return ((np.sin((1 - shares) * angle) * start + np.sin(shares * angle) * end) / np.sin(angle)).astype("float32")
 
 
-def write_images(folder, images, names):
-    """PNG files called `names` in a folder that is made where it is missing; returns their paths."""
-    from PIL import Image
-
-    folder = Path(folder).expanduser()
+def made_folder(name):
+    """The folder of `--folder`, made where it is missing."""
+    folder = Path(name).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
-    paths = []
+    return folder
+
+
+def write_images(folder, images, names):
+    """PNG files called `names` in a folder that is made where it is missing; returns their paths."""
+    from PIL import Image
+
+    folder, paths = made_folder(folder), []
     for image, name in zip(images, names, strict=True):
         buffer = io.BytesIO()
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png")

@@ -21,7 +21,8 @@ class Autoencoder(keras.Model):
     """An encoder of images into short codes and a decoder back, trained to lose little on the way.
 
     The loss of an image is the squared error of its brightness in 0..1, summed over the pixels. With `noise` the encoder
-    sees in training `x + noise * e`, e standard normal and x in -1..1, and the decoder is to give x: a denoising autoencoder.
+    sees in training `x + noise * e`, e standard normal and x in -1..1, cut off at -1 and 1 as a stored picture is, and the
+    decoder is to give x: a denoising autoencoder.
 
     Args:
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
@@ -49,7 +50,7 @@ class Autoencoder(keras.Model):
     def call(self, x, training=None):
         x = ops.cast(x, keras.config.floatx()) / 127.5 - 1.0
         if training and self.noise_deviation:
-            x = x + self.noise_deviation * drawing.normal(ops.shape(x), self.seeds)
+            x = ops.clip(x + self.noise_deviation * drawing.normal(ops.shape(x), self.seeds), -1.0, 1.0)
         return ops.sigmoid(self.generator(self.encoder(x, training=training), training=training))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

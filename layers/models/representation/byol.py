@@ -23,7 +23,8 @@ class BYOL(keras.Model):
 
     Args:
         image_shape: `(height, width, channels)`.
-        architecture: Name of the encoder's architecture, an image classifier, whose logits are left out.
+        architecture: Name of the encoder's architecture, an image classifier, whose logits are left out; or a dict of it
+            (`"name"`), its arguments, and the `"mean"` and `"deviation"` of brightness in 0..1 to standardise images by.
         projection_dim: Features that are predicted.
         decay: How much of the target's weights stays in one step.
         smallest_crop: Least share of a picture that a view shows.

@@ -29,7 +29,8 @@ class CLIP(keras.Model):
         image_shape: `(height, width, channels)`.
         vocabulary_size: Number of different tokens, 0 the padding.
         text_length: Tokens of a text.
-        architecture: Name of the picture tower's architecture, an image classifier, whose logits are left out.
+        architecture: Name of the picture tower's architecture, an image classifier, whose logits are left out; or a dict of
+            it (`"name"`), its arguments, and the `"mean"` and `"deviation"` of brightness in 0..1 to standardise images by.
         embedding_dim: Length of the vectors.
         width: Features of a token in the text tower.
         depth: Transformer blocks of the text tower.

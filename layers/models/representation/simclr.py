@@ -22,7 +22,8 @@ class SimCLR(keras.Model):
 
     Args:
         image_shape: `(height, width, channels)`.
-        architecture: Name of the encoder's architecture, an image classifier, whose logits are left out.
+        architecture: Name of the encoder's architecture, an image classifier, whose logits are left out; or a dict of it
+            (`"name"`), its arguments, and the `"mean"` and `"deviation"` of brightness in 0..1 to standardise images by.
         projection_dim: Features of the perceptron's output, which are compared.
         temperature: Of the loss; the lower, the more the nearest wrong views count.
         smallest_crop: Least share of a picture that a view shows.

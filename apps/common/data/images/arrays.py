@@ -22,13 +22,17 @@ ROLES = {
 ADVICE = "Give a smaller file"
 
 
+class LabelsMissing(UserError):
+    """There are pictures, but no labels, or none that classes could be learned from."""
+
+
 def is_idx_name(name):
     """Whether a file is called as IDX files are, for example `train-images-idx3-ubyte.gz`."""
     return IDX_NAME.fullmatch(name) is not None
 
 
-def read_idx_folder(folder):
-    """The splits of a folder of IDX files: `({split: (images, labels, names)}, notes)`."""
+def read_idx_folder(folder, roles=tuple(ROLES)):
+    """The splits of a folder of IDX files: `({split: (images, labels, names)}, notes)`; labels `None` if not among `roles`."""
     found = {}
     for path in reversed(list_folder(folder)):  # a plain file replaces its .gz
         match = IDX_NAME.fullmatch(path.name)
@@ -41,11 +45,13 @@ def read_idx_folder(folder):
             found[split][match["role"].lower()] = path
     arrays = {}
     for split, paths in found.items():
-        for role in ("images", "labels"):
+        for role in roles:
             if role not in paths:
                 there = next(iter(paths.values())).name
-                raise UserError(f"{folder}: {role} missing: {there} is there, but no {role} file beside it")
-        arrays[split] = (read_idx(paths["images"], (3, 4)), read_idx(paths["labels"], (1,)))
+                kind = LabelsMissing if role == "labels" else UserError
+                raise kind(f"{folder}: {role} missing: {there} is there, but no {role} file beside it")
+        labels = read_idx(paths["labels"], (1,)) if "labels" in roles else None
+        arrays[split] = (read_idx(paths["images"], (3, 4)), labels)
     return _labelled_arrays(arrays, folder)
 
 
@@ -95,8 +101,11 @@ def _wrong_size(path, shape, size):
     )
 
 
-def read_npz(path):
-    """The splits of an .npz: `({split: (images, labels, names)}, notes)`; nothing in it is ever unpickled."""
+def read_npz(path, roles=tuple(ROLES)):
+    """The splits of an .npz: `({split: (images, labels, names)}, notes)`; nothing in it is ever unpickled.
+
+    Labels are `None` if they are not among `roles`.
+    """
     headers = npz_headers(path)
     found = {}
     for key in headers:
@@ -112,12 +121,15 @@ def read_npz(path):
             f"or images and labels. Received: {', '.join(headers) or 'nothing'}"
         )
     for keys in found.values():
-        for role in ROLES:
+        for role in roles:
             if role not in keys:
-                raise UserError(f"{path}: {role} missing: {next(iter(keys.values()))} has no {role} beside it")
-    wanted = {key: headers[key] for keys in found.values() for key in keys.values()}
+                kind = LabelsMissing if role == "labels" else UserError
+                raise kind(f"{path}: {role} missing: {next(iter(keys.values()))} has no {role} beside it")
+    wanted = {keys[role]: headers[keys[role]] for keys in found.values() for role in roles}
     arrays = read_npz_arrays(path, wanted, ADVICE)
-    named = {split or "train": (arrays[keys["images"]], arrays[keys["labels"]]) for split, keys in found.items()}
+    named = {}
+    for split, keys in found.items():
+        named[split or "train"] = (arrays[keys["images"]], arrays[keys["labels"]] if "labels" in roles else None)
     return _labelled_arrays(named, path)
 
 
@@ -138,7 +150,7 @@ def _labelled_arrays(arrays, path):
     for split, (images, labels) in arrays.items():
         where = f"{path}: {split}"
         images = eight_bit_images(images, largest, f"{where} images")
-        labels = class_labels(labels, len(images), f"{where} labels")
+        labels = None if labels is None else class_labels(labels, len(images), f"{where} labels")
         splits[split] = (images, labels, [f"{split}[{position}]" for position in range(len(images))])
     return splits, notes
 

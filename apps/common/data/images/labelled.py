@@ -8,7 +8,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from apps.common.data.archives import is_archive, read_members
-from apps.common.data.images.arrays import idx_folder_of, read_idx_folder, read_npz, resize_images
+from apps.common.data.images.arrays import (
+    ROLES,
+    LabelsMissing,
+    idx_folder_of,
+    read_idx_folder,
+    read_npz,
+    resize_images,
+)
 from apps.common.data.images.decoding import (
     ENDINGS,
     ImageFile,
@@ -38,14 +45,14 @@ CLASS_NAMES = {
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split: `images` uint8 `(n, height, width, channels)`, `labels` int64 `(n,)`, and what each is called."""
+    """One split: `images` uint8 `(n, height, width, channels)`, `labels` int64 `(n,)` or `None`, and what each is called."""
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     names: list
 
     def __len__(self):
-        return len(self.labels)
+        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,10 @@ def read_labelled_images(path, *, image_size=None, channels=None, class_names=No
     path = Path(path)
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty. Expected {FORMATS}")
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if arrays:
         splits, notes = arrays
-        splits, resized = _resize_splits(splits, path, image_size, channels)
+        splits, resized = resize_splits(splits, path, image_size, channels)
         notes = notes + resized
     else:
         files, notes = _find_files(path)
@@ -116,7 +123,7 @@ def named_images(name, **options):
         images = np.rint(digits.images[..., None] * (255 / 16)).astype(np.uint8)
         names = [f"digits[{position}]" for position in range(len(images))]
         splits = {"train": (images, digits.target.astype(np.int64), names)}
-        splits, notes = _resize_splits(splits, name, options.get("image_size"), options.get("channels"))
+        splits, notes = resize_splits(splits, name, options.get("image_size"), options.get("channels"))
         return _label_splits(splits, notes, name, options.get("class_names"))
     if name not in KERAS_SETS:
         return None
@@ -130,21 +137,21 @@ def named_images(name, **options):
     )
 
 
-def _read_arrays(path):
-    """`(splits, notes)` when the path is or holds arrays (IDX or .npz), else `None`."""
+def read_arrays(path, roles=tuple(ROLES)):
+    """`(splits, notes)` when the path is or holds arrays (IDX or .npz), else `None`; labels where they are among `roles`."""
     idx = idx_folder_of(path)
     if idx:
-        return read_idx_folder(idx)
+        return read_idx_folder(idx, roles)
     if path.is_file():
-        return read_npz(path) if path.suffix.lower() == ".npz" else None
+        return read_npz(path, roles) if path.suffix.lower() == ".npz" else None
     found = [entry for entry in list_folder(path) if entry.suffix.lower() == ".npz"]
     if len(found) > 1:
         raise UserError(f"{path}: several .npz files. Give one of {', '.join(each.name for each in found)}")
     if found:
-        return read_npz(found[0])
+        return read_npz(found[0], roles)
     folders = [entry for entry in list_folder(path) if entry.is_dir()]
     if len(folders) == 1 and idx_folder_of(folders[0]):
-        return read_idx_folder(folders[0])
+        return read_idx_folder(folders[0], roles)
     return None
 
 
@@ -194,7 +201,7 @@ def _from_folders(images, others, path):
             break
         entries = [(parts[1:], name, source) for parts, name, source in entries]
     if not entries:
-        raise UserError(f"{path}: labels missing: {len(loose)} images, but no class folders. Expected {FORMATS}")
+        raise LabelsMissing(f"{path}: labels missing: {len(loose)} images, but no class folders. Expected {FORMATS}")
     if _named_splits(entries):
         loose += [entry for entry in entries if len(entry[0]) == 2 or not split_of(entry[0][0])]
         entries = [entry for entry in entries if len(entry[0]) > 2 and split_of(entry[0][0])]
@@ -273,7 +280,8 @@ def _column(columns, accepted, path, what):
     return columns[found[0]]
 
 
-def _resize_splits(splits, path, image_size, channels):
+def resize_splits(splits, path, image_size, channels):
+    """Splits of arrays with one size and number of channels, and notes."""
     sizes = [images.shape[1:3] for images, _, _ in splits.values() for _ in range(len(images))]
     size, notes = choose_size(sizes, image_size)
     channels = channels or max(images.shape[-1] for images, _, _ in splits.values())
@@ -292,11 +300,11 @@ def _check_classes(labels, path):
     whole = all(isinstance(label, int) or label.isdecimal() for label in counts)
     classes = sorted(counts, key=int if whole else None)
     if len(classes) < 2:
-        raise UserError(f"{path}: a single class ({classes[0]}). Expected at least two classes to tell apart")
+        raise LabelsMissing(f"{path}: a single class ({classes[0]}). Expected at least two classes to tell apart")
     single = [str(label) for label in classes if counts[label] < 2]
     if single:
         shown = ", ".join(single[:5]) + (", ..." if len(single) > 5 else "")
-        raise UserError(f"{path}: one example only of class {shown}. Each needs at least two: add some or remove it")
+        raise LabelsMissing(f"{path}: one example only of class {shown}. Each needs at least two: add some or remove it")
     return classes
 
 

@@ -1,0 +1,272 @@
+"""Learn what pictures look like without labels, by SimCLR or BYOL: features for few labels, and a trunk for other tasks.
+
+    triptych train contrastive --data PICTURES
+    triptych train image-classification --data FEW_LABELLED --pretrained BUNDLE
+
+Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes about a
+minute on two cores.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from apps.common.app import Inputs, Metric
+from apps.common.command import start
+from apps.common.data.examples import Data, Examples, Report, complete_splits, split_indices
+from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.labelled import read_images
+from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Recipe, Splitting
+
+# As image-classification builds them, so that it can go on from their weights.
+ARCHITECTURES = {
+    "small-cnn": {}, "mlp": {}, "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {},
+    "vit": {"width": 96, "depth": 6},
+}  # fmt: skip
+METRIC = (
+    Metric("probe_accuracy", where={"labelled": True}),
+    Metric("loss", higher_is_better=False, where={"labelled": False}),
+)
+INPUTS = Inputs("files", ENDINGS)
+MOST = 1000  # pictures that an epoch is judged on, or that a map shows
+
+
+@dataclass(frozen=True)
+class Config(Splitting):
+    model: Literal["simclr", "byol"] = option(
+        "simclr", "SimCLR tells views of a picture from those of others, BYOL needs no others", search=("simclr", "byol")
+    )
+    architecture: Literal[tuple(ARCHITECTURES)] = option("small-cnn", "the encoder, without its logits")
+    epochs: int = option(100, "passes over the training data", low=1, high=100_000)
+    batch_size: int = option(256, "pictures a step, among which SimCLR tells them apart", low=2, high=65_536,
+                             search=(64, 128, 256, 512))  # fmt: skip
+    learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 3e-2), log=True)
+    projection_dim: int = option(64, "features that the loss compares", low=2, high=4096)
+    temperature: float = option(
+        0.2, "the lower, the more the nearest wrong views count", above=0, high=10, search=(0.1, 1.0), log=True,
+        needs={"model": "simclr"},
+    )  # fmt: skip
+    target_decay: float = option(
+        0.99, "share of the slower network that stays in a step", low=0, high=1, search=(0.95, 0.999), needs={"model": "byol"}
+    )
+    smallest_crop: float = option(0.4, "least share of a picture that a view shows", above=0, high=1, search=(0.1, 0.8))
+    color: float = option(0.2, "how much brightness and contrast change in a view", low=0, high=1)
+    flip: bool = option(False, "whether a view may be mirrored: for photographs, not for digits")
+    probe_share: float = option(0.1, "share of the training labels that classifiers on the features are given", above=0, high=1)
+    image_size: int | None = option(None, "side every picture is resized to; else the side they share", low=4, high=512)
+    class_weights: str = refused("none", "classes are not trained on")
+
+
+FASHION = {"keep": "last", "epochs": 10, "learning_rate": 2e-3, "schedule": "cosine", "flip": True, "probe_share": 0.01}
+SOURCE = "control: the best of the same encoder trained from scratch or untrained, and of the pixels, on the same 1 % of labels"
+RECIPES = {
+    "fashion-simclr": Recipe(
+        "SimCLR on Fashion-MNIST, linear probe on 1 % of the labels",
+        data="fashion_mnist", options={**FASHION, "model": "simclr"},
+        metric="probe_gain", floor=0.0, source=SOURCE, minutes=10,
+    ),
+    "fashion-byol": Recipe(
+        "BYOL on Fashion-MNIST, linear probe on 1 % of the labels",
+        data="fashion_mnist", options={**FASHION, "model": "byol"},
+        metric="probe_gain", floor=0.0, source=SOURCE, minutes=10,
+    ),
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Pictures as uint8 `(n, height, width, channels)` and, where there are labels, class indices, in three splits."""
+    name, options = config.data or "digits", {"image_size": config.image_size}
+    if about:
+        *size, channels = about["image_shape"]
+        options = {"image_size": tuple(size), "channels": channels}
+    found = read_pictures(name, **options)
+    splits, names, notes = as_examples(found), found.class_names, list(found.notes)
+    if about:
+        return of_trained(config, splits, {**about, "class_names": names, "labelled": bool(names)}, notes, name)
+    train, validation, test = complete_splits(splits, config, notes)
+    if not names:
+        notes.append("without labels nothing is classified: probe_accuracy and knn_accuracy are NaN, the loss is what counts")
+    pixels = train.x[:: max(1, len(train) // 5000)] / 255.0
+    about = {
+        "class_names": names,
+        "labelled": bool(names),
+        "image_shape": list(train.x.shape[1:]),
+        "mean": pixels.mean((0, 1, 2)).tolist(),
+        "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
+    }
+    return Data(train, validation, test, about, notes, name, example=example_of(config, found))
+
+
+def of_trained(config, splits, about, notes, name):
+    """Other data, of whatever classes: as classifiers are fitted on the features, they need a part to be fitted on."""
+    if "test" in splits and "train" in splits:
+        return Data(splits["train"], None, splits["test"], about, notes, name)
+    every = next(iter(splits.values()))
+    fitted, test = split_indices(every.y, (0.5,), config.seed)
+    notes.append(f"classifiers on the features are given labels of {len(fitted)} pictures, {len(test)} others are the test")
+    return Data(every.subset(fitted), None, every.subset(test), about, notes, name)
+
+
+def build_model(config, data):
+    """Two views of each picture -> the encoder -> a projection that the loss compares."""
+    from apps.common.training.optimizers import compile_model
+
+    return compile_model(network(config, data.about), config, Examples(data.train.x))
+
+
+def network(config, about):
+    """The model that `--model` names, its encoder as image-classification builds it, standardised images its input."""
+    from layers import models
+
+    name = config.architecture.replace("-", "_")
+    encoder = {"name": name, **ARCHITECTURES[config.architecture], "mean": about["mean"], "deviation": about["deviation"]}
+    options = {name: getattr(config, name) for name in ("projection_dim", "smallest_crop", "color", "flip")}
+    if config.model == "simclr":
+        return models.SimCLR(tuple(about["image_shape"]), encoder, temperature=config.temperature, **options)
+    return models.BYOL(tuple(about["image_shape"]), encoder, decay=config.target_decay, **options)
+
+
+def on_epoch(model, epoch, tracker, data, config):
+    """Accuracy on validation of classifiers on the features of a few labelled pictures."""
+    from apps.common.reports.probe import labelled_sample, probe_metrics
+    from apps.common.training.batches import predict_all
+
+    if not data.about["labelled"]:
+        return None
+    chosen = labelled_sample(data.train.y, min(config.probe_share, MOST / len(data.train)), config.seed)
+    validation = data.validation.x[:MOST]
+    features = predict_all(model, np.concatenate([data.train.x[chosen], validation]))
+    few, others = np.split(features, [len(chosen)])
+    found = probe_metrics(few, data.train.y[chosen], others, data.validation.y[:MOST])
+    return {f"val_{name}": value for name, value in found.items()}
+
+
+def baselines(data, config):
+    """The same classifiers on pixels and on the features of the encoder before training; the encoder from scratch."""
+    return controls(data, config) if data.about["labelled"] else {}
+
+
+_kept = []
+
+
+def controls(data, config):
+    """What the baselines reach, worked out once in a process."""
+    from apps.common.reports.probe import labelled_sample, probe_metrics
+    from apps.common.training.batches import predict_all
+    from layers import initialize
+
+    if _kept and _kept[0] is data.train.x and _kept[1] == config:
+        return _kept[2]
+    chosen = labelled_sample(data.train.y, config.probe_share, config.seed)
+    few, labels, test = data.train.x[chosen], data.train.y[chosen], data.test
+    untrained = network(config, data.about)
+    initialize(untrained, config.seed)
+    features, others = predict_all(untrained, few), predict_all(untrained, test.x)
+    found = {
+        "majority": {"probe_accuracy": float(np.mean(test.y == np.bincount(labels).argmax()))},
+        "pixels": probe_metrics(few, labels, test.x, test.y),
+        "encoder untrained": probe_metrics(features, labels, others, test.y),
+        "encoder from scratch": {"probe_accuracy": from_scratch(untrained.encoder, few, labels, data, config)},
+    }
+    _kept[:] = data.train.x, config, found
+    return found
+
+
+def from_scratch(encoder, images, labels, data, config):
+    """Accuracy of the encoder trained with logits on the labelled pictures alone, for about 600 steps."""
+    import keras
+
+    from apps.common.reports.generated_images import scaled
+    from apps.common.training.batches import Batches, predict_all
+    from apps.common.training.fit import train_epochs
+    from layers import Dense, initialize
+
+    logits = Dense(len(data.about["class_names"]), dtype=keras.config.floatx(), name="logits")(encoder.output)
+    model = keras.Model(encoder.inputs, logits)
+    initialize(model, config.seed)
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = Batches(Examples(scaled(images), labels), 64, config.seed)
+    train_epochs(model, batches, seed=config.seed, epochs=max(1, 600 // len(batches)), accelerate=False)
+    return float(np.mean(predict_all(model, scaled(data.test.x)).argmax(-1) == data.test.y))
+
+
+def evaluate(model, data, config):
+    """Classifiers on the features of the labelled share, and what the loss is; a map of the features."""
+    from sklearn.metrics import confusion_matrix
+
+    from apps.common import figures
+    from apps.common.reports.generated_images import spread
+    from apps.common.reports.maps import maps, neighbour_map
+    from apps.common.reports.probe import labelled_sample, linear_probe, probe_metrics
+    from apps.common.training.batches import predict_all
+
+    names, test = data.about["class_names"], data.test
+    others = predict_all(model, test.x)
+    metrics = {"probe_accuracy": float("nan"), "knn_accuracy": float("nan"), "loss": loss_of(model, test.x, config)}
+    sample = spread(test, min(MOST, len(test)))
+    points = {"features (t-SNE)": neighbour_map(others[sample]), "pixels (t-SNE)": neighbour_map(test.x[sample] / 255)}
+    drawn = {"map": maps(points, test.y[sample], names), "views": views_of(model, test.x[:8], config)}
+    if names:
+        chosen = labelled_sample(data.train.y, config.probe_share, config.seed)
+        labels, features = data.train.y[chosen], predict_all(model, data.train.x[chosen])
+        metrics |= {"labels": len(chosen), **probe_metrics(features, labels, others, test.y)}
+        matrix = confusion_matrix(test.y, linear_probe(features, labels, others), labels=range(len(names)))
+        drawn["confusion"] = figures.confusion(matrix, names)
+        best = max(each["probe_accuracy"] for each in controls(data, config).values())
+        metrics["probe_gain"] = metrics["probe_accuracy"] - best
+    return Report(metrics, drawn)
+
+
+def loss_of(model, images, config):
+    """The loss of up to a thousand pictures in whole batches, from views that are the same for a seed."""
+    import keras
+
+    from apps.common.training.callbacks import seed_states, set_seeds
+
+    set_seeds(seed_states(model), config.seed, 0)
+    size = min(config.batch_size, len(images))
+    batches = [images[first : first + size] for first in range(0, min(len(images), MOST) - size + 1, size)]
+    losses = [model.compute_loss(x=keras.ops.convert_to_tensor(batch), training=False) for batch in batches]
+    return float(np.mean([keras.ops.convert_to_numpy(loss) for loss in losses]))
+
+
+def views_of(model, images, config):
+    """Pictures over two views of each."""
+    import keras
+
+    from apps.common import figures
+    from apps.common.training.callbacks import seed_states, set_seeds
+    from layers.models.representation.simclr import two_views
+
+    set_seeds(seed_states(model), config.seed, 0)
+    views = keras.ops.convert_to_numpy(two_views(keras.ops.convert_to_tensor(images), model.views))
+    views = np.rint(np.clip(views * 127.5 + 127.5, 0, 255)).astype("uint8")
+    return figures.mosaic(np.concatenate([images, views]), len(images), names=["picture", "one view", "another"])
+
+
+def predict(model, inputs, about):
+    """The features of each picture, and which of the others is the most like it."""
+    from apps.common.reports.probe import unit
+    from apps.common.training.batches import predict_all
+
+    images, reasons = read_images(inputs, about["image_shape"])
+    rows = [{"reason": reason} if reason else {} for reason in reasons]
+    good = [index for index, reason in enumerate(reasons) if not reason]
+    if not good:
+        return rows
+    features = predict_all(model, images)
+    alike = unit(features) @ unit(features).T
+    np.fill_diagonal(alike, -np.inf)
+    for place, index in enumerate(good):
+        if len(good) > 1:
+            nearest = int(alike[place].argmax())
+            rows[index] = {"nearest": str(inputs[good[nearest]]), "similarity": round(float(alike[place, nearest]), 6)}
+        rows[index]["features"] = [float(f"{value:.6g}") for value in features[place]]
+    return rows
+
+
+if __name__ == "__main__":
+    start(__spec__)
