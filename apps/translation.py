@@ -48,8 +48,10 @@ class Config(Splitting):
     label_smoothing: float = option(0.0, "share of the target spread over all tokens", low=0, high=0.9, search=(0.0, 0.2))
     beam_width: int = option(4, "beams with which the test is translated; 1 is greedy", low=1, high=64)
     length_penalty: float = option(0.6, "favours longer beams; 0 is off", low=0, high=10)
-    bleu_tokenize: Literal["13a", "intl", "zh", "char"] = option("13a", "sacrebleu's tokenizer; char for languages without spaces")
-    learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
+    bleu_tokenize: Literal["13a", "intl", "zh", "char"] = option("13a", "sacrebleu's tokenizer; char where no spaces are")
+    epochs: int = option(6, "passes over the training data", low=1, high=100_000)
+    batch_size: int = option(32, "examples a step", low=1, high=65_536, search=(16, 32, 64, 128))
+    learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
@@ -58,10 +60,8 @@ class Config(Splitting):
 
     def check(self):
         super().check()
-        if self.model == "transformer" and self.width % (2 * self.num_heads) and self.width % self.num_heads:
-            raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
-        if self.model == "transformer" and self.width % 2:
-            raise UserError(f"--width {self.width}: expected an even number")
+        if self.model == "transformer" and (self.width % self.num_heads or self.width % 2):
+            raise UserError(f"--width {self.width}: expected an even number, a multiple of --num-heads {self.num_heads}")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ RECIPES = {
     "addition": Recipe(
         "LSTM of 128 units with attention on sums such as 535+61, characters",
         data="addition", metric="exact_match", published=0.99, tolerance=0.01, source="keras.io/examples/nlp/addition_rnn",
-        options={"model": "lstm", "tokens": "characters", "bleu_tokenize": "char", "epochs": 30, "batch_size": 128, "dropout": 0.0,
-                 "beam_width": 1, "max_length": 8},
+        options={"model": "lstm", "tokens": "characters", "bleu_tokenize": "char", "epochs": 30, "batch_size": 128,
+                 "dropout": 0.0, "beam_width": 1, "max_length": 8},
         minutes=10,
     ),
 }  # fmt: skip

@@ -126,8 +126,8 @@ def about_pairs(coder, train, longest, **values):
     files = {"target.json": coder.target.to_bytes()}
     if coder.source is not coder.target:
         files["source.json"] = coder.source.to_bytes()
-    buckets = train.buckets.tolist()
-    return About({**values, "buckets": buckets, "source_lengths": sources, "target_length": written, "num_copied": coder.num_copied}, files)
+    lengths = {"buckets": train.buckets.tolist(), "source_lengths": sources, "target_length": written}
+    return About({**values, **lengths, "num_copied": coder.num_copied}, files)
 
 
 def coder_of(about):

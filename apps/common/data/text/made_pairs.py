@@ -13,11 +13,12 @@ NOUNS = {
     "wolf": ("grenok", "o"), "child": ("nisi", "a"),
 }  # fmt: skip
 ADJECTIVES = {
-    "old": "vetr", "young": "jun", "red": "karm", "small": "mik", "big": "grand", "happy": "fel", "white": "blank", "slow": "lent",
+    "old": "vetr", "young": "jun", "red": "karm", "small": "mik", "big": "grand", "happy": "fel", "white": "blank",
+    "slow": "lent",
 }  # fmt: skip
 VERBS = {
-    ("sees", "saw"): "vid", ("hears", "heard"): "aud", ("finds", "found"): "trov", ("helps", "helped"): "jut", ("follows", "followed"): "sekv",
-    ("likes", "liked"): "plac", ("knows", "knew"): "kon", ("calls", "called"): "vok",
+    ("sees", "saw"): "vid", ("hears", "heard"): "aud", ("finds", "found"): "trov", ("helps", "helped"): "jut",
+    ("follows", "followed"): "sekv", ("likes", "liked"): "plac", ("knows", "knew"): "kon", ("calls", "called"): "vok",
 }  # fmt: skip
 DETERMINERS = {"the": "l", "every": "omn", "no": "nul"}
 
@@ -99,9 +100,10 @@ def short_stories(count=3_000, seed=0):
     for _ in range(count):
         who, other, town = name(2), name(2), name(3)
         place, thing, (deed, role) = drawn(PLACES), drawn(THINGS), drawn(DEEDS)
+        kind = drawn(("small", "heavy", "golden", "broken"))
         facts = [
             f"{who} had come to {town} with a friend called {other}.",
-            f"At the {place} they met the {role}, and there {who} {deed} a {drawn(('small', 'heavy', 'golden', 'broken'))} {thing}.",
+            f"At the {place} they met the {role}, and there {who} {deed} a {kind} {thing}.",
         ]
         story = [drawn(WEATHER), *facts, *(drawn(ENDINGS) for _ in range(generator.integers(1, 3)))]
         if generator.random() < 0.5:

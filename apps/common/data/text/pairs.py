@@ -146,7 +146,8 @@ def named_key(file, row, given, known, side):
     found = [key for key in ([given] if given else known) if key in row]
     if not found:
         wanted = given or " or ".join(known[:3])
-        raise UserError(f"{file}: no {side} called {wanted}; it has {', '.join(map(str, list(row)[:8]))}. Name it by --{side}-language")
+        there = ", ".join(list(row)[:8])
+        raise UserError(f"{file}: no {side} called {wanted} in the first line; it has {there}. Rename it, or name it by option")
     return found[0]
 
 
@@ -212,7 +213,7 @@ def read_parallel(source, target):
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise UserError(
-            f"{source}: has {len(sources)} lines, but {target.name} has {len(targets)}; expected a line for each line of the other"
+            f"{source}: has {len(sources)} lines, but {target.name} has {len(targets)}; expected a translation in each line"
         )
     return source, Pairs(sources, [[each] for each in targets])
 
@@ -233,12 +234,12 @@ def read_lines(file):
     nul = content.find(b"\0")
     if nul >= 0:
         line = content.count(b"\n", 0, nul) + 1
-        raise UserError(f"{file}: line {line} has a NUL byte, so it is not UTF-8 text; convert it, for example with iconv -t utf-8")
+        raise UserError(f"{file}: line {line} has a NUL byte, so it is not UTF-8 text; convert it, as with iconv -t utf-8")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         wrong = f"0x{content[error.start]:02x}"
-        raise UserError(f"{file}: line {line} is not UTF-8 ({wrong}); convert it, for example with iconv -f latin1 -t utf-8") from None
+        raise UserError(f"{file}: line {line} is not UTF-8 ({wrong}); convert it, as with iconv -f latin1 -t utf-8") from None
     # Not `splitlines`: a line may hold other separators, such as U+2028, and would be torn.
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
