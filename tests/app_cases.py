@@ -153,6 +153,20 @@ def write_stories(folder):
         lines += [f"1 Ann went to the {places[0]}.", f"2 Bob went to the {places[1]}."]
         lines.append(f"3 Where is Ann?\t{places[0]}\t1" if index % 3 else f"3 Where is Bob?\t{places[1]}\t2")
     (folder / "stories.txt").write_text("\n".join(lines))
+def write_stories(folder):
+    """Short texts and their summaries, some of which have two."""
+    texts = [f"{name} went to town. It was cold. {name} bought a {thing}." for name in ("Ann", "Bob") for thing in ("hat", "pie")]
+    rows = [{"text": text, "summary": [text.split(". ")[2], text[:8]][: 1 + index % 2]} for index, text in enumerate(texts)]
+    write_lines(folder, "stories.jsonl", rows * 6)
+
+
+def write_phrases(folder):
+    """Two parallel files, a line each."""
+    words = {"one": "eins", "two": "zwei", "red": "rot", "dog": "hund"}
+    phrases = [(first, second, third) for first in words for second in words for third in words][:48]
+    (folder / "phrases").mkdir()
+    (folder / "phrases" / "train.en").write_text("".join(" ".join(each) + "\n" for each in phrases))
+    (folder / "phrases" / "train.de").write_text("".join(" ".join(map(words.get, each)) + "\n" for each in phrases))
 
 
 APP_CASES = {
@@ -227,6 +241,14 @@ APP_CASES = {
         ("context=Ann went to the garden.", "question=Where is Ann?"),
         rows=1,
     ),
+    "summarization": AppCase(
+        write_stories,
+        ("--data", "stories.jsonl", "--width", "8", "--units", "8", "--vocabulary", "20", "--copied", "3", "--epochs", "2",
+         "--batch-size", "8", "--target-length", "8", "--cell", "gru", "--beam-width", "2"),
+        ("Ann went to town. Ann bought a boat.", "Bob"),
+        exports="a model of two inputs of any length",
+        predict_options=("--beam-width", "2"),
+    ),
     "tabular": AppCase(
         write_houses,
         ("--data", "houses.csv", "--epochs", "3", "--batch-size", "16", "--hidden-dims", "8"),
@@ -249,5 +271,13 @@ APP_CASES = {
          "--batch-size", "4"),
         ("to be", "or"),
         predict_options=("--length", "5"),
+    ),
+    "translation": AppCase(
+        write_phrases,
+        ("--data", "phrases", "--source-language", "en", "--width", "8", "--epochs", "2", "--batch-size", "8",
+         "--tokens", "words", "--beam-width", "2", "--max-length", "6"),
+        ("two red dog", "one"),
+        exports="a model of two inputs of any length",
+        predict_options=("--beam-width", "2"),
     ),
 }  # fmt: skip

@@ -1,0 +1,121 @@
+"""What an encoder-decoder writes: greedily or by beams in batches of few shapes, where it looked, and texts side by side."""
+
+import numpy as np
+
+from apps.common import figures
+
+MOST_ROWS = 128  # texts written at a time, a beam each
+
+
+def write(model, sources, coder, about, *, width=1, alpha=0.6, length=None):
+    """The ids written for each source, without the end.
+
+    Args:
+        model: From `{"source", "target"}` to logits of the next token.
+        sources: An array of ids each; one longer than the longest of `about` is cut there.
+        coder: The `PairCoder`.
+        about: Of the model: lengths of sources that batches are padded to, and the length of a target.
+        width: Beams of each source; 1 takes the likeliest token each time.
+        alpha: Strength of the length penalty of beams.
+        length: Most tokens written.
+    Returns:
+        Lists of ids.
+    """
+    lengths, length = about["source_lengths"], length or about["target_length"]
+    which = np.searchsorted(lengths, [min(len(each), lengths[-1]) for each in sources])
+    begin, end = coder.target.begin, coder.target.end
+    written = [[] for _ in sources]
+    for bucket in np.unique(which):
+        places = np.flatnonzero(which == bucket)
+        # Powers of two, so that few shapes are compiled however many texts there are.
+        size = min(max(1, MOST_ROWS // width), 1 << int(np.ceil(np.log2(len(places)))))
+        for first in range(0, len(places), size):
+            some = places[first : first + size]
+            padded = np.zeros((size, lengths[bucket]), "int32")
+            for row, place in enumerate(some):
+                ids = sources[place][: lengths[bucket]]
+                padded[row, : len(ids)] = ids
+            padded[len(some) :] = padded[0]
+            decoder = decoder_of(model, size * width, lengths[bucket], length)
+            decoder.reset(np.repeat(padded, width, axis=0))
+            if width == 1:
+                found = decoder.generate([[begin]] * size, length, end=end)
+            else:
+                found = [ranked[0][1] for ranked in decoder.beams([begin], length, end, width, alpha)]
+            for place, ids in zip(some, found, strict=False):
+                written[place] = [each for each in ids if each != end]
+    return written
+
+
+def decoder_of(model, rows, source_length, length):
+    """The model's `Decoder` for these shapes, compiled once and kept with the model."""
+    from layers import Decoder
+
+    known = vars(model).setdefault("_decoders", {})  # not an attribute: Keras would look for weights in it
+    key = (rows, source_length, length)
+    if key not in known:
+        known[key] = Decoder(model, rows, length)
+    return known[key]
+
+
+def write_texts(model, texts, coder, about, **options):
+    """`(texts written, which sources were cut)` for some source texts; options as of `write`."""
+    ids, copied = coder.encode_sources(texts)
+    longest = about["source_lengths"][-1]
+    written = write(model, ids, coder, about, **options)
+    return [coder.decode(*each) for each in zip(written, copied, strict=True)], [len(each) > longest for each in ids]
+
+
+def attention_maps(model, coder, texts, about, **options):
+    """Where a recurrent model looked while it wrote, a panel for each text; `None` of a model without such weights."""
+    import keras
+
+    from apps.common.training.batches import predict_all
+
+    layer = next((each for each in model.layers if each.name == "decoder"), None)
+    if layer is None or len(layer.output) != 2:
+        return None
+    ids, copied = coder.encode_sources(texts)
+    ids = [each[: about["source_lengths"][-1]] for each in ids]
+    written = write(model, ids, coder, about, **options)
+    x = {
+        "source": np.zeros((len(ids), max(map(len, ids))), "int32"),
+        "target": np.zeros((len(ids), 1 + max(map(len, written))), "int32"),
+    }
+    for row, (source, target) in enumerate(zip(ids, written, strict=True)):
+        x["source"][row, : len(source)] = source
+        x["target"][row, : 1 + len(target)] = [coder.target.begin, *target]
+    weights = predict_all(keras.Model(model.input, layer.output[1]), x)
+    figure, panels = figures.new(5.0 * len(texts), 5.0, 1, len(texts))
+    for row, axis in enumerate(np.atleast_1d(panels)):
+        target, source = [*written[row], coder.target.end], ids[row]
+        axis.imshow(weights[row, : len(target), : len(source)].astype("float32"), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        names = [source_token(coder, each, copied[row]) for each in source]
+        axis.set_xticks(range(len(source)), names, rotation=90, fontsize=8)
+        axis.set_yticks(range(len(target)), [coder.spelt(each, copied[row]) or "(end)" for each in target], fontsize=8)
+        axis.set(xlabel="read", ylabel="written")
+    figure.suptitle("where the model looked for each token it wrote")
+    return figure
+
+
+def source_token(coder, index, copied):
+    return coder.spelt(index, copied) if coder.source is coder.target else coder.source.decode([int(index)]).strip()
+
+
+def side_by_side(pairs, written, most=20, **scores):
+    """Rows of a table: the source, a reference and what the model wrote, evenly from all.
+
+    Args:
+        pairs: `Pairs`.
+        written: A text each.
+        most: Rows.
+        scores: `name=[a number each]` put beside.
+    """
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, most).astype(int))
+    return [
+        {
+            "source": pairs.sources[i], "reference": pairs.references[i][0], "written": written[i],
+            **{name: round(float(values[i]), 4) for name, values in scores.items()},
+        }
+        for i in chosen
+    ]  # fmt: skip

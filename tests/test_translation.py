@@ -1,0 +1,224 @@
+"""Translation and summarization: pairs of texts read, words copied, texts written, plain methods, and bad files in a line."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from apps import summarization, translation
+from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
+from apps.common.data.text.made_pairs import additions, made_up_language, short_stories
+from apps.common.data.text.pairs import Pairs, read_pairs
+from apps.common.data.text.tokenizer import train_tokenizer
+from apps.common.errors import UserError
+from apps.common.reports.dictionary import word_dictionary, word_for_word
+
+once = pytest.mark.once
+GERMAN, ENGLISH = ["ein Hund", "zwei Katzen", "ein Haus"], ["a dog", "two cats", "a house"]
+
+
+def write_lines(path, lines):
+    text = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+@once
+def test_the_same_pairs_come_from_every_format(tmp_path):
+    (tmp_path / "parallel").mkdir()
+    write_lines(tmp_path / "parallel" / "train.de.gz", GERMAN)
+    write_lines(tmp_path / "parallel" / "train.en", ENGLISH)
+    write_lines(tmp_path / "table.tsv", map("\t".join, zip(GERMAN, ENGLISH, strict=True)))
+    write_lines(tmp_path / "headed.tsv", ["id\ttarget\tsource", *(f"0\t{e}\t{d}" for d, e in zip(GERMAN, ENGLISH, strict=True))])
+    rows = [{"de": d, "en": e} for d, e in zip(GERMAN, ENGLISH, strict=True)]
+    write_lines(tmp_path / "keys.jsonl", map(json.dumps, rows))
+    write_lines(tmp_path / "nested.jsonl", (json.dumps({"translation": row}) for row in rows))
+    expected = Pairs(GERMAN, [[each] for each in ENGLISH])
+    for name in ("parallel", "parallel/train.de.gz", "table.tsv", "headed.tsv"):
+        assert read_pairs(tmp_path / name)[0] == {"train": expected}, name
+    for name in ("parallel", "keys.jsonl", "nested.jsonl"):
+        assert read_pairs(tmp_path / name, "de", "en")[0] == {"train": expected}, name
+
+
+@once
+def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_several(tmp_path):
+    (tmp_path / "task" / "raw").mkdir(parents=True)
+    for split in ("train", "val", "test_2016", "test_2017"):
+        for language in ("de", "en", "fr"):
+            write_lines(tmp_path / "task" / "raw" / f"{split}.{language}", [f"{split} {language}"])
+    (tmp_path / "README.md").write_text("About.")
+    splits, notes = read_pairs(tmp_path, "fr", "en")
+    assert {name: pairs.sources for name, pairs in splits.items()} == {
+        "train": ["train fr"], "validation": ["val fr"], "test": ["test_2016 fr"],
+    }  # fmt: skip
+    assert notes == ["left out test_2017"]
+    with pytest.raises(UserError, match="de, en, fr"):
+        read_pairs(tmp_path)
+    with pytest.raises(UserError, match="--target-language xx"):
+        read_pairs(tmp_path, "de", "xx")
+
+
+@once
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"train.de": b"a\nb\n", "train.en": b"a\nb\nc\n"}, "has 2 lines, but train.en has 3"),
+        ({"train.de": b"a\n\xff\n", "train.en": b"a\nb\n"}, "line 2 is not UTF-8"),
+        ({"train.de": b"a\nb\0\n", "train.en": b"a\nb\n"}, "line 2 has a NUL byte"),
+        ({"train.de": b"", "train.en": b"a\n"}, "is empty"),
+        ({"train.de": b"a\n"}, "no pairs of texts"),
+        ({"pairs.tsv": b"a\tb\nc\n"}, "line 2 has no tab"),
+        ({"pairs.jsonl": b'{"source": "a", "target": "b"}\n{"source"\n'}, "line 2 is not JSON"),
+        ({"pairs.jsonl": b'{"left": "a", "right": "b"}\n'}, "no source called"),
+        ({"pairs.jsonl": b'{"source": 1, "target": "b"}\n'}, "line 1: expected texts"),
+    ],
+)
+def test_bad_pairs_are_one_line(tmp_path, files, said):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        read_pairs(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@once
+def test_a_line_separator_inside_a_line_does_not_tear_it_and_empty_sides_are_counted(tmp_path):
+    write_lines(tmp_path / "train.de", ["a\u2028b", "c", " "])
+    write_lines(tmp_path / "train.en", ["d", "e", "f"])
+    splits, notes = read_pairs(tmp_path)
+    assert splits["train"].sources == ["a\u2028b", "c"] and any("skipped 1 of 3" in note for note in notes)
+
+
+def copying_coder():
+    tokenizer = train_tokenizer(["the dog saw a cat ."] * 3, "words")
+    return PairCoder(tokenizer, tokenizer, num_copied=2)
+
+
+@once
+def test_words_the_vocabulary_lacks_are_numbered_above_it_and_spelt_again():
+    coder = copying_coder()
+    size = len(coder.target)
+    text = "the Zebra saw Bob . Zebra saw Eve"
+    (ids,), copied = coder.encode_sources([text])
+    assert copied == [["Zebra", "Bob"]]
+    assert [int(each) - size for each in ids if each >= size] == [0, 1, 0] and (ids == 1).sum() == 1  # Eve is one too many
+    (target,) = coder.encode_targets(["Bob saw the Zebra, Ann ."], copied)
+    assert coder.decode([coder.target.begin, *target, coder.target.end], copied[0]) == "Bob saw the Zebra [UNK] [UNK]."
+
+
+@once
+def test_a_coder_comes_back_from_its_files():
+    coder = copying_coder()
+    pairs = Pairs(["the dog", "a cat saw the dog"], [["dog"], ["cat"]])
+    train = coder.sequences(pairs, longest=(4, 4))
+    loaded = coder_of(about_pairs(coder, train, (4, 4)))
+    assert loaded.source is loaded.target and loaded.num_copied == 2
+    assert [list(each) for each in loaded.encode_sources(pairs.sources)[0]] == [list(each) for each in train.x["source"]]
+
+
+@once
+def test_the_target_is_the_target_moved_on_by_one_and_its_padding_weighs_nothing():
+    coder = copying_coder()
+    made = coder.sequences(Pairs(["the dog", "a cat saw the dog"], [["dog"], ["cat saw"]]), longest=(5, 9))
+    x, y, weight = made.take(np.array([0, 1]))
+    inside = weight[:, 1:] > 0
+    assert (x["target"][:, 0] == coder.target.begin).all() and (x["target"][:, 1:][inside] == y[:, :-1][inside]).all()
+    assert weight.sum(1).tolist() == [2, 3] and y[0, 1] == y[1, 2] == coder.target.end
+    assert made.subset([1]).texts.sources == ["a cat saw the dog"]
+
+
+@once
+def test_made_pairs_follow_their_rules():
+    assert all(str(eval_sum(text)) == target for text, target in zip(*columns(additions(50)), strict=True))
+    language = made_up_language(50)
+    assert language == made_up_language(50) and language != made_up_language(50, seed=1)
+    assert len(set(language.sources)) == 50 and all(each.endswith(("as", "ir")) for each in language.targets)
+    stories = short_stories(20)
+    for source, target in zip(*columns(stories), strict=True):
+        assert all(word in source for word in target.rstrip(".").split() if word[0].isupper())
+
+
+def columns(pairs):
+    return pairs.sources, pairs.targets
+
+
+def eval_sum(text):
+    return sum(map(int, text.split("+")))
+
+
+@once
+def test_a_dictionary_finds_the_words_that_come_together():
+    words = {"rot": "red", "hund": "dog", "katze": "cat", "haus": "house"}
+    generator = np.random.default_rng(0)
+    sources = [[list(words)[i] for i in generator.permutation(4)[:3]] for _ in range(40)]
+    targets = [" ".join(words[each] for each in reversed(source)) for source in sources]
+    found = word_dictionary([" ".join(each) for each in sources], targets)
+    assert found == words and word_for_word("rot katze auto", found) == "red cat auto"
+
+
+@once
+def test_bleu_and_rouge_are_the_published_tools():
+    config = translation.Config()
+    metrics, signatures = translation.scores(["the cat sat on a mat", "no"], [["the cat sat on the mat"], ["no"]], config)
+    assert metrics["exact_match"] == 0.5 and 0 < metrics["bleu"] < 100
+    assert [each["metric"] for each in signatures] == ["bleu", "chrf"] and "tok:13a" in signatures[0]["signature"]
+    assert translation.scores(["a b c d"], [["a b c d"]], config)[0]["bleu"] == pytest.approx(100)
+    short = translation.Config(bleu_tokenize="char")
+    assert translation.scores(["59"], [["59"]], short)[0]["bleu"] == pytest.approx(100)
+    found = summarization.rouge(["the cats sat"], [["dogs bark", "the cat sat down"]])
+    assert found["rouge1"][0] == pytest.approx(6 / 7) and found["rouge2"][0] == pytest.approx(0.8)
+
+
+@once
+def test_the_lead_is_the_first_sentence_and_the_tf_idf_sentence_the_one_that_says_most():
+    text = "It rained. The harbour of Oslo was closed by the harbour master. Closed it was."
+    assert summarization.lead(text) == "It rained."
+    pairs = Pairs([text] * 2, [["The harbour of Oslo was closed by the harbour master."]] * 2)
+    coder = copying_coder()
+    part = coder.sequences(pairs, longest=(9, 9))
+    from apps.common.data.examples import Data
+
+    found = summarization.baselines(Data(part, part, part, {}), None)
+    assert found["TF-IDF sentence"]["rouge1"] == pytest.approx(1) and found["lead sentence"]["rouge1"] == 0
+
+
+@pytest.mark.parametrize("kind", ["gru", "transformer", "pointer"])
+def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
+    import keras
+
+    from apps.common.reports.writing import write
+    from layers import models
+
+    keras.utils.set_random_seed(0)
+    tokenizer = train_tokenizer(["a b c d e f g h"] * 2, "words")
+    coder = PairCoder(tokenizer, tokenizer, 2 if kind == "pointer" else 0)
+    size = len(tokenizer)
+    if kind == "transformer":
+        model = models.transformer(size, size, width=8, depth=1, num_heads=2)
+    elif kind == "gru":
+        model = models.seq2seq(size, size, width=8)
+    else:
+        model = models.pointer_generator(size, num_copied=2, width=8, units=8)
+    generator = np.random.default_rng(0)
+    for weight in model.weights:  # loud, so that every token matters
+        if "seed" not in weight.path:
+            weight.assign(generator.normal(size=weight.shape) * 0.7)
+    sources = [generator.integers(4, size, length).astype("int32") for length in (2, 5, 3)]
+    about = {"source_lengths": [3, 5], "target_length": 6}
+    written = write(model, sources, coder, about)
+    for source, ids in zip(sources, written, strict=True):
+        target = [tokenizer.begin]
+        while len(target) <= 6:
+            x = {"source": source[None], "target": np.array([target], "int32")}
+            following = int(np.asarray(keras.ops.convert_to_numpy(model(x)))[0, -1].argmax())
+            if following == tokenizer.end:
+                break
+            target.append(following)
+        assert ids == target[1:]
+
+
+
+@once
+def test_options_that_make_no_transformer_are_refused():
+    with pytest.raises(UserError, match="--num-heads 3"):
+        translation.Config(model="transformer", num_heads=3).check()
