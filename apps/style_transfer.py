@@ -30,15 +30,15 @@ INPUTS = Inputs("files", ENDINGS)
 class Config(Training):
     style: str | None = option(None, "the picture whose style is taken on; without it a drawn pattern of waves")
     features: str = option(
-        "textures", "whose features measure: textures (a small network trained at once), a bundle of image-classification, "
-        "or keras:VGG19=FILE"
+        "textures", "whose features measure: textures (a small network trained at once), random (the same, untrained), "
+        "a bundle of image-classification, or keras:VGG19=FILE"
     )  # fmt: skip
-    epochs: int = option(12, "passes over the training data", low=1, high=100_000)
+    epochs: int = option(8, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(8, "examples a step", low=1, high=65_536, search=(4, 8, 16))
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     picture_size: int = option(256, "pixels that the shorter side of a picture is made smaller to", low=8, high=4096)
     image_size: int = option(64, "side of the squares that are trained on, a multiple of 4", low=8, high=1024)
-    patches: int = option(240, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
+    patches: int = option(160, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
     width: int = option(16, "filters of the network at full size (32 in the paper)", low=2, high=256, search=(8, 16, 32))
     depth: int = option(3, "residual blocks (5 in the paper)", low=1, high=64, search=(2, 3, 5))
     content_weight: float = option(1.0, "what keeping the picture counts", low=0, high=1e6, search=(0.3, 3.0), log=True)
@@ -192,7 +192,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     from apps.common.reports.pictures import file_names
     from apps.common.training.restyling import Restyler
 
-    restyle, rows = Restyler(model.network), []
+    restyle, rows = Restyler(model.generator), []
     for path, name in zip(inputs, file_names(inputs, "restyled"), strict=True):
         try:
             pixels = read_picture(path)

@@ -29,7 +29,7 @@ INPUTS = Inputs("files", ENDINGS)
 class Config(Training):
     model: Literal[MODELS] = option("edsr", "architecture; srgan looks sharpest and has a lower PSNR", search=MODELS[:3])
     factor: Literal[2, 3, 4] = option(3, "how many times higher and wider a picture becomes")
-    epochs: int = option(30, "passes over the training data", low=1, high=100_000)
+    epochs: int = option(15, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
@@ -48,8 +48,8 @@ class Config(Training):
         "auto", "what is minimised; auto is as the paper has it (EDSR mae, the others mse)", needs={"model": tuple(LOSSES)}
     )
     features: str = option(
-        "textures", "whose features SRGAN compares: textures (a small network trained at once), a bundle of "
-        "image-classification, or keras:NAME=FILE", needs={"model": "srgan"},
+        "textures", "whose features SRGAN compares: textures (a small network trained at once), random (the same, "
+        "untrained), a bundle of image-classification, or keras:VGG19=FILE", needs={"model": "srgan"},
     )  # fmt: skip
     adversarial: float = option(1e-3, "what convincing the second player counts", low=0, high=10, needs={"model": "srgan"})
     perceptual: float = option(0.01, "what the distance of the features counts", low=0, high=1000, needs={"model": "srgan"})

@@ -224,7 +224,8 @@ APP_CASES = {
     "style-transfer": AppCase(
         write_coloured_pictures,
         ("--data", "coloured", "--style", "coloured/4.png", "--epochs", "2", "--batch-size", "4", "--patches", "8",
-         "--width", "2", "--depth", "1", "--image-size", "16", "--picture-size", "32", "--optimised-steps", "2"),
+         "--features", "random", "--width", "2", "--depth", "1",
+         "--image-size", "16", "--picture-size", "32", "--optimised-steps", "2"),
         ("coloured/0.png", "coloured/1.png"),
         predict_options=("--folder", "restyled"),
     ),

@@ -99,7 +99,7 @@ def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
     config = make_config(image_classification.Config, {"data": str(tmp_path / "pictures"), "model": "small-cnn"})
     data = image_classification.load_data(config)
     record = {"task": "image-classification", "options": {}, "about": data.about, "metrics": {}, "versions": {}}
-    bundle = tmp_path / "bundle"
+    bundle = str(tmp_path / "bundle")
     save_bundle(bundle, make_model(image_classification, config, data), record, {})
     network, scale, offset = feature_maps.classifier_of(bundle)
     features = given_features(bundle, (8, 8, 3))

@@ -25,14 +25,15 @@ def given_features(source, image_shape):
 
     Args:
         source: `textures`, a small network trained at once to tell 24 regions of two photographs by crops of 32 pixels;
-            a bundle of image-classification (folder, run id, `name@alias`); or `keras:VGG19=FILE`, the weights of
-            `keras.applications` without its top, in a file (without `=FILE` Keras downloads them).
+            `random`, the same network as it was drawn (Ustyuzhaninov et al., 2016, arXiv 1606.00021); a bundle of
+            image-classification (folder, run id, `name@alias`); or `keras:VGG19=FILE`, the weights of `keras.applications`
+            without its top, in a file (without `=FILE` Keras downloads them).
         image_shape: `(height, width, channels)` of the pictures, of one or three channels.
     Raises:
         UserError: The source is none of these, or has no maps.
     """
-    if source == "textures":
-        network, scale, offset = texture_network(), [1 / 64.0] * 3, [-2.0] * 3
+    if source in ("textures", "random"):
+        network, scale, offset = texture_network(source == "textures"), [1 / 64.0] * 3, [-2.0] * 3
     elif source.startswith("keras:"):
         network, scale, offset = vgg_network(source), [1.0] * 3, [-mean for mean in VGG_MEAN]
     else:
@@ -105,10 +106,11 @@ def vgg_network(source):
     return network
 
 
-def texture_network():
+def texture_network(trained=True):
     """A classifier of three convolutions, trained in seconds to tell from which region of two photographs a crop comes.
 
-    Its crops differ by texture and colour, mirrored, turned, lighter or darker, so it learns what style is made of.
+    Its crops differ by texture and colour, mirrored, turned, lighter or darker, so it learns what style is made of. Without
+    training its weights are as they were drawn.
     """
     from layers import initialize
     from layers.models import small_cnn
@@ -117,12 +119,13 @@ def texture_network():
     keras.config.set_dtype_policy("float32")
     try:
         network = small_cnn((SIDE, SIDE, 3), 2 * REGIONS[0] * REGIONS[1], filters=(16, 32, 48), dense_dim=32, dropout=0.0)
-        if not _textures:
-            initialize(network, 0)
+        initialize(network, 0)
+        if trained and not _textures:
             network.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
             train_epochs(network, Batches(texture_crops(), 64, 0), seed=0, epochs=EPOCHS, accelerate=False)
             _textures.extend(network.get_weights())
-        network.set_weights(_textures)
+        if trained:
+            network.set_weights(_textures)
     finally:
         keras.config.set_dtype_policy(policy)
     return keras.Model(network.inputs[0], network.outputs[0])

@@ -41,7 +41,7 @@ class StyleTransfer(keras.Model):
         self._arguments = {"image_shape": list(image_shape), **about, **sizes}
         features.trainable = False
         self.features, self.content_maps, self.part_weights = features, tuple(content_maps), tuple(weights)
-        self.network = transformer_net(image_shape, **sizes)
+        self.generator = transformer_net(image_shape, **sizes)
         shapes = [(each.shape[-1], each.shape[-1]) for each in keras.tree.flatten(features.outputs)]
         options = {"initializer": "zeros", "trainable": False}
         self.grams = [self.add_weight(name=f"gram{i}", shape=shape, **options) for i, shape in enumerate(shapes)]
@@ -67,7 +67,7 @@ class StyleTransfer(keras.Model):
         return keras.tree.flatten(self.features(ops.cast(images, keras.config.floatx()), training=False))
 
     def call(self, x, training=None):
-        return self.network(x, training=training)
+        return self.generator(x, training=training)
 
     def losses_of(self, x, restyled):
         """The content, style and smooth loss of each picture, `(batch,)` each."""
