@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from pathlib import Path
 
 from apps.common.app import load_app, recipes, tasks
 from apps.common.command import BACKEND, FLAGS, SWITCHES, TRAIN, answered, check_data, show, summary
@@ -47,6 +48,7 @@ COMMANDS = {
             "tag": "only runs with this NAME=VALUE among their tags; several with commas between them",
             "recipe": "only runs of this recipe",
             "backend": "only runs on this backend",
+            "data": "only runs on data of this name, or whose digest begins so",
             "since": "only runs begun on this date or later: 2026-11-20 or 2026-11-20T16:30",
             "until": "only runs begun on this date or before it",
             "html": "file to write: curves, options side by side and parallel coordinates on one page",
@@ -291,7 +293,8 @@ def command_matrix(positionals, given, as_json):
     from bench.matrix import matrix, shown
 
     check_flags("matrix", given)
-    rows = shown(*matrix(only=given.get("only") or "", out=given.get("out"), html=given.get("html")))
+    cases = Path(__file__).resolve().parent / "tests" / "cases.py"
+    rows = shown(*matrix(only=given.get("only") or "", out=given.get("out"), html=given.get("html"), cases=cases))
     return {"rows": rows}, table(rows)
 
 

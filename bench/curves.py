@@ -48,6 +48,7 @@ def curve(app, nudged=False, steps=STEPS):
     from apps.common.training.batches import Batches
     from apps.common.training.callbacks import seed_states, set_seeds
     from layers import Dropout
+    from layers.backend import keras_private
 
     config = make_config(app.Config, {})
     data = app.load_data(config)
@@ -66,7 +67,7 @@ def curve(app, nudged=False, steps=STEPS):
         model.reset_metrics()
         losses.append(float(model.train_on_batch(*batches[place], return_dict=True)["loss"]))
     states = [each for each in model.variables if each.path.endswith("seed_generator_state")]
-    dropouts = [each for each in model._flatten_layers() if isinstance(each, Dropout) and each.rate]
+    dropouts = [each for each in keras_private.all_layers(model) if isinstance(each, Dropout) and each.rate]
     return losses, len(states) > len(dropouts)
 
 

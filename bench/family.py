@@ -72,7 +72,7 @@ class Fit:
         callbacks = [Seeds(self.batches, 0), Watch(len(self.batches))]
         self.callbacks = Callbacks(callbacks, self.model, epochs=1)
         self.feed = backend.feed(self.batches)
-        backend.hasten(self.model)
+        backend.accelerate_steps(self.model)
 
     def run(self, steps):
         """Seconds of `steps` steps; the epoch is cut to that length beforehand."""

@@ -134,9 +134,12 @@ def adam():
     return backend.fused(keras.optimizers.Adam(0.01, epsilon=1e-3))
 
 
-def first_gradients(optimizer):
+def first_gradients(model):
     """The gradients of the first step, from what Adam keeps of them: m = (1 - beta_1) g."""
-    return [each / (1 - float(optimizer.beta_1)) for each in as_arrays(optimizer._momentums)]
+    from layers.backend import keras_private
+
+    means, _ = keras_private.adam_moments(model.optimizer, model.trainable_variables)
+    return [each / (1 - float(model.optimizer.beta_1)) for each in as_arrays(means)]
 
 
 def train(model, case, targets, steps):
@@ -198,7 +201,7 @@ def measure(case, folder=None):
     model, targets = prepared(case)
     outputs = outputs_of(model, case.inputs)
     losses, seconds = train(model, case, targets, 1)
-    gradients = first_gradients(model.optimizer)
+    gradients = first_gradients(model)
     for steps in (CHECKPOINT_AT - 1, STEPS - CHECKPOINT_AT):
         more = train(model, case, targets, steps)
         losses, seconds = losses + more[0], seconds + more[1]
@@ -313,7 +316,9 @@ def layer_outputs(model, inputs, training):
 
         layer.call = watched
 
-    for layer in model._flatten_layers(include_self=False):
+    from layers.backend import keras_private
+
+    for layer in keras_private.all_layers(model, include_self=False):
         watch(layer)
     model(inputs, training=training)
     return found
@@ -346,11 +351,10 @@ def where_gradients_part(left, right, tolerance):
 def in_double_precision():
     """Compute and keep weights in float64 from here on (JAX needs `JAX_ENABLE_X64=1` in its environment)."""
     import keras
-    from keras.src.backend.common import dtypes
 
-    # Keras brings every result of its operations back to single precision on JAX and torch.
-    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
-    keras.config.set_floatx("float64")
+    from layers.backend import keras_private
+
+    keras_private.allow_double_precision()
     keras.config.set_dtype_policy("float64")
 
 

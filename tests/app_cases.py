@@ -86,6 +86,36 @@ def write_boxes(folder, count=24, size=32):
         thing = f"<object><name>{('dark', 'bright')[index % 2]}</name><bndbox>{box}</bndbox></object>"
         content = f"<annotation><filename>{index}.png</filename>{thing}</annotation>"
         (folder / "squares" / f"{index}.xml").write_text(content)
+def write_masks(folder, count=20, size=16):
+    """Drawings of shapes and their masks, of labels."""
+    from apps.common.data.images.drawn_masks import draw_shapes
+
+    for name in ("images", "masks"):
+        (folder / "shapes" / name).mkdir(parents=True)
+    for number, (picture, mask) in enumerate(zip(*draw_shapes(count, size, 0), strict=True)):
+        Image.fromarray(picture).save(folder / "shapes" / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "shapes" / "masks" / f"{number}.png")
+
+
+def write_drive(folder, count=30):
+    """A log without a header, as the simulator writes it, and pictures of a drawn road."""
+    from apps.common.data.images.driving import draw_drive
+
+    drive = draw_drive(count, (20, 40), 0)
+    (folder / "drive" / "IMG").mkdir(parents=True)
+    with open(folder / "drive" / "driving_log.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        for number, (picture, angle) in enumerate(zip(drive.images, drive.angles, strict=True)):
+            Image.fromarray(picture).save(folder / "drive" / "IMG" / f"center_{number}.png")
+            rows.writerow([f"C:\\track\\IMG\\center_{number}.png", "left.png", "right.png", f"{angle:.4f}", 0.5, 0, 20])
+def write_coloured_pictures(folder, count=5, size=40):
+    """Coloured pictures with edges: two sine waves a picture, each of its own."""
+    generator = np.random.default_rng(3)
+    (folder / "coloured").mkdir()
+    y, x = np.mgrid[0:size, 0 : size + 8] / 3.0
+    for number in range(count):
+        waves = [np.sin(a * x + b * y) > 0 for a, b in generator.uniform(-1, 1, (3, 2))]
+        Image.fromarray((np.stack(waves, -1) * 200 + 20).astype("uint8")).save(folder / "coloured" / f"{number}.png")
 
 
 def write_lines(folder, name, rows):
@@ -94,6 +124,11 @@ def write_lines(folder, name, rows):
 
 
 APP_CASES = {
+    "driving": AppCase(
+        write_drive,
+        ("--data", "drive", "--image-size", "20,40", "--width", "4", "--epochs", "3", "--batch-size", "8"),
+        ("drive/IMG/center_0.png", "drive/IMG/center_29.png"),
+    ),
     "graph": AppCase(
         write_graph,
         ("--data", "groups.npz", "--epochs", "3", "--checkpoint-every", "1", "--hidden-dim", "4"),
@@ -116,6 +151,26 @@ APP_CASES = {
         ("squares/0.png", "squares/1.png"),
         exports="a detector has no inputs by name, and its outputs are a dict",
         predict_options=("--folder", "drawn", "--threshold", "0.02"),
+    ),
+    "segmentation": AppCase(
+        write_masks,
+        ("--data", "shapes", "--width", "4", "--depth", "1", "--epochs", "3", "--batch-size", "8", "--flip", "yes"),
+        ("shapes/images/0.png", "shapes/images/1.png"),
+        predict_options=("--folder", "drawn"),
+    ),
+    "style-transfer": AppCase(
+        write_coloured_pictures,
+        ("--data", "coloured", "--style", "coloured/4.png", "--epochs", "2", "--batch-size", "4", "--patches", "8",
+         "--width", "2", "--depth", "1", "--image-size", "16", "--picture-size", "32", "--optimised-steps", "2"),
+        ("coloured/0.png", "coloured/1.png"),
+        predict_options=("--folder", "restyled"),
+    ),
+    "super-resolution": AppCase(
+        write_coloured_pictures,
+        ("--data", "coloured", "--model", "espcn", "--width", "4", "--factor", "2", "--epochs", "2", "--batch-size", "4",
+         "--patches", "8", "--patch-size", "6"),
+        ("coloured/0.png", "coloured/1.png"),
+        predict_options=("--folder", "enlarged"),
     ),
     "tabular": AppCase(
         write_houses,

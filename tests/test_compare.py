@@ -50,6 +50,16 @@ def chosen(task="tabular", limit=20, **given):
     return [run.id for run in compare(task, limit, make_filter(given))]
 
 
+def test_runs_on_other_data_are_not_ranked_together(place):
+    path = place / "mlruns" / "runs" / "aaaa" / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "data_fingerprint": "f00d", "data": "other.csv"}))
+    order = chosen()
+    others = [run for run in order if run != "aaaa"]
+    assert order.index("aaaa") in (0, len(order) - 1) and others == ["bbbb", "cccc", "dddd"]
+    assert chosen(data="other.csv") == ["aaaa"] == chosen(data="f00d")
+
+
 def test_the_best_run_stands_first_and_one_without_a_metric_last(capsys):
     assert chosen() == ["bbbb", "aaaa", "cccc", "dddd"]
     assert chosen(limit=1) == ["bbbb"] and chosen(task=None, limit=1) == ["eeee", "bbbb"]

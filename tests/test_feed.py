@@ -55,7 +55,7 @@ def reader():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(backend.fused(keras.optimizers.Adam(0.01)), loss, metrics=["accuracy"])
     layers.initialize(model, seed=0)
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     return model
 
 

@@ -159,7 +159,7 @@ def model_of_tokens(rate=0.0):
     model = keras.Model(ids, keras.layers.Dense(TOKENS, kernel_initializer="normal")(x))
     metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     model.compile(keras.optimizers.SGD(rate), loss=TokenCrossEntropy(), weighted_metrics=[metric])
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     return model
 
 

@@ -104,7 +104,7 @@ def token_model(rate=0.0, **options):
     metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     optimizer = keras.optimizers.SGD(rate, **options)
     model.compile(optimizer, loss=TokenCrossEntropy(), weighted_metrics=[metric])
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     return model
 
 
@@ -197,7 +197,7 @@ def two_headed(kind):
         outputs, losses = (dict(zip(("class", "number"), each, strict=True)) for each in (outputs, losses))
     model = keras.Model(inputs, outputs)
     model.compile(keras.optimizers.SGD(0.0), loss=losses)
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     return model
 
 

@@ -82,7 +82,7 @@ def test_batches_are_decoded_in_other_threads_than_the_one_that_trains():
 
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     batches = Batches(Decoded(list(range(COUNT)), decode, examples.y), 4, seed=0)
     history = model.fit(backend.feed(batches), epochs=2, shuffle=False, verbose=0).history
     assert np.isfinite(history["loss"]).all() and threading.main_thread().name not in names

@@ -329,7 +329,7 @@ def made(name):
 def test_a_detector_learns_two_squares_by_heart(name):
     images, targets = drawn_squares()
     model = made(name)
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     model.fit(images, targets, batch_size=2, epochs=DETECTORS[name][1], shuffle=False, verbose=0)
     found = {part: array(value) for part, value in model.detect(model.predict_on_batch(images)).items()}
     assert found["classes"][:, 0].tolist() == [0, 1] and (found["scores"][:, 0] > 0.3).all()
@@ -340,7 +340,7 @@ def test_a_detector_learns_two_squares_by_heart(name):
 def test_a_detectors_step_compiles_once(name):
     images, targets = drawn_squares()
     model = made(name)
-    backend.hasten(model)
+    backend.accelerate_steps(model)
     before = backend.compilations()
     model.fit(images, targets, batch_size=2, epochs=1, verbose=0)
     first = backend.compilations() - before

@@ -68,13 +68,13 @@ def feed(batches):
     return _best("feed")(batches)
 
 
-def hasten(model):
+def accelerate_steps(model):
     """Let `fit` take this compiled model's steps in the running backend's fastest way that changes no number.
 
     torch records the first step and replays it, on a GPU in one launch; TensorFlow runs a step as one function. A model that
     is compiled with `jit_compile=True` torch gives to its compiler in one piece. Call again after `compile`.
     """
-    _best("hasten")(model)
+    _best("accelerate_steps")(model)
 
 
 def evaluation(model, batches):
@@ -84,7 +84,7 @@ def evaluation(model, batches):
     after a step of `fit`, where the metrics are built; what they hold of the training is lost.
 
     Args:
-        model: A compiled model, which `hasten` has seen if it will.
+        model: A compiled model, which `accelerate_steps` has seen if it will.
         batches: As for `feed`.
     """
     return _best("evaluation")(model, batches)

@@ -3,6 +3,12 @@
 from apps.common.errors import UserError
 from apps.common.options.declare import options_of
 
+# What people set most, in the order of the help.
+OFTEN = (
+    "data", "target", "model", "pretrained", "epochs", "batch_size", "learning_rate", "optimizer", "schedule", "dropout",
+    "augment", "early_stopping", "seed",
+)  # fmt: skip
+
 
 def read_command_line(words, switches):
     """`(positionals, {option: text, or True})` of a command line; options may stand anywhere, `switches` take no value."""
@@ -43,14 +49,20 @@ def settle_switches(given, options):
 
 
 def options_help(config_class):
-    """One line an option: its flag, what it does, its choices, its default."""
-    lines = []
-    for each in options_of(config_class).values():
-        if not each.refused:
-            default = ",".join(map(str, each.default)) if isinstance(each.default, tuple) else each.default
-            choices = f": {', '.join(map(str, each.choices))}" if each.choices else ""
-            lines.append(f"  {each.flag:24} {each.help}{choices} [{default}]")
-    return lines
+    """One line an option: its flag, what it does, its choices, the models it belongs to, its default; those most used first."""
+    known = {name: each for name, each in options_of(config_class).items() if not each.refused}
+    first = [name for name in OFTEN if name in known]
+    lines = [_help_line(known[name]) for name in first]
+    rest = [_help_line(each) for name, each in known.items() if name not in first]
+    return [*lines, "", "  further options:", *rest] if lines and rest else [*lines, *rest]
+
+
+def _help_line(option):
+    default = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+    choices = f": {', '.join(map(str, option.choices))}" if option.choices else ""
+    wanted = option.needs.get("model", ())
+    models = f" ({', '.join(wanted if isinstance(wanted, tuple) else (wanted,))})" if wanted and not callable(wanted) else ""
+    return f"  {option.flag:24} {option.help}{choices}{models} [{default}]"
 
 
 def whole_number(given, name, default):

@@ -20,14 +20,18 @@ class Filter:
 
     Args:
         tags: `{tag: value}`, the backend and the recipe among them.
+        data: The name of the data, or the beginning of their digest.
         since, until: The first moment and the first one after the last; `None` for no bound.
     """
 
     tags: dict = field(default_factory=dict)
     since: datetime | None = None
     until: datetime | None = None
+    data: str = ""
 
     def keeps(self, run):
+        if self.data and not (run.data.rpartition(" ")[0] == self.data or run.digest.startswith(self.data)):
+            return False
         within = (self.since is None or run.started >= self.since) and (self.until is None or run.started < self.until)
         return within and all(run.tags.get(name) == value for name, value in self.tags.items())
 
@@ -52,12 +56,23 @@ class Compared:
         value = self.metrics.get(name)
         return name, value, float("inf") if value is None or value != value else sign * value
 
+    @property
+    def digest(self):
+        """Of its data: numbers on other data are other numbers."""
+        return self.tags.get("data_fingerprint", "")
+
+    @property
+    def data(self):
+        source = str(self.tags.get("data") or self.params.get("data") or "default")
+        return f"{source} {self.digest[:6]}".strip()
+
     def row(self):
         name, value, _ = self.ranking()
         return {
             "task": self.task,
             "run": self.id,
             "backend": self.tags.get("backend", ""),
+            "data": self.data,
             "model": str(self.params.get("model", "")),
             "recipe": self.tags.get("recipe", ""),
             "metric": name or "",
@@ -83,7 +98,7 @@ def make_filter(given):
     since, until = (_moment(name, given.get(name)) for name in ("since", "until"))
     if since and until and since >= until:
         raise UserError(f"--until {given['until']}: lies before --since {given['since']}; no run can be within")
-    return Filter(tags, since, until)
+    return Filter(tags, since, until, given.get("data", ""))
 
 
 def _moment(name, text):
@@ -100,11 +115,11 @@ def _moment(name, text):
 
 
 def compare(task=None, limit=20, wanted=None):
-    """Finished and unfinished runs, best first within each task.
+    """Finished and unfinished runs, best first among those of one task on the same data.
 
     Args:
         task: One task, or all of them.
-        limit: Runs at most for each task.
+        limit: Runs at most for each task and data.
         wanted: A `Filter`.
     Returns: A list of `Compared`.
     """
@@ -115,11 +130,16 @@ def compare(task=None, limit=20, wanted=None):
         reason = " ".join(str(error).strip().splitlines()[:1])[:160]
         print(f"the MLflow store {store_uri()} is away ({reason}); showing the records in mlruns/runs", file=sys.stderr)
         found = list(_recorded(task))
-    ranked = sorted((run for run in found if wanted.keeps(run)), key=lambda run: (run.task, run.ranking()[2]))
+    kept = [run for run in found if wanted.keeps(run)]
+    newest = {}
+    for run in kept:
+        newest[run.task, run.digest] = max(run.started, newest.get((run.task, run.digest), run.started))
+    # Within a task the data of the newest run stand first; only runs on the same data are ranked against one another.
+    ranked = sorted(kept, key=lambda run: (run.task, -newest[run.task, run.digest].timestamp(), run.digest, run.ranking()[2]))
     counts, chosen = {}, []
     for run in ranked:
-        counts[run.task] = counts.get(run.task, 0) + 1
-        if counts[run.task] <= limit:
+        counts[run.task, run.digest] = counts.get((run.task, run.digest), 0) + 1
+        if counts[run.task, run.digest] <= limit:
             chosen.append(run)
     return chosen
 

@@ -17,13 +17,28 @@ def grad_cam(model, images, classes):
     Returns: Array `(batch, height, width)` in 0..1, or `None` for a model without feature maps.
     Reference: Selvaraju et al., 2017, arXiv 1610.02391.
     """
-    maps = last_feature_maps(model)
+    chosen = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1])
+    return _heat(model, images, last_feature_maps(model), lambda outputs: keras.ops.sum(outputs * chosen))
+
+
+def grad_cam_of_number(model, images, least_side=4):
+    """Heat of each image for a number: what pushes it in the direction in which it is, away from zero.
+
+    Args:
+        model: A functional model from images to `(batch, 1)`.
+        images: Array `(batch, height, width, channels)` as the model takes it.
+        least_side: Rows and columns that the feature maps have at least, for a map of one row points nowhere.
+    Returns: As `grad_cam`.
+    """
+    return _heat(model, images, last_feature_maps(model, least_side), lambda outputs: keras.ops.sum(keras.ops.abs(outputs)))
+
+
+def _heat(model, images, maps, score):
     if maps is None:
         return None
     body, head = keras.Model(model.input, maps), keras.Model(maps, model.output)
     features = keras.ops.convert_to_tensor(body(images, training=False))
-    chosen = keras.ops.one_hot(np.asarray(classes), model.output_shape[-1])
-    slope = backend.gradient(lambda tensor: keras.ops.sum(head(tensor, training=False) * chosen), features)
+    slope = backend.gradient(lambda tensor: score(head(tensor, training=False)), features)
     features, slope = (keras.ops.convert_to_numpy(keras.ops.cast(each, "float32")) for each in (features, slope))
     heat = np.maximum((features * slope.mean((1, 2), keepdims=True)).sum(-1), 0)
     heat /= np.maximum(heat.max((1, 2), keepdims=True), 1e-12)
@@ -31,12 +46,13 @@ def grad_cam(model, images, classes):
     return keras.ops.convert_to_numpy(grown)[..., 0]
 
 
-def last_feature_maps(model):
+def last_feature_maps(model, least_side=1):
     """The deepest tensor `(batch, height, width, channels)` of more than one position that all of the output hangs on."""
     for layer in reversed(model.layers):
         tensor = getattr(layer, "output", None)
         shape = getattr(tensor, "shape", ())
-        if len(shape) == 4 and shape[1] * shape[2] > 1 and not isinstance(layer, keras.layers.InputLayer):
+        large = len(shape) == 4 and shape[1] * shape[2] > 1 and min(shape[1:3]) >= least_side
+        if large and not isinstance(layer, keras.layers.InputLayer):
             return tensor
     return None
 

@@ -102,7 +102,7 @@ def _steps(app, config, data):
     batches = Batches(data.train, config.batch_size, config.seed)
     total = config.epochs * len(batches)
     if config.compile != "off":
-        backend.hasten(model)  # once: it begins anew with each call
+        backend.accelerate_steps(model)  # once: it begins anew with each call
 
     def seconds(steps):
         if batches.steps != steps:

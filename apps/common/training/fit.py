@@ -61,7 +61,7 @@ def train_epochs(model, batches, *, seed, epochs, start=0, callbacks=(), acceler
         accelerate: Whether steps are taken in the backend's fastest way.
     """
     if accelerate:
-        backend.hasten(model)
+        backend.accelerate_steps(model)
     heard = Callbacks([Seeds(batches, seed), *callbacks], model, epochs)
     model.fit(backend.feed(batches), epochs=epochs, initial_epoch=start, shuffle=False, verbose=0, callbacks=heard)
 

@@ -9,6 +9,7 @@ import keras
 from apps.common.bundles.pretrained import is_bundle, load_weights
 from apps.common.errors import UserError
 from layers import backend
+from layers.backend import keras_private
 from layers.initialization import initialize
 
 
@@ -123,15 +124,15 @@ def average_after_updates(optimizer):
     steps = optimizer.gradient_accumulation_steps
 
     def update(variables):
-        done = optimizer._iterations + 1  # batches; `iterations` are updates
+        done = keras_private.batches_seen(optimizer) + 1  # batches; `iterations` are updates
         momentum = keras.ops.where(done % steps == 0, optimizer.ema_momentum, 1.0)
         momentum = keras.ops.where(done <= steps, 0.0, momentum)  # the first average is the weights themselves
-        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+        for variable, average in zip(variables, keras_private.weight_averages(optimizer), strict=True):
             if average is not None:
                 kept = keras.ops.cast(momentum, variable.dtype)
                 average.assign(kept * average + (1 - kept) * variable)
 
-    optimizer._update_model_variables_moving_average = update
+    keras_private.replace_average_update(optimizer, update)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from apps.common.training.batches import Batches
 from apps.common.training.checkpoint import checkpoints, load_checkpoint
 from apps.common.training.fit import train_epochs
 from layers import backend
+from layers.backend import keras_private
 
 ADVICE = "Lower --learning-rate or give --clip-norm 1"
 REPLAY_SECONDS = 120.0
@@ -118,7 +119,7 @@ def first_bad_output(model, x):
 
     A block enters its parts by `call` as well as by Keras's `__call__`, so each layer's own `call` is watched.
     """
-    found, layers = [], list(flatten_layers(model))
+    found, layers = [], keras_private.all_layers(model, include_self=False)
 
     def watch(layer, call):
         @functools.wraps(call)
@@ -138,11 +139,6 @@ def first_bad_output(model, x):
         for layer in layers:
             vars(layer).pop("call", None)
     return found[0] if found else None
-
-
-def flatten_layers(model):
-    """Every layer within a model, parts of parts too, the model left out."""
-    return model._flatten_layers(include_self=False)
 
 
 def _finite(value):

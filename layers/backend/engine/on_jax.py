@@ -93,7 +93,7 @@ def feed(batches):
     return made_ahead(batches) if constant is None else Same(constant, len(batches))
 
 
-def hasten(model):
+def accelerate_steps(model):
     if not is_plain(model):
         return
     zeros = {}  # by the number of variables, some of which the first step may make

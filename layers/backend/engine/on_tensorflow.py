@@ -132,11 +132,11 @@ def configure(deterministic, threads):
 def release_memory():
     """TensorFlow keeps the graphs of steps, whose models are gone: 1 to 2 MB for each `fit`."""
     for graph in [each for each in gc.get_objects() if type(each) is func_graph.FuncGraph]:
-        if graph.name in ("one_step_on_data", "step"):  # Keras's and `hasten`'s
+        if graph.name in ("one_step_on_data", "step"):  # Keras's and `accelerate_steps`'s
             func_graph.dismantle_func_graph(graph)
 
 
-def hasten(model):
+def accelerate_steps(model):
     """One function a step, the fetching of its batch within; Keras puts two functions and a loop around each."""
     if is_plain(model):
         model.train_function = tf.function(of_batches(model.train_step), reduce_retracing=True)

@@ -67,7 +67,7 @@ def compilations():
     return recordings
 
 
-def hasten(model):
+def accelerate_steps(model):
     if not model.run_eagerly:
         compiled = bool(model.jit_compile)
         model.train_function = Recorded(model, model.train_step, training=True, compiled=compiled)

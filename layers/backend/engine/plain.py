@@ -20,7 +20,7 @@ def evaluation(model, batches, feed=feed):
     return lambda: model.evaluate(held, verbose=0, return_dict=True)
 
 
-def hasten(model):
+def accelerate_steps(model):
     pass
 
 

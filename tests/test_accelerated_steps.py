@@ -58,7 +58,7 @@ def trained(model_class, fast, **options):
     compile_model(model, config, examples, loss=None if own else loss, metrics=None if own else ["accuracy"])
     batches = Batches(examples, 8, 0)
     if fast:
-        backend.hasten(model)
+        backend.accelerate_steps(model)
     history = model.fit(
         backend.feed(batches),
         epochs=2,

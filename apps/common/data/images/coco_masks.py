@@ -1,0 +1,106 @@
+"""COCO's annotation files as masks: polygons drawn, the small ones over the large ones."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.common.data.reading import split_of
+from apps.common.errors import UserError
+from apps.common.files import read_json
+
+KEYS = ("images", "annotations", "categories")
+LARGEST = 1_000_000_000
+BACKGROUND, CROWD = 0, 255
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mask that is drawn: `((label, ((x, y, x, y, ...), ...)), ...)`, the first at the bottom, on `(width, height)`."""
+
+    shapes: tuple
+    size: tuple | None = None
+
+    def draw(self, size):
+        """A Pillow image of labels, of the size the annotations say, else of `size`."""
+        from PIL import Image, ImageDraw
+
+        image = Image.new("L", self.size or size, BACKGROUND)
+        pen = ImageDraw.Draw(image)
+        for label, polygons in self.shapes:
+            for polygon in polygons:
+                pen.polygon(polygon, fill=label)
+        return image
+
+
+def find_annotations(files):
+    """The files among these that are COCO's, as `{path: content}`."""
+    found = {}
+    for path in files:
+        if path.suffix.lower() != ".json":
+            continue
+        try:
+            content = read_json(path, LARGEST)
+        except (OSError, ValueError, json.JSONDecodeError):
+            continue
+        if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in KEYS):
+            found[path] = content
+    return found
+
+
+def read_annotations(annotations, files):
+    """`([(name, split, picture, Drawn)], notes, class names)`.
+
+    Raises:
+        UserError: Categories differ between the files, or no picture is there.
+    """
+    tables = {path: {each["id"]: str(each["name"]) for each in content["categories"]} for path, content in annotations.items()}
+    first, table = next(iter(tables.items()))
+    other = next((path for path in tables if tables[path] != table), None)
+    if other:
+        raise UserError(f"{other.name}: its categories are not those of {first.name}. Give all splits the same list")
+    labels = {key: place for place, key in enumerate(sorted(table), 1)}
+    names = ("background", *(table[key] for key in sorted(table)))
+    by_name, pairs, notes, missing, left_out = {}, [], [], [], 0
+    for file in files:
+        by_name.setdefault(file.name, []).append(file)
+    for path, content in annotations.items():
+        split = next((split_of(word) for word in path.stem.lower().replace("-", "_").split("_") if split_of(word)), None)
+        split = split or split_of(path.parent.name)
+        shapes = {}
+        for each in content["annotations"]:
+            polygons, label = each.get("segmentation"), labels.get(each.get("category_id"))
+            usable = [tuple(p) for p in polygons if len(p) >= 6] if isinstance(polygons, list) else []
+            if not usable or label is None:
+                left_out += 1
+                continue
+            label = CROWD if each.get("iscrowd") else label
+            shapes.setdefault(each.get("image_id"), []).append((float(each.get("area") or 0), label, tuple(usable)))
+        for image in content["images"]:
+            file = _file_of(image, path, by_name)
+            if file is None:
+                missing.append(str(image.get("file_name")))
+                continue
+            drawn = sorted(shapes.get(image["id"], ()), key=lambda shape: -shape[0])
+            size = (image["width"], image["height"]) if image.get("width") and image.get("height") else None
+            mask = Drawn(tuple((label, polygons) for _, label, polygons in drawn), size)
+            pairs.append((image["file_name"], split, file, mask))
+    if not pairs:
+        raise UserError(f"{first}: none of the pictures it names is there, such as {missing[0] if missing else 'any'}")
+    if missing:
+        shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
+        notes.append(f"{len(missing)} pictures of the annotations are not there and left out: {shown}")
+    if left_out:
+        notes.append(f"{left_out} annotations without a polygon of three points, or run-length encoded, are left out")
+    return pairs, notes, names
+
+
+def _file_of(image, path, by_name):
+    """The file of an entry of `images`: where the annotations say, else the only one of its name in the folder."""
+    name = Path(str(image.get("file_name", "")))
+    for folder in (path.parent, path.parent.parent):
+        if (folder / name).is_file():
+            return folder / name
+    found = by_name.get(name.name, [])
+    same_split = [file for file in found if split_of(file.parent.name) and split_of(file.parent.name) in path.stem.lower()]
+    found = same_split or found
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,187 @@
+"""Which classes the values or colours of masks stand for."""
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from apps.common.data.images.decoding import Unreadable, open_image
+from apps.common.errors import UserError, nearest
+
+IGNORED = 255  # in our own masks: a pixel that counts nothing
+MOST = 250
+LISTS = (
+    "classes.txt", "class_names.txt", "labels.txt", "codes.txt", "label_colors.txt", "class_dict.csv", "classes.csv",
+)  # fmt: skip
+LOOKED_AT = 20  # masks by which it is seen whether they are coloured
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of some masks.
+
+    Args:
+        names: One a class.
+        values: What each class is in a mask: a label, or a colour as `65536 r + 256 g + b`.
+        coloured: Whether values are colours.
+        ignored: The value that counts nothing, or `None`.
+        colors: `(r, g, b)` a class, for pictures of masks.
+    """
+
+    names: tuple
+    values: tuple
+    coloured: bool
+    ignored: int | None
+    colors: tuple
+
+    def completed(self, found, notes, path):
+        """The same with the values that training masks hold, where no list of classes says what there is."""
+        if self.names:
+            return self
+        values = sorted(set(np.unique(np.concatenate(found)).tolist()))
+        kept = [value for value in values if value != self.ignored]
+        ignored = self.ignored
+        if len(kept) < 2 and len(values) == 2 and not self.coloured:
+            notes.append(f"masks hold {values[0]} and {values[1]}: both are classes, none is ignored")
+            kept, ignored = values, None
+        if len(kept) < 2:
+            single = self.shown(kept[0]) if kept else "none"
+            raise UserError(f"{path}: the masks hold a single class ({single}). Expected two or more")
+        if len(kept) > MOST:
+            what = "colours" if self.coloured else "labels"
+            raise UserError(
+                f"{path}: the masks hold {len(kept)} different {what}. Expected at most {MOST} classes: save masks as PNG, "
+                "without smoothed edges"
+            )
+        names = tuple(self.shown(value) if self.coloured else f"class {value}" for value in kept)
+        return replace(self, names=names, values=tuple(kept), ignored=ignored, colors=self._colors(kept))
+
+    def _colors(self, values):
+        if self.coloured:
+            return tuple((value >> 16, value >> 8 & 255, value & 255) for value in values)
+        return tuple(palette(max(values) + 1)[value] if value < 256 else (128, 128, 128) for value in values)
+
+    def shown(self, value):
+        return f"#{value:06x}" if self.coloured else str(value)
+
+    def refuse_unknown(self, values, name):
+        """Refuse a mask with a value that is no class.
+
+        Raises:
+            UserError: Naming the first one.
+        """
+        known = {*self.values, self.ignored}
+        unknown = [value for value in values.tolist() if value not in known]
+        if unknown:
+            what = "colour" if self.coloured else "label"
+            there = ", ".join(f"{self.shown(v)} {n}" for v, n in zip(self.values[:12], self.names[:12], strict=True))
+            raise UserError(
+                f"{name}: {what} {self.shown(unknown[0])} is no class of the training masks or of the list of classes ({there}"
+                f"{', ...' if len(self.values) > 12 else ''}). Add it there, or name it with --ignore"
+            )
+
+    def positions(self, raw):
+        """A raw mask as uint8 positions in the classes, `IGNORED` where it counts nothing."""
+        order = np.argsort(self.values)
+        keys = np.array(self.values)[order]
+        places = np.clip(np.searchsorted(keys, raw), 0, len(keys) - 1)
+        return np.where(keys[places] == raw, order[places], IGNORED).astype("uint8")
+
+    def to_json(self):
+        return {"class_names": list(self.names), "values": list(self.values), "coloured": self.coloured,
+                "ignored": self.ignored, "colors": [list(color) for color in self.colors]}  # fmt: skip
+
+    @staticmethod
+    def of_json(about):
+        return Classes(tuple(about["class_names"]), tuple(about["values"]), about["coloured"], about["ignored"],
+                       tuple(tuple(color) for color in about["colors"]))  # fmt: skip
+
+
+def palette(count):
+    """Colours that are easily told apart, the first black: PASCAL VOC's (each bit of a number to a bit of red, green, blue)."""
+    colors = []
+    for number in range(count):
+        red = green = blue = 0
+        rest = number
+        for bit in range(7, -1, -1):
+            red |= (rest & 1) << bit
+            green |= (rest >> 1 & 1) << bit
+            blue |= (rest >> 2 & 1) << bit
+            rest >>= 3
+        colors.append((red, green, blue))
+    return colors
+
+
+def choose_classes(folder, pairs, class_names, ignore):
+    """`Classes` as options, the folder's list or COCO name them; without names where the masks themselves must say.
+
+    Args:
+        folder: Where a list of classes may lie.
+        pairs: Pictures with masks.
+        class_names: Names of the labels 0, 1, ..., or none.
+        ignore: Label, colour or class that counts nothing, as text, or `None`.
+    """
+    names, colors = (tuple(class_names), ()) if class_names else read_list(folder)
+    coloured = bool(colors) or (not names and _are_coloured(pairs))
+    values = tuple(65536 * red + 256 * green + blue for red, green, blue in colors) or tuple(range(len(names)))
+    ignored = _ignored(ignore, names, values, coloured)
+    kept = [place for place, value in enumerate(values) if value != ignored]
+    chosen = palette(len(values))
+    made = [(names[place], values[place], colors[place] if colors else chosen[place]) for place in kept]
+    names, values, colors = zip(*made, strict=True) if made else ((), (), ())
+    if len(names) > MOST or len(names) == 1:
+        raise UserError(f"{folder}: {len(names)} classes. Expected 2 to {MOST}")
+    return Classes(names, values, coloured, ignored, colors)
+
+
+def _ignored(ignore, names, values, coloured):
+    text = (ignore or "").strip()
+    if not text:
+        return None
+    if text in names:
+        return values[names.index(text)]
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", text) and coloured:
+        return int(text[1:], 16)
+    if text.isdecimal():
+        return None if coloured else int(text)
+    expected = "a colour such as #000000" if coloured else "a label such as 255"
+    raise UserError(f"--ignore {text}: expected {expected}, or the name of a class. {nearest(text, names) if names else ''}")
+
+
+def _are_coloured(pairs):
+    """Whether the first masks are colours: RGB that is not grey."""
+    for pair in pairs[:LOOKED_AT]:
+        try:
+            with open_image(pair.mask) as image:
+                if image.mode in ("RGB", "RGBA"):
+                    pixels = np.asarray(image.convert("RGB"))
+                    if not (pixels[..., :1] == pixels).all():
+                        return True
+        except (Unreadable, OSError):
+            continue
+    return False
+
+
+def read_list(folder):
+    """`(names, colours)` of the folder's list of classes, one a line, with or without `r g b` before or after the name."""
+    path = next((folder / name for name in LISTS if (folder / name).is_file()), None)
+    if path is None:
+        return (), ()
+    names, colors = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        cells = [cell for cell in re.split(r"[,;\t]| (?=\d+\b)|(?<=\d) ", line.strip()) if cell.strip()]
+        digits = [int(cell) for cell in cells if cell.strip().isdecimal()]
+        words = [cell.strip() for cell in cells if not cell.strip().isdecimal()]
+        if not cells or [word.lower() for word in words[1:4]] == ["r", "g", "b"]:
+            continue
+        if len(words) != 1 or len(digits) not in (0, 3) or (digits and max(digits) > 255):
+            expected = "expected a name, or a name and the three numbers of a colour"
+            raise UserError(f"{path}: line {number}: {expected}. Received: {line[:80]}")
+        names.append(words[0])
+        colors += [tuple(digits)] if digits else []
+    if colors and len(colors) != len(names):
+        raise UserError(f"{path}: {len(colors)} of {len(names)} classes have a colour. Give all of them one, or none")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated or len(set(colors)) < len(colors):
+        raise UserError(f"{path}: {f'class {repeated}' if repeated else 'a colour'} stands there twice. Name each once")
+    return tuple(names), tuple(colors)

@@ -1,0 +1,244 @@
+"""Pictures and what each pixel of them is: image and mask folders, label or colour masks, COCO's polygons."""
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.data.images.coco_masks import Drawn, find_annotations, read_annotations
+from apps.common.data.images.decoding import (
+    Unreadable,
+    choose_size,
+    decode,
+    is_image_name,
+    open_image,
+)
+from apps.common.data.images.gathering import each_in_threads, gathered, stamp
+from apps.common.data.images.mask_classes import Classes, choose_classes
+from apps.common.data.reading import split_of, visible_files
+from apps.common.errors import UserError, count_skipped
+
+FORMATS = (
+    "pictures and masks of the same names in folders such as images and masks, or train, trainannot, val and valannot, "
+    "or pictures beside a COCO annotation file"
+)
+IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
+MASK_WORDS = (
+    "masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "segmentation", "gt",
+)  # fmt: skip
+MASK_MODES = ("1", "L", "P", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
+TURNED = (5, 6, 7, 8)  # EXIF orientations that change height for width
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture, its split, and its mask: a file, or polygons to draw."""
+
+    name: str
+    split: str | None
+    picture: Path
+    mask: Path | Drawn
+
+
+@dataclass(frozen=True)
+class MaskedPictures:
+    """What was read: `images` uint8 `(n, height, width, 3)`, `masks` uint8 `(n, height, width)`, positions in the classes.
+
+    Both are memory-mapped where they are large. `splits` names each picture's split, `None` where the data name none.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    splits: list
+    classes: Classes
+    resized: bool
+    notes: list = field(default_factory=list)
+
+
+def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, classes=None):
+    """Pictures and masks from a folder, found by looking.
+
+    A picture that its camera turned (EXIF) is turned upright, and with it a mask that has the size of the picture as it
+    lies in its file; a mask of the upright size was drawn upright.
+
+    Args:
+        path: A folder (see `FORMATS`).
+        image_size: `(height, width)` of all; `None` keeps a size they share.
+        class_names: Of the labels 0, 1, ...; by default what the folder's list of classes says, or the masks.
+        ignore: Label, colour or class of the pixels that count nothing, as text.
+        classes: `Classes` of a trained model, to evaluate it.
+    Raises:
+        UserError: Nothing that can be trained on, saying what was expected and what to do.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: expected a folder with {FORMATS}")
+    pairs, notes, drawn_classes = find_pairs(path)
+    asked = classes or choose_classes(path, pairs, class_names or drawn_classes, ignore)
+    scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at")
+    failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
+    good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
+    pairs, scanned = [pairs[place] for place in good], [scanned[place] for place in good]
+    if not pairs:
+        raise UserError(f"{path}: no picture with a mask can be read: {failed[0]}")
+    count_skipped(failed, len(pairs) + len(failed), "pictures with masks")
+    if not classes and not any(pair.split in (None, "train") for pair in pairs):
+        raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}")
+    trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
+    found = asked if classes else asked.completed(trained, notes, path)
+    for pair, (_, values) in zip(pairs, scanned, strict=True):
+        if isinstance(pair.mask, Drawn):
+            continue
+        found.refuse_unknown(values, pair.name)
+    sizes = [size for size, _ in scanned]
+    size, said = choose_size(sizes, image_size)
+    arrays = _read(path, pairs, (*size, 3), found)
+    kept = [pairs[index] for index in arrays["index"]]
+    failed += [f"{pair.name} (damaged)" for index, pair in enumerate(pairs) if index not in set(arrays["index"].tolist())]
+    note = count_skipped(failed, len(kept) + len(failed), "pictures with masks")
+    notes = notes + said + ([note] if note else [])
+    resized = any(each != size for each in sizes)
+    return MaskedPictures(arrays["images"], arrays["masks"], [pair.split for pair in kept], found, resized, notes)
+
+
+def find_pairs(folder):
+    """`(pairs, notes, class names)`: every picture with its mask; the names are those of COCO's categories, or none."""
+    files = visible_files(folder)
+    if not files:
+        raise UserError(f"{folder}: the folder is empty. Expected {FORMATS}")
+    annotations = find_annotations(files)
+    if annotations:
+        found, notes, names = read_annotations(annotations, files)
+        return [Pair(*each) for each in found], notes, names
+    pictures, masks = {}, {}
+    for file in files:
+        if is_image_name(file.name):
+            is_mask, key = _key(file.relative_to(folder))
+            (masks if is_mask else pictures)[key] = file
+    if not masks or not pictures:
+        there = f"{len(pictures)} pictures, {len(masks)} masks"
+        raise UserError(f"{folder}: found {there}. Expected {FORMATS}")
+    both = [key for key in pictures if key in masks]
+    if not both:
+        first = next(iter(pictures.values())).name
+        raise UserError(f"{folder}: no mask is called as a picture is, such as {first}. Expected {FORMATS}")
+    notes = []
+    for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
+        missing = [some[key] for key in some if key not in others]
+        if missing:
+            shown = ", ".join(str(file.relative_to(folder)) for file in missing[:3])
+            notes.append(f"{len(missing)} {what} and are left out: {shown}{', ...' if len(missing) > 3 else ''}")
+    pairs = []
+    for key in both:
+        split = next((split_of(part) for part in key[:-1] if split_of(part)), None)
+        pairs.append(Pair(str(masks[key].relative_to(folder)), split, pictures[key], masks[key]))
+    return pairs, notes, ()
+
+
+def _key(path):
+    """`(whether it is a mask, what picture and mask share of their paths)`."""
+    is_mask, parts = False, []
+    for part in path.parts[:-1]:
+        word = part.lower()
+        role = next((each for each in MASK_WORDS if word == each or word.endswith(each)), "")
+        if role and not split_of(word):
+            is_mask = True
+            word = word.removesuffix(role).rstrip("-_ .")
+        elif word in IMAGE_WORDS:
+            word = ""
+        parts.append(word)
+    stem = path.stem
+    if is_mask:
+        for role in ("_mask", "-mask", "_label", "_labels", "_gt", "_L", "_P"):
+            stem = stem.removesuffix(role)
+    return is_mask, (*filter(None, parts), stem)
+
+
+def scan(pair, coloured):
+    """`((height, width) of the upright picture, values in the mask)`.
+
+    Raises:
+        Unreadable: One of the two cannot be read, or they differ in size.
+    """
+    mask = raw_mask(pair, coloured)
+    return mask.shape, np.unique(mask)
+
+
+def raw_mask(pair, coloured):
+    """The mask as it was drawn, upright: int32 `(height, width)`, of labels, or of colours as `65536 r + 256 g + b`."""
+    from PIL import ImageOps
+
+    (width, height), orientation = _picture_size(pair.picture)
+    upright = (height, width) if orientation in TURNED else (width, height)
+    with contextlib.ExitStack() as stack:
+        drawn = isinstance(pair.mask, Drawn)
+        image = pair.mask.draw(upright) if drawn else stack.enter_context(open_image(pair.mask))
+        if image.format == "JPEG":
+            raise Unreadable("a mask as JPEG, whose labels are blurred; save it as PNG")
+        try:
+            image = ImageOps.exif_transpose(image)
+            if image.size != upright and image.size == (width, height):
+                image = image.transpose(_transposition(orientation))
+            image.load()
+        except Exception as error:  # damaged data end in whatever the decoder stumbles over
+            raise Unreadable(f"damaged: {error}") from None
+        if image.size != upright:
+            raise Unreadable(f"the mask has {image.size[0]} x {image.size[1]} pixels, its picture {upright[0]} x {upright[1]}")
+        return _values(image, coloured)
+
+
+def _values(image, coloured):
+    if image.mode not in MASK_MODES:
+        raise Unreadable(f"a mask in {image.mode}; expected labels, a palette or RGB colours")
+    if coloured:
+        pixels = np.asarray(image.convert("RGB"), dtype="int32")
+        return pixels[..., 0] * 65536 + pixels[..., 1] * 256 + pixels[..., 2]
+    if image.mode in ("RGB", "RGBA"):
+        pixels = np.asarray(image.convert("RGB"))
+        if not (pixels[..., :1] == pixels).all():
+            raise Unreadable("a mask in colours, where labels are expected; list the classes and their colours in classes.txt")
+    elif image.mode == "LA":
+        pixels = np.asarray(image)
+    else:
+        return np.asarray(image).astype("int32")
+    return pixels[..., 0].astype("int32")
+
+
+def _picture_size(path):
+    """`((width, height) as it lies in the file, EXIF orientation)`."""
+    with open_image(path) as image:
+        try:
+            return image.size, image.getexif().get(0x0112, 1) if "exif" in image.info else 1
+        except Exception as error:
+            raise Unreadable(f"damaged orientation: {error}") from None
+
+
+def _transposition(orientation):
+    from PIL import Image
+
+    ways = Image.Transpose
+    return {2: ways.FLIP_LEFT_RIGHT, 3: ways.ROTATE_180, 4: ways.FLIP_TOP_BOTTOM, 5: ways.TRANSPOSE,
+            6: ways.ROTATE_270, 7: ways.TRANSVERSE, 8: ways.ROTATE_90}[orientation]  # fmt: skip
+
+
+def fit_mask(mask, shape):
+    """A mask `(height, width)` in another size: each pixel the nearest one of before."""
+    from PIL import Image
+
+    height, width = shape
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _read(path, pairs, shape, classes):
+    """`{"images", "masks", "index"}`, in memory or on disk."""
+
+    def one(pair):
+        mask = classes.positions(raw_mask(pair, classes.coloured))
+        return {"images": decode(pair.picture, shape), "masks": fit_mask(mask, shape[:2])}
+
+    files = [[repr(pair.mask), *stamp(pair.mask), str(pair.picture.resolve()), *stamp(pair.picture)] for pair in pairs]
+    return gathered(path, pairs, one, 4 * shape[0] * shape[1], repr((files, shape, classes)))
+

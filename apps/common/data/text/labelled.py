@@ -1,0 +1,215 @@
+"""Texts with a label each: tables, JSON lines, `label text` lines, a folder a class, and the splits their names tell."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.common.data.reading import list_folder, require_memory, split_of, visible_files
+from apps.common.data.tables.rows import read_text_rows
+from apps.common.errors import UserError, count_skipped, nearest
+
+TABLES, JSON_LINES = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
+TEXT_COLUMNS = (
+    "text", "sentence", "review", "content", "message", "utterance", "question", "comment", "tweet", "document", "body",
+    "query", "title",
+)  # fmt: skip
+LABEL_COLUMNS = ("label", "class", "category", "sentiment", "intent", "topic", "target", "polarity", "rating", "stars", "y")
+FORMATS = (
+    "a CSV, TSV or JSONL file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
+    "folder of .txt files for each class"
+)
+ADVICE = "Give a part of it"
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """`splits` is `{split: (texts, labels)}`, both lists of strings; `notes` what was done on reading."""
+
+    splits: dict
+    notes: list
+
+
+def read_labelled_texts(path, text_column=None, label_column=None):
+    """Texts and labels by split; "train" is always there.
+
+    For NAME-train.csv or NAME.train the files beside it of the same name with `dev`, `test` ... are the other splits, as
+    are folders called so.
+
+    Args:
+        path: File or folder.
+        text_column, label_column: Of a table or of JSON lines; by default found by their names.
+    Raises:
+        UserError: Nothing that can be used, naming the file, what was expected and what to do.
+    """
+    path, columns = Path(path), (text_column, label_column)
+    notes, splits = [], {}
+    for split, place in split_places(path).items():
+        texts, labels, said = _read_folder(place) if place.is_dir() else _read_file(place, *columns)
+        splits[split] = (texts, labels)
+        notes += said
+        if split != "train":
+            notes.append(f"{place.name} is the {split} split")
+    return LabelledTexts(splits, notes)
+
+
+def split_places(path):
+    """`{split: file or folder}` of what a path names."""
+    if path.is_dir():
+        entries = [entry for entry in list_folder(path) if not entry.name.lower().startswith(("readme", "license", "source"))]
+        folders = {split_of(entry.name): entry for entry in entries if entry.is_dir() and split_of(entry.name)}
+        if "train" in folders:
+            return folders
+        if any(entry.is_dir() for entry in entries):
+            return {"train": path}
+        first = [entry for entry in entries if _split_in(entry.name)[0] == "train"]
+        files = first or entries
+        if len(files) != 1:
+            shown = ", ".join(entry.name for entry in files[:6]) or "nothing"
+            raise UserError(f"{path}: expected {FORMATS}. Found {shown}; name one of the files")
+        path = files[0]
+    split, rest = _split_in(path.name)
+    places = {"train": path}
+    if split == "train":
+        for other in list_folder(path.parent):
+            found, same = _split_in(other.name)
+            if found and found != "train" and same == rest and other.is_file():
+                places[found] = other
+    return places
+
+
+def _split_in(name):
+    """`(split, the rest of the name)`: of `TREC.train.all` train, of a name without one `None`."""
+    parts = re.split(r"([-_. ])", name)
+    for index, part in enumerate(parts):
+        if split_of(part):
+            return split_of(part), "".join([*parts[:index], "*", *parts[index + 1 :]])
+    return None, name
+
+
+def _read_file(path, text_column, label_column):
+    name = path.name.lower()
+    if name.endswith(TABLES):
+        expect = tuple(filter(None, (text_column, label_column)))
+        rows = read_text_rows(path, expect=expect)
+        cells, places, notes = rows.columns, [f"line {line}" for line in rows.lines], list(rows.notes)
+        columns = _columns(cells, path, text_column, label_column)
+        pairs = list(zip(*(cells[column] for column in columns), strict=True))
+    elif name.endswith(JSON_LINES):
+        pairs, places, notes = _read_json_lines(path, text_column, label_column)
+    else:
+        pairs, places, notes = _read_label_lines(path)
+    return _without_gaps(pairs, places, notes, path)
+
+
+def _columns(cells, path, text_column, label_column):
+    """The names of the columns of texts and of labels."""
+    for flag, column in (("--text-column", text_column), ("--label-column", label_column)):
+        if column and column not in cells:
+            raise UserError(f"{flag} {column}: {path} has no such column. {nearest(column, cells)}")
+    lower = {name.strip().lower(): name for name in cells}
+    text = text_column or next((lower[name] for name in TEXT_COLUMNS if lower.get(name, label_column) != label_column), None)
+    label = label_column or next((lower[name] for name in LABEL_COLUMNS if lower.get(name, text) != text), None)
+    others = [name for name in cells if name not in (text, label)]
+    if len(cells) == 2 and text is None and label is None:
+        text, label = sorted(cells, key=lambda name: len(set(cells[name])), reverse=True)
+    elif len(others) == 1 and len(cells) == 2:
+        text, label = text or others[0], label or others[0]
+    missing = [flag for flag, column in (("--text-column", text), ("--label-column", label)) if column is None]
+    if missing:
+        raise UserError(f"{path}: its columns are {', '.join(map(str, cells))}; say which is meant by {' and '.join(missing)}")
+    return text, label
+
+
+def _read_json_lines(path, text_column, label_column):
+    rows, skipped = [], []
+    lines = [(number, line) for number, line in enumerate(_text_of(path)[0].split("\n"), 1) if line.strip()]
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            skipped.append(f"line {number} (not JSON: {error})")
+            continue
+        if isinstance(row, dict):
+            rows.append((number, row))
+        else:
+            skipped.append(f"line {number} (not an object)")
+    note = count_skipped(skipped, len(lines), f"lines of {path}")
+    if not rows:
+        raise UserError(f"{path}: the file is empty. Expected one JSON object a line")
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    cells = {name: [_plain(row.get(name)) for _, row in rows] for name in names}
+    columns = _columns(cells, path, text_column, label_column)
+    pairs = list(zip(*(cells[column] for column in columns), strict=True))
+    return pairs, [f"line {number}" for number, _ in rows], [note] if note else []
+
+
+def _plain(value):
+    """A JSON value as a cell of a table."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _read_label_lines(path):
+    text, notes = _text_of(path)
+    pairs, places = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            label, _, rest = line.strip().partition("\t" if "\t" in line else " ")
+            pairs.append((rest, label))
+            places.append(f"line {number}")
+    return pairs, places, notes
+
+
+def _read_folder(path):
+    pairs, places, notes = [], [], []
+    for folder in list_folder(path):
+        if not folder.is_dir():
+            continue
+        for file in visible_files(folder):
+            if file.suffix.lower() == ".txt":
+                text, said = _text_of(file)
+                pairs.append((text, folder.name))
+                places.append(str(file.relative_to(path)))
+                notes += said
+    if not pairs:
+        raise UserError(f"{path}: no .txt file in its folders. Expected {FORMATS}")
+    if len(notes) > 1:
+        notes = [notes[0], f"and {len(notes) - 1} more files that are not UTF-8"]
+    return _without_gaps(pairs, places, notes, path)
+
+
+def _without_gaps(pairs, places, notes, path):
+    """Texts, labels and notes, without what is empty."""
+    skipped, texts, labels = [], [], []
+    for (text, label), place in zip(pairs, places, strict=True):
+        if text.strip() and label.strip():
+            texts.append(text.strip())
+            labels.append(label.strip())
+        else:
+            skipped.append(f"{place} ({'no label' if text.strip() else 'no text'})")
+    if not pairs:
+        raise UserError(f"{path}: the file is empty. Expected {FORMATS}")
+    note = count_skipped(skipped, len(pairs), f"texts of {path}")
+    return texts, labels, [*notes, note] if note else notes
+
+
+def _text_of(path):
+    """`(text, notes)` of a file in UTF-8, or else in Latin-1, which is said."""
+    try:
+        require_memory(16 * path.stat().st_size, path, ADVICE)
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: its encoding is UTF-16. Convert it, for example with iconv -f utf-16 -t utf-8")
+    if (nul := content.find(b"\0")) >= 0:
+        line = content.count(b"\n", 0, nul) + 1
+        raise UserError(f"{path}: line {line} holds a NUL byte (byte {nul}): not a text file. Expected {FORMATS}")
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        note = f"{path.name} is not UTF-8 (byte 0x{content[error.start]:02x} in line {line}): it is read as Latin-1"
+        return content.decode("latin-1"), [note]

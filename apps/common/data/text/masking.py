@@ -1,0 +1,77 @@
+"""Passages of a text with some of their tokens hidden, anew in each epoch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from apps.common.data.fingerprint import digest, row_digests
+
+MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens: behind the mask, another token; the rest stays as it is
+
+
+@dataclass
+class MaskedTexts:
+    """Passages side by side of a text, each between its two ends; what is hidden follows from (seed, epoch, passage).
+
+    Of the tokens of a passage `share` are chosen, one at least; four in five of them are masked, one in ten is another
+    token, one in ten stays. The weights are one at the chosen tokens and zero elsewhere.
+
+    Args:
+        ids: `(tokens,)`, the text.
+        length: Tokens of a passage, its two ends among them.
+        tokenizer: Has `begin`, `end` and `mask`, and knows how many tokens there are.
+        share: Share of the tokens that is chosen.
+        seed: Of the choice.
+        stride: Passages from one that is taken to the next.
+    Reference: Devlin et al., 2018, arXiv 1810.04805, section 3.1.
+    """
+
+    ids: np.ndarray
+    length: int
+    tokenizer: object
+    share: float = 0.15
+    seed: int = 0
+    stride: int = 1
+    epoch: int = 0
+
+    def __len__(self):
+        passages = -(-len(self.ids) // (self.length - 2))
+        return -(-passages // self.stride)
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def passages(self, indices):
+        """Token ids `(passages, length)`, padded where the text ends."""
+        inner = self.length - 2
+        made = np.zeros((len(indices), self.length), "int32")
+        for row, index in zip(made, indices, strict=True):
+            first = int(index) * self.stride * inner
+            tokens = self.ids[first : first + inner]
+            row[: len(tokens) + 2] = [self.tokenizer.begin, *tokens, self.tokenizer.end]
+        return made
+
+    def take(self, indices):
+        y = self.passages(indices)
+        x, weight = y.copy(), np.zeros(y.shape, "float32")
+        special = max(self.tokenizer.begin, self.tokenizer.end, self.tokenizer.mask)
+        for row, (index, tokens) in enumerate(zip(indices, y, strict=True)):
+            candidates = np.flatnonzero(tokens > special)
+            if not len(candidates):
+                continue
+            generator = np.random.default_rng([self.seed, 30, self.epoch, int(index)])
+            count = max(1, round(self.share * len(candidates)))
+            chosen, fate = generator.permutation(candidates)[:count], generator.random(count)
+            others = generator.integers(special + 1, len(self.tokenizer), count)
+            hidden = np.where(fate < MASKED, self.tokenizer.mask, others)
+            x[row, chosen] = np.where(fate < MASKED + REPLACED, hidden, tokens[chosen])
+            weight[row, chosen] = 1
+        return {"tokens": x, "segments": np.zeros_like(x)}, y, weight
+
+    def fingerprint(self):
+        return digest(self.example_digests())
+
+    def example_digests(self, targets=True):
+        """One digest a passage; the text is input and target at once."""
+        parts = np.split(np.arange(len(self)), range(4096, len(self), 4096))
+        return np.concatenate([row_digests(self.passages(part)) for part in parts])

@@ -1,0 +1,249 @@
+"""Learn a language from plain text by guessing words left out (BERT), and fill the gaps of a sentence.
+
+`triptych train masked-language` reads the documentation strings of Python's library for about two minutes;
+`triptych predict MODEL 'return the [MASK] of the file.'` then guesses what was left out. A trained model is a beginning for
+others of its kind.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from apps.common.app import Inputs, Metric
+from apps.common.command import start
+from apps.common.data.examples import About, Data, Report, find_data
+from apps.common.data.text.masking import MaskedTexts
+from apps.common.data.text.plain import decoded, documentation_strings, text_files
+from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
+from apps.common.errors import UserError
+from apps.common.options.declare import option, refused
+from apps.common.options.training import Training
+
+TOKENIZER = "tokenizer.json"
+KINDS = {"word": "words", "subword": "wordpiece"}
+GAP = re.compile(r"\[mask\]", re.IGNORECASE)
+
+METRIC = Metric("cross_entropy", higher_is_better=False, monitor="val_loss")
+INPUTS = Inputs("texts")
+
+
+@dataclass(frozen=True)
+class Config(Training):
+    level: Literal["word", "subword"] = option("subword", "what a token is: a word, or a piece of one")
+    vocabulary_size: int = option(4000, "tokens known at most, the commonest", low=16, high=1_000_000)
+    max_tokens: int = option(64, "tokens of a passage, the longest text the model takes", low=8, high=65_536, search=(32, 64, 128))
+    mask_share: float = option(0.15, "share of the tokens to guess", above=0, high=0.9, search=(0.1, 0.4))
+    width: int = option(128, "features of a token", low=2, search=(64, 128, 256))
+    depth: int = option(2, "transformer blocks", low=1, high=96, search=(1, 2, 4))
+    num_heads: int = option(4, "attention heads; must divide the width", low=1)
+    dropout: float = option(0.0, "share of units dropped in training; long runs want 0.1", low=0, high=0.95, search=(0.0, 0.3))
+    epochs: int = option(6, "passes over the text, with other tokens to guess in each", low=1, high=100_000)
+    batch_size: int = option(32, "passages a step", low=1, high=65_536, search=(16, 32, 64))
+    learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
+    optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adagrad", "adadelta"] = option(
+        "adamw", "gradient descent rule", search=("adam", "adamw")
+    )
+    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
+        "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
+    clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
+    class_weights: str = refused("none", "every token counts as often as it occurs")
+
+    def check(self):
+        super().check()
+        if self.width % self.num_heads:
+            raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
+
+
+RECIPES = {}
+
+
+def load_data(config, about=None):
+    """Passages of the text, split by position: the first twentieth validates, the last tenth tests, the rest trains."""
+    notes, source = [], config.data or "documentation-strings"
+    if config.data:
+        files, notes = text_files(find_data(config.data))
+        lines = [line for file in files for line in "".join(decoded(file, "char")).split("\n")]
+    else:
+        lines = documentation_strings().split("\n")
+    lines = [line for line in lines if line.strip()]
+    if not lines:
+        raise UserError(f"{source}: is empty; expected plain text")
+    if about:
+        tokenizer = Tokenizer(about.files[TOKENIZER])
+        ids = token_ids(lines, tokenizer)
+        return Data(None, None, passages(ids, about["max_tokens"], tokenizer, config, most=2000), about, notes, source)
+    parts = split_lines(lines, source)
+    tokenizer = train_tokenizer(
+        parts[0], KINDS[config.level], config.vocabulary_size, specials=("begin", "end", "mask"), lowercase=True
+    )
+    train, validation, test = (token_ids(part, tokenizer) for part in parts)
+    unknown = np.mean(train == tokenizer.unknown)
+    notes.append(f"{len(train)} tokens to train on, {len(validation)} for validation, {len(test)} for the test")
+    notes.append(f"a vocabulary of {len(tokenizer)} {config.level}s; {unknown:.1%} of the text is none of them")
+    return Data(
+        passages(train, config.max_tokens, tokenizer, config),
+        passages(validation, config.max_tokens, tokenizer, config, most=500),
+        passages(test, config.max_tokens, tokenizer, config, most=2000),
+        About({"max_tokens": config.max_tokens}, {TOKENIZER: tokenizer.to_bytes()}),
+        notes,
+        source,
+        example=f"'{example_of(parts[2])}'",
+    )
+
+
+def split_lines(lines, source):
+    """`(train, validation, test)` of whole lines by position, in shares of all characters."""
+    if len(lines) < 3:
+        lines = re.split(r"(?<=[.!?])\s+", " ".join(lines))
+    if len(lines) < 3:
+        raise UserError(f"{source}: {len(lines)} lines or sentences; expected three at least, better thousands")
+    ends = np.cumsum([len(line) for line in lines])
+    first = int(np.clip(np.searchsorted(ends, 0.05 * ends[-1]), 1, len(lines) - 2))
+    last = int(np.clip(np.searchsorted(ends, 0.9 * ends[-1]), first + 1, len(lines) - 1))
+    return lines[first:last], lines[:first], lines[last:]
+
+
+def token_ids(lines, tokenizer):
+    """The ids of all the lines, one after the other."""
+    return np.concatenate([np.empty(0, "int32"), *tokenizer.encode(lines)])
+
+
+def passages(ids, length, tokenizer, config, most=None):
+    """All passages of a text, or about `most` of them evenly apart."""
+    if not len(ids):
+        raise UserError("the text has too few words for a training, a validation and a test part; give a longer one")
+    count = -(-len(ids) // (length - 2))
+    stride = 1 if most is None else -(-count // most)
+    return MaskedTexts(ids, length, tokenizer, config.mask_share, config.seed, stride)
+
+
+def example_of(lines):
+    """A line of the test with a word of it left out."""
+    line = next((line.strip() for line in lines if 4 <= len(line.split()) <= 12), "the [MASK] of the file")
+    words = GAP.sub("", line).replace("'", "").split()
+    words[len(words) // 2] = "[MASK]"
+    return " ".join(words)
+
+
+def build_model(config, data):
+    """Token ids -> BERT -> logits of the token that belongs at each position; the loss is that of the hidden ones."""
+    from apps.common.training.losses import TokenCrossEntropy, accuracy
+    from apps.common.training.optimizers import compile_model
+    from layers import models
+
+    model = models.bert(
+        len(Tokenizer(data.about.files[TOKENIZER])), max_tokens=data.about["max_tokens"], width=config.width,
+        depth=config.depth, num_heads=config.num_heads, dropout=config.dropout,
+    )  # fmt: skip
+    return compile_model(model, config, data.train, loss=TokenCrossEntropy(), metrics=[accuracy()])
+
+
+def baselines(data, config):
+    """The commonest token everywhere, and what the tokens on both sides of a gap say by how often they stood beside it."""
+    from apps.common.reports.gaps import NeighbourCounts, gap_scores
+
+    size = len(data.train.tokenizer)
+    counts = NeighbourCounts(data.train.ids[:2_000_000], size)
+    sample = data.test.take(np.arange(min(len(data.test), 200)))
+    return {
+        "commonest token": gap_scores(sample, lambda left, right: counts.alone),
+        "neighbours": gap_scores(sample, counts.between),
+    }
+
+
+def evaluate(model, data, config):
+    """Cross-entropy and accuracy of the hidden tokens, accuracy by how common they are, and gaps with guesses."""
+    from apps.common import figures
+    from apps.common.training.batches import predict_all
+
+    losses, ranks, tokens, rows = [], [], [], []
+    for first in range(0, len(data.test), 32):
+        # The last batch is filled up, so that nothing compiles a second time.
+        indices = np.minimum(np.arange(first, first + 32), len(data.test) - 1)
+        x, y, weight = data.test.take(indices)
+        weight[len(data.test) - first :] = 0
+        where = np.nonzero(weight)
+        found = log_softmax(predict_all(model, x, 32)[where])
+        right = np.take_along_axis(found, y[where][:, None], 1)
+        losses.append(-right[:, 0])
+        ranks.append((found > right).sum(1))
+        tokens.append(y[where])
+        if len(rows) < 12:
+            rows += gap_rows(x["tokens"], y, where, found, data.test.tokenizer)
+    losses, ranks, tokens = (np.concatenate(parts) for parts in (losses, ranks, tokens))
+    if not len(losses):
+        raise UserError("the test has no token to guess: all its words are unknown to the model")
+    metrics = {
+        "cross_entropy": losses.mean(),
+        "accuracy": np.mean(ranks == 0),
+        "top_5_accuracy": np.mean(ranks < 5),
+        "perplexity": np.exp(losses.mean()),
+    }
+    common = np.bincount(tokens)[tokens]
+    names = {"once in the test": (1, 1), "2 to 9 times": (2, 9), "10 to 99 times": (10, 99), "more often": (100, np.inf)}
+    chosen = {name: (common >= low) & (common <= high) for name, (low, high) in names.items()}
+    shown = {f"{name} ({part.sum()})": np.mean(ranks[part] == 0) for name, part in chosen.items() if part.any()}
+    title = "accuracy by how common the hidden token is"
+    drawn = {"accuracy-by-frequency": figures.bars(list(shown), list(shown.values()), title=title, xlabel="accuracy")}
+    return Report(metrics, drawn, {"gaps": rows[:12]})
+
+
+def log_softmax(logits):
+    """Log-probabilities, in float64."""
+    logits = logits.astype("float64")
+    logits -= logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def gap_rows(hidden, whole, where, found, tokenizer):
+    """The first gap of each passage: what stands around it, what was there, and the guesses."""
+    rows, seen = [], set()
+    for row, position, likely in zip(*where, found, strict=True):
+        if row in seen or hidden[row, position] != tokenizer.mask:
+            continue
+        seen.add(row)
+        near = slice(max(1, position - 10), position + 10)
+        words = [tokenizer.token(token) for token in whole[row, near] if token]
+        words[position - near.start] = "[MASK]"
+        guesses = likeliest(np.exp(likely), tokenizer)
+        rows.append({"text": " ".join(words), "token": tokenizer.token(whole[row, position]), "guesses": guesses})
+    return rows
+
+
+def likeliest(probabilities, tokenizer, count=5):
+    """`{token: probability}` of the likeliest tokens, the special ones left out."""
+    best = [index for index in np.argsort(-probabilities)[: count + 5] if index > tokenizer.mask][:count]
+    return {tokenizer.token(index): round(float(probabilities[index]), 6) for index in best}
+
+
+def predict(model, inputs, about):
+    """Each text with its gaps filled, and the five likeliest tokens of each gap."""
+    from apps.common.training.batches import predict_all
+
+    tokenizer, length = Tokenizer(about.files[TOKENIZER]), about["max_tokens"]
+    texts = [GAP.sub("[MASK]", text) for text in inputs]
+    ids = tokenizer.encode(texts, before=[tokenizer.begin], after=[tokenizer.end])
+    x, reasons = np.zeros((len(texts), length), "int32"), []
+    for row, tokens in zip(x, ids, strict=True):
+        row[: len(tokens)] = tokens[:length]
+        gaps, read = np.sum(tokens == tokenizer.mask), np.sum(row == tokenizer.mask)
+        late = f"a gap beyond the {length} tokens that the model reads" if gaps > read else ""
+        reasons.append(late if gaps else "no [MASK] in it: write [MASK] in the place of each word to guess")
+    # One passage at a time needs little memory, however large the vocabulary.
+    logits = predict_all(model, {"tokens": x, "segments": np.zeros_like(x)}, 32)
+    rows = []
+    for text, tokens, found, reason in zip(texts, x, logits, reasons, strict=True):
+        if reason:
+            rows.append({"reason": reason})
+            continue
+        gaps = [likeliest(np.exp(log_softmax(found[place])), tokenizer) for place in np.flatnonzero(tokens == tokenizer.mask)]
+        best = iter([next(iter(gap), "").removeprefix("##") for gap in gaps])
+        rows.append({"filled": GAP.sub(lambda _, best=best: next(best), text), "gaps": gaps})
+    return rows
+
+
+if __name__ == "__main__":
+    start(__spec__)

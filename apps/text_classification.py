@@ -1,0 +1,284 @@
+"""Tell the class of a text: sentiment, topic or intent.
+
+`triptych train text-classification` learns in half a minute to judge short reviews whose words alone do not tell what they
+come to.
+"""
+
+import textwrap
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from apps.common.app import Inputs, Metric
+from apps.common.command import start
+from apps.common.data.examples import About, Data, Examples, Report, class_weights, complete_splits, find_data
+from apps.common.data.sequences import Sequences, bucket_lengths, ragged
+from apps.common.data.text.labelled import read_labelled_texts
+from apps.common.data.text.reviews import reviews
+from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
+from apps.common.errors import UserError
+from apps.common.options.declare import option
+from apps.common.options.training import Recipe, Splitting
+
+# What differs from model to model where nothing is asked for.
+MODELS = {
+    "bag": {"width": 128, "dropout": 0.1},
+    "cnn": {"width": 300, "dropout": 0.5},
+    "simple-rnn": {"width": 128, "depth": 1, "dropout": 0.1},
+    "lstm": {"width": 128, "depth": 1, "dropout": 0.1},
+    "gru": {"width": 128, "depth": 1, "dropout": 0.1},
+    "bilstm": {"width": 128, "depth": 1, "dropout": 0.1},
+    "transformer": {"width": 128, "depth": 2, "dropout": 0.1},
+    "bert": {"width": 128, "depth": 2, "dropout": 0.1},
+}
+KINDS = {"word": "words", "subword": "wordpiece"}
+RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
+
+TOKENIZER = "tokenizer.json"
+
+METRIC = Metric("accuracy")
+INPUTS = Inputs("texts", column=("text", "sentence", "review", "content", "message"))
+
+
+@dataclass(frozen=True)
+class Config(Splitting):
+    model: Literal[tuple(MODELS)] = option("cnn", "architecture", search=("bag", "cnn", "gru", "transformer"))
+    text_column: str | None = option(None, "column of the texts, where its name does not tell")
+    label_column: str | None = option(None, "column of the classes, where its name does not tell")
+    level: Literal["word", "subword"] = option("word", "what a token is: a word, or a piece of one", search=("word", "subword"))
+    vocabulary_size: int = option(20_000, "tokens known at most, the commonest", low=16, high=1_000_000)
+    max_tokens: int = option(256, "longer texts are cut here", low=4, high=65_536, search=(64, 128, 256))
+    width: int | None = option(None, "features of a token (128; CNN 300)", low=2, search=(64, 128, 256))
+    depth: int | None = option(
+        None, "recurrent layers (1) or transformer blocks (2)", low=1, high=48, search=(1, 2, 4),
+        needs={"model": (*RECURRENT, "transformer", "bert")},
+    )  # fmt: skip
+    num_heads: int = option(4, "attention heads; must divide the width", low=1, needs={"model": ("transformer", "bert")})
+    filters: int = option(100, "filters of each window", low=1, search=(50, 100, 200), needs={"model": "cnn"})
+    windows: tuple[int, ...] = option((3, 4, 5), "words that the filters of each kind see", low=1, needs={"model": "cnn"})
+    dropout: float | None = option(
+        None, "share of units dropped in training (0.1; CNN 0.5)", low=0, high=0.95, search=(0.0, 0.5)
+    )
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9, search=(0.0, 0.2))
+
+    @property
+    def shape(self):
+        """Width, depth and dropout: as asked for, or the model's own."""
+        given = {name: getattr(self, name) for name in ("width", "depth", "dropout")}
+        return {**MODELS[self.model], **{name: value for name, value in given.items() if value is not None}}
+
+    def check(self):
+        super().check()
+        if self.model in ("transformer", "bert") and self.shape["width"] % self.num_heads:
+            raise UserError(f"--width {self.shape['width']}: expected a multiple of --num-heads {self.num_heads}")
+
+
+KIM = "Kim, 2014, arXiv 1408.5882, table 2, CNN-rand"
+KIM_OPTIONS = {"keep": "best", "model": "cnn", "epochs": 8, "batch_size": 50, "l2": 1e-5}
+RECIPES = {
+    "mr-cnn-rand": Recipe(
+        "Kim's CNN, random vectors, on movie reviews, 10-fold", data="text_cls/data/rt-polarity.all", folds=10,
+        options=KIM_OPTIONS, metric="accuracy", published=0.761, tolerance=0.01, source=KIM, minutes=20,
+    ),
+    "sst2-cnn-rand": Recipe(
+        "Kim's CNN, random vectors, on the whole sentences of SST-2", data="text_cls/data/stsa.binary.train",
+        options=KIM_OPTIONS, metric="accuracy", published=0.835, tolerance=0.02, source=f"{KIM}, sst2", minutes=2, seeds=3,
+    ),
+    "trec-cnn-rand": Recipe(
+        "Kim's CNN, random vectors, on the questions of TREC", data="text_cls/data/TREC.train.all",
+        options=KIM_OPTIONS, metric="accuracy", published=0.882, tolerance=0.02, source=f"{KIM}, trec", minutes=1, seeds=3,
+    ),
+}  # fmt: skip
+
+
+def load_data(config, about=None):
+    """Token ids of each text and the index of its class, in three splits; the vocabulary is that of the training texts."""
+    if config.data:
+        found = read_labelled_texts(find_data(config.data), config.text_column, config.label_column)
+        splits, notes = found.splits, list(found.notes)
+    else:
+        splits, notes = {"train": reviews()}, []
+    source = config.data or "reviews"
+    if about:
+        texts, labels = splits.get("test", splits["train"])
+        examples = encoded(texts, about, class_indices(labels, about["class_names"]))
+        return Data(None, None, examples, about, notes, source)
+    names = class_names_of(splits["train"][1], source)
+    rows = {
+        split: Examples(np.array(texts, object), class_indices(labels, names)) for split, (texts, labels) in splits.items()
+    }
+    parts = complete_splits(rows, config, notes)
+    bert = config.model == "bert"
+    specials = ("begin", "end", "mask") if bert else ()
+    tokenizer = train_tokenizer(
+        parts[0].x.tolist(), KINDS[config.level], config.vocabulary_size, specials=specials, lowercase=True
+    )
+    ids = [token_ids(part.x.tolist(), tokenizer, bert) for part in parts]
+    buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=config.max_tokens)
+    about = About(
+        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER: tokenizer.to_bytes()}
+    )
+    train, validation, test = (
+        sequences(each, about, part.y) for each, part in zip(ids, parts, strict=True)
+    )  # fmt: skip
+    notes += [f"a vocabulary of {len(tokenizer)} {config.level}s", *train.notes(config.batch_size)]
+    if config.class_weights == "balanced":
+        train = replace(train, weight=class_weights(train.y, len(names)))
+    example = "'" + textwrap.shorten(str(parts[2].x[0]), 100, placeholder="").replace("'", "") + "'"
+    return Data(train, validation, test, about, notes, source, example=example)
+
+
+def tokenizer_of(about):
+    """The tokenizer of a trained model."""
+    return Tokenizer(about.files[TOKENIZER])
+
+
+def token_ids(texts, tokenizer, ends):
+    """The ids of each text, one at least; with `ends` between the tokens for its beginning and its end."""
+    around = {"before": [tokenizer.begin], "after": [tokenizer.end]} if ends else {}
+    return [ids if len(ids) else np.array([tokenizer.unknown], "int32") for ids in tokenizer.encode(texts, **around)]
+
+
+def sequences(ids, about, y=None):
+    """Texts as the model takes them, in batches of the lengths that it was trained with."""
+    tokens = ragged(ids, "int32")
+    x = {"tokens": tokens, "segments": replace(tokens, values=np.zeros_like(tokens.values))}
+    return Sequences(x if about["model"] == "bert" else tokens, y, buckets=np.array(about["buckets"])[:, None])
+
+
+def encoded(texts, about, y=None):
+    """New texts for a trained model."""
+    return sequences(token_ids(list(texts), tokenizer_of(about), about["model"] == "bert"), about, y)
+
+
+def tokens_of(examples):
+    """The token ids of some texts, as a `Ragged`."""
+    return examples.x["tokens"] if isinstance(examples.x, dict) else examples.x
+
+
+def class_names_of(labels, source):
+    """The classes in order: numbers by their size, words by the alphabet."""
+    names = sorted(set(labels))
+    if all(name.isdigit() for name in names):
+        names.sort(key=int)
+    if len(names) < 2:
+        raise UserError(f"{source}: every text is of class {names[0]!r}; expected two classes at least")
+    if len(names) > max(20, len(labels) // 2):
+        raise UserError(
+            f"{source}: {len(names)} different labels for {len(labels)} texts, such as {names[0][:40]!r}; expected classes. "
+            "Name their column by --label-column, or write each line as a label and its text"
+        )
+    return names
+
+
+def class_indices(labels, names):
+    """The position of each label among the classes."""
+    unknown = sorted(set(labels) - set(names))
+    if unknown:
+        shown = ", ".join(repr(name[:40]) for name in unknown[:5])
+        raise UserError(f"labels the model does not know: {shown}. It knows {', '.join(names[:20])}")
+    places = {name: index for index, name in enumerate(names)}
+    return np.array([places[label] for label in labels], "int32")
+
+
+def build_model(config, data):
+    """Token ids -> the network -> logits."""
+    from apps.common.training.losses import OneHotLoss, accuracy
+    from apps.common.training.optimizers import compile_model
+
+    num_classes = len(data.about["class_names"])
+    model = network(config, len(tokenizer_of(data.about)), num_classes, max(data.about["buckets"]))
+    loss = OneHotLoss("cross-entropy", num_classes, config.label_smoothing)
+    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
+
+
+def network(config, vocabulary_size, num_classes, longest):
+    """The architecture that `--model` names, from token ids to logits."""
+    from layers import models
+
+    sizes, shape = (vocabulary_size, num_classes), config.shape
+    if config.model == "bag":
+        return models.text_bag(*sizes, **shape)
+    if config.model == "cnn":
+        return models.text_cnn(*sizes, windows=config.windows, filters=config.filters, **shape)
+    if config.model in RECURRENT:
+        return models.text_rnn(
+            *sizes, cell=RECURRENT[config.model], bidirectional=config.model == "bilstm", **shape
+        )  # fmt: skip
+    if config.model == "transformer":
+        return models.text_transformer(*sizes, num_heads=config.num_heads, **shape)
+    encoder = models.bert(vocabulary_size, max_tokens=longest, num_heads=config.num_heads, **shape)
+    return models.bert_head(encoder, num_classes, dropout=shape["dropout"])
+
+
+def baselines(data, config):
+    """The commonest class, and logistic regression on the TF-IDF of words and pairs of them."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+
+    def scores(predicted):
+        return {
+            "accuracy": float(np.mean(predicted == data.test.y)),
+            "macro_f1": float(f1_score(data.test.y, predicted, average="macro", zero_division=0)),
+        }
+
+    def words_and_pairs(ids):
+        words = ids.astype(str).tolist()
+        return [*words, *map(" ".join, zip(words[:-1], words[1:], strict=True))]
+
+    train, test = (data.train.subset(np.arange(min(len(data.train), 20_000))), data.test)
+    documents = [[tokens[index] for index in range(len(tokens))] for tokens in map(tokens_of, (train, test))]
+    commonest = np.bincount(data.train.y).argmax()
+    found = {"majority": scores(np.full(len(test), commonest))}
+    if len(np.unique(train.y)) > 1:
+        vectorizer = TfidfVectorizer(analyzer=words_and_pairs, sublinear_tf=True)
+        regression = LogisticRegression(C=10, max_iter=300).fit(vectorizer.fit_transform(documents[0]), train.y)
+        found["tf-idf and logistic regression"] = scores(regression.predict(vectorizer.transform(documents[1])))
+    return found
+
+
+def evaluate(model, data, config):
+    """Accuracy, F1 and calibration on test; confusion, the worst mistakes and the words that mattered."""
+    from apps.common.reports.classification import classification_report, softmax
+    from apps.common.reports.words import important_words, words_figure
+    from apps.common.training.batches import predict_examples
+
+    names, labels = data.about["class_names"], data.test.y
+    probabilities = softmax(predict_examples(model, data.test))
+    metrics, tables, drawn = classification_report(probabilities, labels, names)
+    predicted = probabilities.argmax(1)
+    # Four texts of the test evenly apart, and the four that were got wrong with the most confidence.
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
+    spread = np.linspace(0, len(labels) - 1, min(4, len(labels))).astype(int)
+    chosen = np.array(list(dict.fromkeys([*spread.tolist(), *worst[:4].tolist()])))
+    tokenizer, tokens = tokenizer_of(data.about), tokens_of(data.test)
+    scores = important_words(model, data.test.subset(chosen), predicted[chosen])
+    words = [[tokenizer.token(token) for token in tokens[index]] for index in chosen]
+    titles = [f"{names[predicted[i]]} {probabilities[i].max():.0%}, is {names[labels[i]]}" for i in chosen]
+    drawn["words-that-mattered"] = words_figure(words, scores, titles)
+    tables["mistakes"] = [
+        {"text": tokenizer.decode(tokens[i]), "class": names[labels[i]], "predicted": names[predicted[i]],
+         "probability": float(probabilities[i].max())}
+        for i in worst[:20]
+    ]  # fmt: skip
+    return Report(metrics, drawn, tables)
+
+
+def predict(model, inputs, about):
+    """The class and the probabilities of each text, and how much of it was read where it is too long."""
+    from apps.common.reports.classification import class_prediction, softmax
+    from apps.common.training.batches import predict_examples
+
+    examples, longest = encoded(inputs, about), max(about["buckets"])
+    rows = class_prediction(softmax(predict_examples(model, examples)), about["class_names"])
+    for row, length in zip(rows, examples.lengths()[:, 0].tolist(), strict=True):
+        if length > longest:
+            row["note"] = f"read up to token {longest} of {length}"
+    return rows
+
+
+if __name__ == "__main__":
+    start(__spec__)

@@ -1,0 +1,137 @@
+"""Style transfer: the units of its losses, features that are given and stay, the optimisation of pixels, sizes, the app."""
+
+import keras
+import numpy as np
+import pytest
+from app_cases import write_coloured_pictures, write_pictures
+from PIL import Image
+
+import layers
+from apps import image_classification
+from apps import style_transfer as app
+from apps.common.bundles.bundle import save_bundle
+from apps.common.errors import UserError
+from apps.common.options.declare import make_config
+from apps.common.training import feature_maps
+from apps.common.training.feature_maps import given_features
+from apps.common.training.fit import make_model
+from apps.common.training.restyling import Restyler, loss_units, mean_losses, optimised_pixels
+from layers import models
+
+generator = np.random.default_rng(0)
+SQUARES = generator.integers(0, 256, (3, 16, 16, 3)).astype("uint8")
+TINY = {"image_size": 16, "picture_size": 64, "patches": 8, "batch_size": 4, "width": 2, "depth": 1, "optimised_steps": 2}
+
+
+@pytest.fixture(autouse=True)
+def quick_textures(monkeypatch):
+    monkeypatch.setattr(feature_maps, "EPOCHS", 1)
+    monkeypatch.setattr(feature_maps, "CROPS", 4)
+    monkeypatch.setattr(feature_maps, "_textures", [])
+
+
+@pytest.fixture
+def made():
+    config = make_config(app.Config, TINY)
+    data = app.load_data(config)
+    return make_model(app, config, data), data
+
+
+def array(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def test_given_features_are_not_drawn_again_and_not_trained(made):
+    model, data = made
+    known = [weight for weight in feature_maps._textures if weight.size > 100]
+    found = model.features.get_weights()
+    assert all(any(np.array_equal(weight, each) for each in found) for weight in known[:3])
+    model.fit(data.train.take(np.arange(8))[0], batch_size=4, verbose=0)
+    for weight, before in zip(model.features.get_weights(), found, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    assert not model.features.trainable_variables
+
+
+def test_losses_count_in_units_of_an_untouched_picture(made):
+    model, *_ = made
+    untouched = mean_losses(model, SQUARES, SQUARES)
+    assert untouched["content_loss"] == 0 and untouched["style_loss"] > 0
+    features, style = model.features, SQUARES[:1]
+    content, own, smooth = loss_units(features, SQUARES[:1], style, (0,))
+    assert own == 1e-12, "a picture in its own style is no way from it"
+    step = SQUARES[:1].astype(float)
+    right, down = np.diff(step, axis=2), np.diff(step, axis=1)
+    assert smooth == pytest.approx((right**2).mean() + (down**2).mean(), rel=1e-4) and content > 0
+
+
+def test_optimised_pixels_come_nearer_to_the_style_and_stay_pixels(made):
+    model, *_ = made
+    found = optimised_pixels(model, SQUARES, 8)
+    assert found.min() >= 0 and found.max() <= 255 and found.shape == SQUARES.shape
+
+    def objective(pictures):
+        parts = model.losses_of(keras.ops.convert_to_tensor(SQUARES.astype("float32")), keras.ops.convert_to_tensor(pictures))
+        return sum(weight * array(part).mean() for weight, part in zip(model.part_weights, parts, strict=True))
+
+    assert objective(found) < objective(SQUARES.astype("float32"))
+
+
+def test_one_step_of_the_optimisation_is_adams_first_step_of_the_learning_rate(made):
+    model, *_ = made
+    inner = np.clip(SQUARES, 20, 235)
+    moved = optimised_pixels(model, inner, 1, learning_rate=2.0) - inner
+    assert np.abs(moved).max() <= 2.0001 and np.median(np.abs(moved)) == pytest.approx(2.0, abs=0.05)
+
+
+def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits():
+    network = models.transformer_net((8, 8, 3), width=2, depth=1)
+    layers.initialize(network, 0)
+    restyle = Restyler(network)
+    picture = generator.integers(0, 256, (13, 18, 3)).astype("uint8")
+    assert restyle(picture, 100).shape == (13, 18, 3) and restyle(picture, 9).shape == (6, 9, 3)
+    assert restyle(picture[:1, :1], 100).shape == (1, 1, 3)
+    square = picture[:8, :8]
+    np.testing.assert_allclose(restyle(square, 100), array(network(square[None]))[0], atol=0.51)
+
+
+def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
+    write_pictures(tmp_path)
+    config = make_config(image_classification.Config, {"data": str(tmp_path / "pictures"), "model": "small-cnn"})
+    data = image_classification.load_data(config)
+    record = {"task": "image-classification", "options": {}, "about": data.about, "metrics": {}, "versions": {}}
+    bundle = tmp_path / "bundle"
+    save_bundle(bundle, make_model(image_classification, config, data), record, {})
+    network, scale, offset = feature_maps.classifier_of(bundle)
+    features = given_features(bundle, (8, 8, 3))
+    assert [tuple(map_.shape[1:3]) for map_ in features.outputs] == [(8, 8), (4, 4)]
+    pixels = SQUARES[:, :8, :8]
+    grey = (pixels.astype("float32").mean(-1, keepdims=True) * scale[0] + offset[0]).astype("float32")
+    trunk = keras.Model(network.inputs[0], feature_maps.feature_maps(network))
+    for found, expected in zip(features(pixels), trunk(grey, training=False), strict=True):
+        np.testing.assert_allclose(array(found), array(expected), atol=1e-4)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"style": "coloured"}, "expected a picture, this is a folder"),
+        ({"style": "broken.png"}, "not a readable picture"),
+        ({"style": "pixel.png"}, "1 x 1 pixels, but squares of 16"),
+        ({"image_size": 18}, "a multiple of 4"),
+        ({"data": "pixel.png"}, "cannot be read"),
+    ],
+)
+def test_pictures_and_styles_that_cannot_be_are_named(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_coloured_pictures(tmp_path)
+    Image.new("RGB", (1, 1)).save(tmp_path / "pixel.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(UserError, match=words):
+        app.load_data(make_config(app.Config, {**TINY, **options}))
+
+
+@pytest.mark.parametrize("source", ["keras:VGG7=x.h5", "keras:VGG16=missing.h5"])
+def test_a_network_that_is_not_there_is_one_line(source):
+    with pytest.raises(UserError, match="--features keras:VGG"):
+        given_features(source, (32, 32, 3))
