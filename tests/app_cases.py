@@ -145,7 +145,7 @@ def write_tagged(folder):
     (folder / "sentences.conll").write_text("\n".join(lines))
 
 
-def write_stories(folder):
+def write_asked_stories(folder):
     """Two sentences and a question about the place of one of two people, as in bAbI's first task."""
     lines = []
     for index in range(60):
@@ -153,6 +153,8 @@ def write_stories(folder):
         lines += [f"1 Ann went to the {places[0]}.", f"2 Bob went to the {places[1]}."]
         lines.append(f"3 Where is Ann?\t{places[0]}\t1" if index % 3 else f"3 Where is Bob?\t{places[1]}\t2")
     (folder / "stories.txt").write_text("\n".join(lines))
+
+
 def write_stories(folder):
     """Short texts and their summaries, some of which have two."""
     texts = [f"{name} went to town. It was cold. {name} bought a {thing}." for name in ("Ann", "Bob") for thing in ("hat", "pie")]
@@ -237,7 +239,7 @@ APP_CASES = {
         predict_options=("--folder", "enlarged"),
     ),
     "question-answering": AppCase(
-        write_stories,
+        write_asked_stories,
         ("--data", "stories.txt", "--width", "8", "--hops", "1", "--epochs", "3", "--batch-size", "16"),
         ("context=Ann went to the garden.", "question=Where is Ann?"),
         rows=1,

@@ -39,7 +39,9 @@ def write_idx(path, array):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("names", [("a.png", "b.png", "c.png"), ("2020/a.png", "2021/b.png", "c.png"), ("one/a.png", "one/b.png")])
+@pytest.mark.parametrize(
+    "names", [("a.png", "b.png", "c.png"), ("2020/a.png", "2021/b.png", "c.png"), ("one/a.png", "one/b.png")]
+)
 def test_any_folder_of_pictures_is_read(tmp_path, names):
     save_all(tmp_path, names)
     found = read_pictures(str(tmp_path))
