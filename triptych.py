@@ -59,6 +59,7 @@ COMMANDS = {
         "a bundle in another format, checked against the original",
         {**BACKEND, "format": "onnx, saved_model, litert or torch", "output": "where it goes"},
     ),
+    "chat": ("MODEL", "talk with a dialogue model in the terminal", {**BACKEND}),
     "matrix": (
         "",
         "parity and step time of every architecture on every backend",
@@ -186,7 +187,7 @@ def command_tune(positionals, given, as_json):
 def _bundle(positionals, given, command):
     from apps.common.bundles.bundle import open_bundle
 
-    if command != "predict":  # whose app may have options of its own
+    if command not in ("predict", "chat"):  # whose app may have options of its own
         check_flags(command, given)
     if not positionals:
         raise UserError(f"{command}: expected MODEL: a bundle folder, a run id or name@alias. See triptych compare")
@@ -194,8 +195,8 @@ def _bundle(positionals, given, command):
     if bundle.task not in tasks():
         raise UserError(f"{positionals[0]}: a bundle of {bundle.task}, a task this version does not have. See triptych list")
     app = load_app(bundle.task)
-    if command == "predict":
-        given["options"] = predict_options(app, given)
+    if command in ("predict", "chat"):
+        given["options"] = predict_options(app, given, command)
     backend = given.pop("backend", None)
     if backend == "auto":
         from apps.common.training.auto import fastest_for_bundle
@@ -213,12 +214,12 @@ def command_evaluate(positionals, given, as_json):
     return result, summary(result).partition("\n\nnext:")[0]
 
 
-def predict_options(app, given):
+def predict_options(app, given, command="predict"):
     """The app's `PredictOptions`, taken out of what was given, as further arguments of its `predict`."""
     wanted = getattr(app, "PredictOptions", None)
     options = options_of(wanted) if wanted else {}
     own = {name: given.pop(name) for name in list(given) if name.removeprefix("no_") in options}
-    check_flags("predict", given, [option.flag for option in options.values()])
+    check_flags(command, given, [option.flag for option in options.values()])
     return (make_config(wanted, settle_switches(own, options)),) if wanted else ()
 
 
@@ -249,6 +250,35 @@ def command_predict(positionals, given, as_json):
     if failures.failed:
         say(failures.line())
     return {"predictions": rows}, f"{failures.rows} predictions: {output}" if file else table(rows)
+
+
+def command_chat(positionals, given, as_json):
+    from apps.common.bundles.bundle import load_model
+
+    app, bundle = _bundle(positionals, given, "chat")
+    if not hasattr(app, "reply"):
+        raise UserError(f"{positionals[0]}: a model of {bundle.task} does not converse; train text-generation on dialogues")
+    model, turns = load_model(bundle), []
+    print("Say something; an empty line ends it.", file=sys.stderr)
+    while True:
+        print("> ", end="", file=sys.stderr, flush=True)
+        asked = sys.stdin.readline().strip()
+        if not asked:
+            return {"turns": [text for _, text in turns]}, ""
+        turns.append((False, asked))
+        answer = ""
+        try:
+            for piece in app.reply(model, turns, bundle.about, *given["options"]):
+                print(piece, end="", file=sys.stderr, flush=True)
+                answer += piece
+        except UserError as error:
+            if not bundle.about.get("dialogue"):
+                raise
+            print(f"({error})", file=sys.stderr)
+            turns.pop()
+            continue
+        print(file=sys.stderr)
+        turns.append((True, answer))
 
 
 def command_compare(positionals, given, as_json):

@@ -29,6 +29,7 @@ OPTIONAL = {
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value} or None`, after each epoch, in a search as well",
+    "reply": "`(model, turns, about[, options]) -> pieces of text`: the answer in a dialogue, for `triptych chat`",
     "check_data": "`(name)`: refuses a `--data NAME` that cannot be, before a backend is imported",
 }
 ARGUMENTS = {
@@ -38,6 +39,7 @@ ARGUMENTS = {
     "predict": ("model", "inputs", "about"),
     "baselines": ("data", "config"),
     "on_epoch": ("model", "epoch", "tracker", "data", "config"),
+    "reply": ("model", "turns", "about"),
     "check_data": ("name",),
 }
 
@@ -121,7 +123,7 @@ def checked(app):
         function = getattr(app, attribute, None)
         if function is None:
             continue
-        options = ("options",) if attribute == "predict" and hasattr(app, "PredictOptions") else ()
+        options = ("options",) if attribute in ("predict", "reply") and hasattr(app, "PredictOptions") else ()
         names = tuple(inspect.signature(function).parameters)
         if names != (*expected, *options):
             raise ContractError(f"{name}: `{attribute}` must take {(*expected, *options)}. Received: {names}")

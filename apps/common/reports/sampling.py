@@ -14,11 +14,14 @@ class Sampler:
         top_k: Number of likeliest tokens kept; `None` for all.
         top_p: The smallest set of likeliest tokens with at least this probability together is kept
             (Holtzman et al., 2019, arXiv 1904.09751).
+        repetition_penalty: What the logits of tokens seen already are divided by, or multiplied with where they are negative
+            (Keskar et al., 2019, arXiv 1909.05858); 1 for none.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
+    repetition_penalty: float = 1.0
 
     def probabilities(self, logits):
         """The distribution drawn from, of the shape of `logits`, `(entries,)`."""
@@ -36,8 +39,12 @@ class Sampler:
         probabilities[order] = sorted_p / sorted_p.sum()
         return probabilities
 
-    def draw(self, logits, generator):
-        """One token: the first whose cumulated probability exceeds a uniform number."""
+    def draw(self, logits, generator, seen=()):
+        """One token: the first whose cumulated probability exceeds a uniform number; `seen` are those before it."""
+        if self.repetition_penalty != 1.0 and len(seen):
+            logits, seen = np.array(logits, "float64"), np.unique(seen)
+            penalty = np.where(logits[seen] > 0, 1 / self.repetition_penalty, self.repetition_penalty)
+            logits[seen] *= penalty
         cumulated = np.cumsum(self.probabilities(logits))
         return int(min(np.searchsorted(cumulated, generator.random() * cumulated[-1], "right"), len(cumulated) - 1))
 
@@ -81,7 +88,7 @@ def continuation(decoder, prompt, sampler, generator):
         for token in waiting:
             tokens.append(token)
             logits = decoder(token)
-        following = sampler.draw(logits, generator)
+        following = sampler.draw(logits, generator, tokens)
         yield following
         waiting = [following]
         if decoder.position == decoder.block_size:

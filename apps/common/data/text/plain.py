@@ -72,11 +72,17 @@ def read_text(path, level, vocabulary=None):
     Raises:
         UserError: No text, an empty file, NUL bytes, another encoding than UTF-8 (naming the byte), unknown characters.
     """
+    pieces, notes = pieces_of(path, level)
+    return encode_pieces(pieces, level, vocabulary, notes)
+
+
+def pieces_of(path, level):
+    """`(pieces, notes)`: a function that reads a file, or the texts of a folder, from the beginning, piece by piece."""
     files, notes = text_files(path)
     for file in files:
         if not file.stat().st_size:
             raise UserError(f"{file}: is empty; expected plain text")
-    return encode_pieces(lambda: (piece for file in files for piece in decoded(file, level)), level, vocabulary, notes)
+    return lambda: (piece for file in files for piece in decoded(file, level)), notes
 
 
 def encode_pieces(pieces, level, vocabulary, notes):
@@ -97,7 +103,9 @@ def encode_pieces(pieces, level, vocabulary, notes):
         digest.update(memoryview(ids))
         size += stored.write(memoryview(ids)) // ids.itemsize
     stored.flush()
-    unit = "bytes" if level == "byte" else f"characters, {len(vocabulary)} different ones"
+    unit = {"byte": "bytes", "subword": f"pieces of words, {len(vocabulary)} different ones"}.get(
+        level, f"characters, {len(vocabulary)} different ones"
+    )
     return StoredIds(stored, vocabulary.dtype, 0, size, digest.hexdigest()), vocabulary, [*notes, f"{size} {unit}"]
 
 

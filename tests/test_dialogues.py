@@ -1,0 +1,89 @@
+"""Dialogues: only the answers are learnt, and a model trained on them answers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from app_cases import write_lines
+from runs import HOUSE, environment, forked, train
+
+from apps.common.data.text.dialogues import ANSWERED, ASKED, ENDED, dialogue_examples, read_dialogues, turns_of, written
+from apps.common.data.text.plain import Vocabulary
+from apps.common.data.text.subwords import Subwords, learn_subwords
+from apps.common.errors import UserError
+from apps.common.reports.sampling import Sampler
+
+TALK = [["hi", "hello there"], ["bye", "see you"]]
+OPTIONS = ("--block-size", "24", "--width", "32", "--depth", "1", "--batch-size", "8", "--learning-rate", "0.01")
+
+
+def test_a_loss_counts_answers_and_their_ends_alone():
+    turns = turns_of({"turns": ["ab", "cd", "e", "f"]})
+    vocabulary = Vocabulary("".join(sorted(set(written(turns)))))
+    examples, cut = dialogue_examples([turns], vocabulary, 20)
+    text = written(turns)
+    counted = "".join(text[i + 1] for i in np.flatnonzero(examples.weight[0]))
+    assert text == f"{ASKED}ab{ENDED}{ANSWERED}cd{ENDED}{ASKED}e{ENDED}{ANSWERED}f{ENDED}"
+    assert counted == f"cd{ENDED}f{ENDED}" and cut == 0
+    shorter, cut = dialogue_examples([turns], vocabulary, 6)
+    assert cut == 1 and shorter.weight.sum() == 2, "the beginning is cut, the last answer stays"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": role, "content": text} for role, text in (("system", "x"), ("user", "a"), ("assistant", "b"))]},
+        {"prompt": "a", "response": "b"},
+        {"turns": ["a", "b"]},
+    ],
+)
+def test_each_way_of_writing_a_dialogue_is_read(row):
+    assert turns_of(row) == [(False, "a"), (True, "b")]
+
+
+@pytest.mark.once
+def test_what_is_no_dialogue_is_named_with_its_line(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 12] + [{"question": "a"}])
+    dialogues, notes = read_dialogues(tmp_path / "talk.jsonl")
+    assert len(dialogues) == 24 and "line 25" in notes[-1]
+    write_lines(tmp_path, "none.jsonl", [{"question": "a"}])
+    with pytest.raises(UserError, match=r"none.jsonl: no dialogue: line 1.*Expected"):
+        read_dialogues(tmp_path / "none.jsonl")
+
+
+@pytest.mark.once
+def test_pieces_of_words_are_spelt_as_they_were():
+    subwords = learn_subwords(lambda: iter(["the cat and the dog and the bird \u00e9t\u00e9 " * 20]), 300)
+    again, text = Subwords(subwords.content), "the cat, the \u00e9t\u00e9!"
+    spell = again.decoder()
+    assert "".join(spell(token) for token in again.encode(text)) == text and len(again.encode(text)) < len(text.encode())
+
+
+@pytest.mark.once
+def test_a_repetition_penalty_makes_what_was_said_less_likely():
+    logits, generator = np.array([2.0, 1.9, -1.0]), np.random.default_rng(0)
+    assert Sampler(0.0).draw(logits, generator, [0]) == 0
+    assert Sampler(0.0, repetition_penalty=2.0).draw(logits, generator, [0]) == 1
+    assert Sampler(0.0, repetition_penalty=2.0).draw(np.array([-1.0, -1.5]), generator, [0]) == 1
+
+
+def test_a_model_of_few_dialogues_answers_as_it_was_taught(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 5])
+    result = train("text-generation", "--data", "talk.jsonl", "--epochs", "60", *OPTIONS, cwd=tmp_path)
+    assert result["metrics"]["cross_entropy"] < 0.3
+    options = ("--temperature", "0", "--no-stream", "--json")
+    rows = json.loads(forked("predict", result["model"], "hi", "bye", *options, cwd=tmp_path).stdout)["predictions"]
+    assert [row["text"] for row in rows] == ["hello there", "see you"]
+
+
+@pytest.mark.once
+def test_chat_answers_line_by_line_and_ends_at_an_empty_one(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 5])
+    result = train("text-generation", "--data", "talk.jsonl", "--epochs", "60", *OPTIONS, cwd=tmp_path)
+    command = [sys.executable, str(HOUSE / "triptych.py"), "chat", result["model"], "--temperature", "0", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), input="hi\n\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["turns"] == ["hi", "hello there"]
