@@ -147,9 +147,6 @@ def test_what_words_add_sums_to_the_score_less_that_of_no_words(name):
     tokens = ragged([[2, 3, 4], [5, 6, 7, 8, 9]], "int32")
     segments = ragged([[0] * 3, [0] * 5], "int32")
     examples = Sequences({"tokens": tokens, "segments": segments} if name == "bert" else tokens, buckets=[[5]])
-    if name == "bert":  # without positions and segments, no word at all is zeros to the blocks as well
-        for layer in ("positions", "segment_embedding"):
-            model.get_layer(layer).set_weights([np.zeros_like(weight) for weight in model.get_layer(layer).get_weights()])
     scores = important_words(model, examples, [0, 2], steps=200)
     assert [len(each) for each in scores] == [3, 5]
 
@@ -160,9 +157,9 @@ def test_what_words_add_sums_to_the_score_less_that_of_no_words(name):
     whole = score()
     embedding = model.get_layer("embedding")
     embedding.embeddings.assign(np.zeros(embedding.embeddings.shape))
-    tolerance = 0.02 if name == "cnn" else 0.15
+    tolerance = 0.02 if name == "cnn" else 0.1
     np.testing.assert_allclose([each.sum() for each in scores], whole - score(), atol=tolerance)
-    assert np.abs(whole - score()).max() > 5 * tolerance
+    assert np.abs(whole - score()).max() > 2 * tolerance
 
 
 @once
