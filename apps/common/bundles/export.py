@@ -45,6 +45,9 @@ def export(bundle, form, output):
     if missing:
         raise UserError(f"--format {form}: needs {', '.join(missing)}. Install: pip install -e '.[{FORMATS[form]},export]'")
     model = deployed(load_model(bundle))
+    outputs = getattr(model, "outputs", ())
+    if len(outputs) != 1:
+        raise UserError(f"--format {form}: this model cannot be exported: expected one output by name. It has {len(outputs)}")
     inputs = sample_inputs(model)
     feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     expected = keras.ops.convert_to_numpy(model(feed, training=False))
