@@ -118,9 +118,8 @@ def test_weights_are_median_frequencies():
 @once
 def test_places_from_outside_of_a_moved_picture_are_ignored():
     pictures, masks = draw_shapes(4, 16, 0)
-    x, y, weight = Pixels(Moving(Examples(pictures, masks), Moves(shift=0.5, empty=IGNORED), ("image", "mask"), 0), np.ones(4)).take(
-        np.arange(4)
-    )
+    moving = Moving(Examples(pictures, masks), Moves(shift=0.5, empty=IGNORED), ("image", "mask"), 0)
+    x, y, weight = Pixels(moving, np.ones(4)).take(np.arange(4))
     black = (x == 0).all(-1)
     assert black.sum() > 50 and (weight[black] == 0).mean() > 0.9 and (weight == 0).sum() < weight.size
     assert y.max() < 4
@@ -228,7 +227,8 @@ def test_a_picture_turned_by_its_camera_keeps_its_mask(tmp_path, orientation, tu
     save(tmp_path, "images/a.png", picture, exif=exif)
     (tmp_path / "masks").mkdir()
     if not turned:
-        mask = mask.transpose({6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90, 5: Image.Transpose.TRANSPOSE}[orientation])
+        ways = Image.Transpose
+        mask = mask.transpose({6: ways.ROTATE_270, 8: ways.ROTATE_90, 5: ways.TRANSPOSE}[orientation])
     mask.save(tmp_path / "masks/a.png")
     found = read_masked_pictures(tmp_path)
     assert found.images.shape == (1, 12, 8, 3)
@@ -279,7 +279,7 @@ def test_unknown_colours_and_labels_of_other_splits_are_refused(tmp_path):
         read_masked_pictures(tmp_path / "colours")
     write_set(tmp_path / "splits", label_masks(), "images/train", "masks/train")
     write_set(tmp_path / "splits", label_masks(labels=(0, 9)), "images/val", "masks/val")
-    with pytest.raises(UserError, match="val.*label 9 is no class"):
+    with pytest.raises(UserError, match=r"val.*label 9 is no class"):
         read_masked_pictures(tmp_path / "splits")
 
 
