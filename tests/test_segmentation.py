@@ -292,7 +292,7 @@ def test_pictures_without_a_mask_are_named(tmp_path):
 
 @once
 def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
-    save(tmp_path, "train/a.png", np.zeros((10, 10, 3), "uint8"))
+    save(tmp_path, "train2017/a.png", np.zeros((10, 10, 3), "uint8"))
     square = [0, 0, 5, 0, 5, 9, 0, 9]
     content = {
         "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}, {"id": 5, "file_name": "gone.png"}],
@@ -303,7 +303,7 @@ def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
             {"image_id": 4, "category_id": 9, "area": 1, "segmentation": {"counts": "x", "size": [10, 10]}},
         ],
     }
-    (tmp_path / "instances_train.json").write_text(json.dumps(content))
+    (tmp_path / "instances_train2017.json").write_text(json.dumps(content))
     found = read_masked_pictures(tmp_path, ignore="255")
     assert found.classes.names == ("background", "cat", "dog") and found.splits == ["train"]
     expected = np.zeros((10, 10), "uint8")
