@@ -151,7 +151,8 @@ def tiled_mask(model, picture, tile, batch_size=4):
 
 def _places(size, tile):
     """Where tiles begin that cover an axis, half of each or more under the next: with less, corners of tiles show."""
-    return [*range(0, size - tile, max(1, tile // 2)), size - tile]
+    count = 1 + -(-(size - tile) // max(1, tile // 2))
+    return np.rint(np.linspace(0, size - tile, count)).astype(int).tolist()
 
 
 def _ramps(size):
