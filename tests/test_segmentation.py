@@ -118,9 +118,8 @@ def test_weights_are_median_frequencies():
 @once
 def test_places_from_outside_of_a_moved_picture_are_ignored():
     pictures, masks = draw_shapes(4, 16, 0)
-    x, y, weight = Pixels(Moving(Examples(pictures, masks), Moves(shift=0.5, empty=IGNORED), ("image", "mask"), 0), np.ones(4)).take(
-        np.arange(4)
-    )
+    moving = Moving(Examples(pictures, masks), Moves(shift=0.5, empty=IGNORED), ("image", "mask"), 0)
+    x, y, weight = Pixels(moving, np.ones(4)).take(np.arange(4))
     black = (x == 0).all(-1)
     assert black.sum() > 50 and (weight[black] == 0).mean() > 0.9 and (weight == 0).sum() < weight.size
     assert y.max() < 4
@@ -228,7 +227,8 @@ def test_a_picture_turned_by_its_camera_keeps_its_mask(tmp_path, orientation, tu
     save(tmp_path, "images/a.png", picture, exif=exif)
     (tmp_path / "masks").mkdir()
     if not turned:
-        mask = mask.transpose({6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90, 5: Image.Transpose.TRANSPOSE}[orientation])
+        ways = Image.Transpose
+        mask = mask.transpose({6: ways.ROTATE_270, 8: ways.ROTATE_90, 5: ways.TRANSPOSE}[orientation])
     mask.save(tmp_path / "masks/a.png")
     found = read_masked_pictures(tmp_path)
     assert found.images.shape == (1, 12, 8, 3)
@@ -279,7 +279,7 @@ def test_unknown_colours_and_labels_of_other_splits_are_refused(tmp_path):
         read_masked_pictures(tmp_path / "colours")
     write_set(tmp_path / "splits", label_masks(), "images/train", "masks/train")
     write_set(tmp_path / "splits", label_masks(labels=(0, 9)), "images/val", "masks/val")
-    with pytest.raises(UserError, match="val.*label 9 is no class"):
+    with pytest.raises(UserError, match=r"val.*label 9 is no class"):
         read_masked_pictures(tmp_path / "splits")
 
 
@@ -292,7 +292,7 @@ def test_pictures_without_a_mask_are_named(tmp_path):
 
 @once
 def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
-    save(tmp_path, "train/a.png", np.zeros((10, 10, 3), "uint8"))
+    save(tmp_path, "train2017/a.png", np.zeros((10, 10, 3), "uint8"))
     square = [0, 0, 5, 0, 5, 9, 0, 9]
     content = {
         "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}, {"id": 5, "file_name": "gone.png"}],
@@ -303,7 +303,7 @@ def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
             {"image_id": 4, "category_id": 9, "area": 1, "segmentation": {"counts": "x", "size": [10, 10]}},
         ],
     }
-    (tmp_path / "instances_train.json").write_text(json.dumps(content))
+    (tmp_path / "instances_train2017.json").write_text(json.dumps(content))
     found = read_masked_pictures(tmp_path, ignore="255")
     assert found.classes.names == ("background", "cat", "dog") and found.splits == ["train"]
     expected = np.zeros((10, 10), "uint8")

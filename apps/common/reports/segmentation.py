@@ -133,7 +133,7 @@ def tiled_mask(model, picture, tile, batch_size=4):
     height, width = tile
     padded = np.pad(picture, ((0, max(0, height - rows)), (0, max(0, width - columns)), (0, 0)), mode="edge")
     tops, lefts = _places(padded.shape[0], height), _places(padded.shape[1], width)
-    window = np.minimum(*_ramps(height))[:, None] * np.minimum(*_ramps(width))
+    window = _hill(height)[:, None] * _hill(width)
     mask, band = np.empty(padded.shape[:2], "uint8"), None
     for top, after in zip(tops, [*tops[1:], padded.shape[0]], strict=True):
         for start in range(0, len(lefts), batch_size):
@@ -150,12 +150,14 @@ def tiled_mask(model, picture, tile, batch_size=4):
 
 
 def _places(size, tile):
-    """Where tiles begin that cover an axis, a quarter of each or more under the next."""
-    return [*range(0, size - tile, max(1, tile - tile // 4)), size - tile]
+    """Where tiles begin that cover an axis, half of each or more under the next: with less, corners of tiles show."""
+    count = 1 + -(-(size - tile) // max(1, tile // 2))
+    return np.rint(np.linspace(0, size - tile, count)).astype(int).tolist()
 
 
-def _ramps(size):
-    return np.arange(1, size + 1, dtype="float32"), np.arange(size, 0, -1, dtype="float32")
+def _hill(size):
+    """What the pixels of a tile count along an axis: the square of how far its border is."""
+    return np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype("float32") ** 2
 
 
 def resized_mask(model, picture, shape):

@@ -86,4 +86,4 @@ class MeanIoU(keras.metrics.Metric):
         return keras.ops.sum(both / keras.ops.maximum(union, 1.0)) / keras.ops.maximum(keras.ops.sum(there), 1.0)
 
     def reset_state(self):
-        self.matrix.assign(keras.ops.zeros_like(self.matrix))
+        self.matrix.assign(keras.ops.zeros(self.matrix.shape, self.matrix.dtype))

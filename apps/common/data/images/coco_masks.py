@@ -1,6 +1,7 @@
 """COCO's annotation files as masks: polygons drawn, the small ones over the large ones."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,7 @@ def read_annotations(annotations, files):
     for file in files:
         by_name.setdefault(file.name, []).append(file)
     for path, content in annotations.items():
-        split = next((split_of(word) for word in path.stem.lower().replace("-", "_").split("_") if split_of(word)), None)
-        split = split or split_of(path.parent.name)
+        split = _split_in(path.stem) or _split_in(path.parent.name)
         shapes = {}
         for each in content["annotations"]:
             polygons, label = each.get("segmentation"), labels.get(each.get("category_id"))
@@ -101,6 +101,11 @@ def _file_of(image, path, by_name):
         if (folder / name).is_file():
             return folder / name
     found = by_name.get(name.name, [])
-    same_split = [file for file in found if split_of(file.parent.name) and split_of(file.parent.name) in path.stem.lower()]
-    found = same_split or found
+    found = [file for file in found if _split_in(path.stem) and _split_in(file.parent.name) == _split_in(path.stem)] or found
     return found[0] if len(found) == 1 else None
+
+
+def _split_in(name):
+    """The split that a name such as `instances_train2017` speaks of, or `None`."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((split_of(word) for word in words if split_of(word)), None)

@@ -149,17 +149,18 @@ def _ignored(ignore, names, values, coloured):
 
 
 def _are_coloured(pairs):
-    """Whether the first masks are colours: RGB that is not grey."""
+    """Whether the first masks are colours: RGB, and not grey all of them."""
+    found = False
     for pair in pairs[:LOOKED_AT]:
         try:
             with open_image(pair.mask) as image:
-                if image.mode in ("RGB", "RGBA"):
-                    pixels = np.asarray(image.convert("RGB"))
-                    if not (pixels[..., :1] == pixels).all():
-                        return True
+                if image.mode not in ("RGB", "RGBA"):
+                    return False
+                pixels = np.asarray(image.convert("RGB"))
+                found = found or not (pixels[..., :1] == pixels).all()
         except (Unreadable, OSError):
             continue
-    return False
+    return found
 
 
 def read_list(folder):
