@@ -121,7 +121,7 @@ def style_picture(config):
 
 
 def refuse_small(pictures, side):
-    """Squares must fit into every picture or strip that they are cut from."""
+    """Squares must fit into every picture or tile that they are cut from."""
     for picture in pictures:
         height, width = picture.pixels.shape[:2]
         if min(height, width) < side:

@@ -133,7 +133,7 @@ def pair_of(pixels, factor):
 
 
 def refuse_small(parts, config):
-    """Squares must fit into every picture or strip that they are cut from."""
+    """Squares must fit into every picture or tile that they are cut from."""
     need = config.patch_size * config.factor
     for picture in (picture for part in parts for picture in part):
         height, width = picture.pixels.shape[:2]

@@ -1,7 +1,6 @@
 """Pictures of any sizes, without labels: a folder of them, or the two photographs that come with scikit-learn."""
 
 import io
-import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from apps.common.data.images.decoding import ENDINGS, Unreadable, decode, is_ima
 from apps.common.data.reading import Progress, require_memory, split_of, visible_files
 from apps.common.errors import UserError, count_skipped
 
-STRIPS = (0.6, 0.8)  # where a picture that is alone is cut into its training, validation and test strip
+# A picture that is alone is cut into so many rows and columns of tiles, of which these are for validation and the test.
+TILES, HELD_TILES, TEST_TILES = (3, 4), (2, 7), (5, 10)
 
 # ITU-R 601 as digital video has it: black is 16 and white 235, the brightness that super-resolution is measured on.
 RED, GREEN, BLUE, BLACK = 65.481 / 255, 128.553 / 255, 24.966 / 255, 16.0
@@ -89,8 +89,8 @@ def photographs():
 def split_pictures(splits, seed, notes, *, validation=0.1, test=0.15):
     """Three lists of pictures, `(train, validation, test)`.
 
-    Named splits are kept, what is missing is drawn from the training pictures by the seed. Fewer than three pictures are
-    each cut into three strips, from left to right: 60 % to train on, 20 % for validation and 20 % for the test.
+    Named splits are kept, what is missing is drawn from the training pictures by the seed. Where these are too few, each is
+    cut into twelve tiles, of which two are for validation and two for the test, always the same.
 
     Args:
         splits: `{split: [Picture]}`, as `read_pictures` gives it.
@@ -105,12 +105,12 @@ def split_pictures(splits, seed, notes, *, validation=0.1, test=0.15):
     if not train:
         raise UserError(f"no pictures to train on, only {', '.join(splits)}. Put some into a folder called train")
     if len(train) <= missing:
-        edges = (0, *STRIPS, 1) if missing == 2 else (0, STRIPS[1], 1)
-        strips = [strip(train, *pair) for pair in itertools.pairwise(edges)]
-        train, others = strips[0], strips[1:]
-        notes.append(f"{len(train)} pictures alone: each is cut into strips, the left {edges[1]:.0%} to train on")
-        held = held or others.pop(0)
-        tested = tested or others.pop(0)
+        count, tiles = len(train), [tiles_of(picture) for picture in train]
+        taken = (() if held else HELD_TILES) + (() if tested else TEST_TILES)
+        held = held or [part[index] for part in tiles for index in HELD_TILES]
+        tested = tested or [part[index] for part in tiles for index in TEST_TILES]
+        train = [part[index] for part in tiles for index in range(len(part)) if index not in taken]
+        notes.append(f"{count} pictures alone: each is cut into {len(tiles[0])} tiles")
     else:
         order = [train[index] for index in np.random.default_rng([seed, 20]).permutation(len(train))]
         if not tested:
@@ -124,13 +124,12 @@ def split_pictures(splits, seed, notes, *, validation=0.1, test=0.15):
     return train, held, tested
 
 
-def strip(pictures, start, end):
-    """The part of each picture between two shares of its width."""
+def tiles_of(picture):
+    """The tiles that a picture is cut into, row by row."""
     made = []
-    for each in pictures:
-        width = each.pixels.shape[1]
-        columns = slice(round(start * width), round(end * width))
-        made.append(Picture(f"{each.name}[{columns.start}:{columns.stop}]", each.path, each.pixels[:, columns]))
+    for row, band in enumerate(np.array_split(picture.pixels, TILES[0], axis=0)):
+        for column, pixels in enumerate(np.array_split(band, TILES[1], axis=1)):
+            made.append(Picture(f"{picture.name}[{row},{column}]", picture.path, pixels))
     return made
 
 
