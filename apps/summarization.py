@@ -49,7 +49,7 @@ class Config(Splitting):
     dropout: float = option(0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5))
     beam_width: int = option(4, "beams with which the test is summarised; 1 is greedy", low=1, high=64)
     length_penalty: float = option(0.6, "favours longer beams; 0 is off", low=0, high=10)
-    epochs: int = option(8, "passes over the training data", low=1, high=100_000)
+    epochs: int = option(5, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(32, "examples a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(4e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(

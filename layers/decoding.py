@@ -110,7 +110,8 @@ class Decoder:
             prompt: Ids every text begins with.
             count: Most tokens added.
             end: The id a text ends with.
-            width: Number of texts for each source; one that is finished keeps its place.
+            width: Number of texts for each source; one that is finished keeps its place. A search does not end while a text that
+                goes on is likelier than all that are finished.
             alpha: Strength of the length penalty; 0 for none.
         Returns:
             For each source a list of `(score, ids added)`; one cut off at `count` has no `end`.
@@ -124,13 +125,12 @@ class Decoder:
         # At first all beams of a source are the same text: only one of them counts.
         scores = np.where(np.arange(width) == 0, 0.0, -np.inf) + np.zeros((sources, 1))
         added = np.zeros((sources, width, 0), "int32")
-        found = [[] for _ in range(sources)]
+        found, likeliest = [[] for _ in range(sources)], np.full((sources, 1), -np.inf)
         for place in range(1, count + 1):
             both = scores[:, :, None] + log_softmax(logits).reshape(sources, width, -1)
             entries = both.shape[-1]
-            order = np.argsort(-both.reshape(sources, -1), axis=-1, kind="stable")[:, : 2 * width]
+            order, best = largest(both.reshape(sources, -1), 2 * width)
             rows, tokens = order // entries, order % entries
-            best = np.take_along_axis(both.reshape(sources, -1), order, axis=-1)
             penalty = ((5 + place) / 6) ** alpha
             kept = np.zeros((sources, width), "int64")
             for source in range(sources):
@@ -138,11 +138,13 @@ class Decoder:
                 for index in np.nonzero(finished[:width])[0]:
                     ids = [*added[source, rows[source, index]].tolist(), end]
                     found[source].append((float(best[source, index]) / penalty, ids))
+                    likeliest[source] = max(likeliest[source, 0], best[source, index])
                 best[source, tokens[source] == end] = -np.inf
                 kept[source] = np.argsort(-best[source], kind="stable")[:width]
             rows, tokens, scores = (np.take_along_axis(each, kept, axis=-1) for each in (rows, tokens, best))
-            # A finished text has had its place among the `width`.
-            scores[np.arange(width) >= width - np.array([[len(each)] for each in found])] = -np.inf
+            # A finished text has had its place among the `width`; of a model that is sure, most of these are hardly likely.
+            placeless = np.arange(width) >= width - np.array([[len(each)] for each in found])
+            scores[placeless & (scores <= likeliest)] = -np.inf
             added = np.concatenate([np.take_along_axis(added, rows[:, :, None], axis=1), tokens[:, :, None]], axis=-1)
             if place == count or self.position == self.block_size or (scores == -np.inf).all():
                 break
@@ -208,6 +210,17 @@ def parts(model, target):
 
 def rows_of(states, rows):
     return keras.tree.map_structure(lambda state: keras.ops.take(state, rows, axis=0), states)
+
+
+def largest(values, count):
+    """`(places, values)` of the largest of each row, in their order, the earlier of equal ones first."""
+    count = min(count, values.shape[-1])
+    least = np.partition(values, -count, axis=-1)[:, -count]
+    order = np.stack([
+        (some := np.flatnonzero(row >= bound))[np.argsort(-row[some], kind="stable")[:count]]
+        for row, bound in zip(values, least, strict=True)
+    ])  # fmt: skip
+    return order, np.take_along_axis(values, order, axis=-1)
 
 
 def log_softmax(logits):

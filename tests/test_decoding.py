@@ -105,3 +105,36 @@ def test_a_wide_beam_finds_the_best_of_all(alpha):
         best = max(scores, key=scores.get)
         assert tuple(texts[0][1]) == best
         assert texts[0][0] == pytest.approx(scores[best], rel=1e-3)
+
+
+class Sure(layers.Decoder):
+    """A model that is sure of five tokens and the end, and takes the end to be the next likely everywhere."""
+
+    def __init__(self, batch_size):
+        self.batch_size, self.block_size, self.position = batch_size, 8, 0
+
+    def __call__(self, token):
+        self.position += 1
+        logits = np.full((self.batch_size, ENTRIES), -20.0)
+        logits[:, END] = -9.0
+        logits[:, [4, 5, 6, 7, 8, END][self.position - 1]] = 0.0
+        return logits
+
+    def reorder(self, rows):
+        pass
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_unlikely_ends_do_not_stop_the_search_for_a_likely_text(width):
+    for texts in Sure(2 * width).beams([START], 6, END, width=width):
+        assert texts[0][1] == [4, 5, 6, 7, 8, END]
+
+
+@pytest.mark.once
+def test_the_largest_come_in_their_order_and_of_equal_ones_the_earlier_first():
+    values = np.random.default_rng(0).integers(0, 6, (5, 40)).astype("float64")
+    values[0] = -np.inf
+    places, found = layers.decoding.largest(values, 7)
+    expected = np.argsort(-values, axis=-1, kind="stable")[:, :7]
+    assert (places == expected).all() and (found == np.take_along_axis(values, expected, -1)).all()

@@ -86,7 +86,8 @@ def attention_maps(model, coder, texts, about, **options):
         x["source"][row, : len(source)] = source
         x["target"][row, : 1 + len(target)] = [coder.target.begin, *target]
     weights = predict_all(keras.Model(model.input, layer.output[1]), x)
-    figure, panels = figures.new(5.0 * len(texts), 5.0, 1, len(texts))
+    panel = min(20.0, max(5.0, 0.22 * max(map(len, ids))))
+    figure, panels = figures.new(panel * len(texts), 5.0, 1, len(texts))
     for row, axis in enumerate(np.atleast_1d(panels)):
         target, source = [*written[row], coder.target.end], ids[row]
         axis.imshow(weights[row, : len(target), : len(source)].astype("float32"), cmap="Greys", vmin=0, vmax=1, aspect="auto")
