@@ -10,7 +10,7 @@ from apps.common.data.text.invented import invented_sentences
 from apps.common.data.text.tagged import begin_entities, read_tagged, spans
 from apps.common.data.text.words import Entries, fit_entries, split_words
 from apps.common.errors import UserError
-from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags
+from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags, sentences_figure
 from layers import models
 
 SENTENCE = "Ann\tB-person\nLee\tI-person\nleft\tO\nOslo\tB-place\n"
@@ -90,6 +90,12 @@ def test_invented_names_of_one_split_are_new_to_the_others():
         for part in splits.values()
     ]
     assert names[0] and names[1] and not names[0] & names[1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_picture_of_sentences_takes_any_script(tmp_path):
+    figure = sentences_figure([["😂", "$5", "שלום", "東京"]], [["O", "O", "B-a", "B-b"]], [["O", "B-b", "O", "B-b"]])
+    figure.savefig(tmp_path / "sentences.png")
 
 
 def test_plain_taggers_know_words_and_neighbours():
