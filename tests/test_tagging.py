@@ -10,7 +10,8 @@ from apps.common.data.text.invented import invented_sentences
 from apps.common.data.text.tagged import begin_entities, read_tagged, spans
 from apps.common.data.text.words import Entries, fit_entries, split_words
 from apps.common.errors import UserError
-from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags
+from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags, sentences_figure
+from layers import models
 
 SENTENCE = "Ann\tB-person\nLee\tI-person\nleft\tO\nOslo\tB-place\n"
 
@@ -91,6 +92,12 @@ def test_invented_names_of_one_split_are_new_to_the_others():
     assert names[0] and names[1] and not names[0] & names[1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_picture_of_sentences_takes_any_script(tmp_path):
+    figure = sentences_figure([["😂", "$5", "שלום", "東京"]], [["O", "O", "B-a", "B-b"]], [["O", "B-b", "O", "B-b"]])
+    figure.savefig(tmp_path / "sentences.png")
+
+
 def test_plain_taggers_know_words_and_neighbours():
     tags = ["B-person", "O", "B-place"]
     train = [(["Ann", "left", "Oslo"], tags), (["Bob", "left", "Rome"], tags)] * 20
@@ -141,3 +148,14 @@ def test_prediction_gives_spans_of_the_text_and_a_conll_file(tmp_path):
     assert [(each["type"], each["text"]) for each in rows[0]["entities"]] == [("person", "Ann  Lee"), ("place", "Oslo")]
     assert rows[0]["entities"][1]["start"] == 14 and rows[1] == {"reason": "no word in it"}
     assert read_tagged(tmp_path / "out.conll")[0]["train"] == [(rows[0]["words"], rows[0]["tags"])]
+
+
+@pytest.mark.parametrize("build", [models.tagger, models.transformer_tagger])
+def test_padding_changes_no_emission_and_letters_do(build):
+    model = build(7, 3, characters=5, width=8)
+    tokens, letters = np.array([[2, 3, 1]], "int32"), np.array([[[2, 3], [4, 0], [2, 2]]], "int32")
+    alone = keras.ops.convert_to_numpy(model({"tokens": tokens, "characters": letters}))
+    padded = {"tokens": np.pad(tokens, ((0, 0), (0, 2))), "characters": np.pad(letters, ((0, 0), (0, 2), (0, 3)))}
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(padded))[:, :3], alone, atol=1e-5)
+    changed = keras.ops.convert_to_numpy(model({"tokens": tokens, "characters": letters[:, ::-1]}))
+    assert np.abs(changed - alone).max() > 1e-3

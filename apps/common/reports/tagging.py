@@ -54,6 +54,10 @@ def named(words, tags):
 
 def sentences_figure(words, true, predicted, count=12):
     """Some sentences, the entities that were found in colour; what was missed or wrong is underlined in red."""
+    from matplotlib import font_manager
+
+    # What the font does not have (emoji, some scripts) would be warned of, letter by letter.
+    letters = font_manager.get_font(font_manager.findfont("monospace")).get_charmap()
     having = [index for index, tags in enumerate(true) if any(tag != "O" for tag in tags)] or range(len(true))
     chosen = [having[int(place)] for place in np.linspace(0, len(having) - 1, min(count, len(having)))]
     kinds = sorted({tag[2:] for tags in (*true, *predicted) for tag in tags if tag != "O"})
@@ -62,7 +66,7 @@ def sentences_figure(words, true, predicted, count=12):
     for row, index in enumerate(chosen):
         column = 0
         for word, tag, found in zip(words[index], true[index], predicted[index], strict=True):
-            shown, box = word.replace("$", r"\$"), None
+            shown, box = "".join(each if ord(each) in letters else "□" for each in word).replace("$", r"\$"), None
             if column + len(word) > 105:
                 axis.text(column, -row, "...", family="monospace", fontsize=8)
                 break
