@@ -97,7 +97,7 @@ def load_data(config, about=None):
         "mean": pixels.mean((0, 1, 2)).tolist(),
         "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
     }
-    return Data(train, validation, test, about, notes, name, example=example_of(config, found))
+    return Data(train, validation, test, about, notes, name, example=example_of(config.data, found))
 
 
 def of_trained(config, splits, about, notes, name):
