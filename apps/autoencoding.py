@@ -121,7 +121,7 @@ def on_epoch(model, epoch, tracker, data, config):
 
     images = data.validation.x[:MOST]
     given = noisy(images, config.noise, config.seed) if config.noise else images
-    return {"val_psnr": psnr(squared_errors(lambda x: restored(model, x), given, images))}
+    return {"val_psnr": float(psnr(squared_errors(lambda x: restored(model, x), given, images)))}
 
 
 def baselines(data, config):
@@ -160,7 +160,7 @@ def evaluate(model, data, config):
     """PSNR beside PCA's, on other data alone; bytes beside JPEG's; maps; what stands out."""
     from apps.common import figures
     from apps.common.reports.generated_images import spread
-    from apps.common.reports.maps import maps, neighbours_kept, principal_map
+    from apps.common.reports.maps import maps, neighbours_kept, pixels, principal_map
     from apps.common.reports.reconstruction import (
         codes_of,
         components_of,
@@ -201,10 +201,10 @@ def evaluate(model, data, config):
         rows["PCA"] = eight_bit(components.restored(given[chosen]))
     sample = spread(data.test, min(MOST, len(data.test)))
     images, labels = data.test.x[sample], data.test.y[sample]
-    points = {"codes": principal_map(codes_of(model, images)), "pixels (PCA)": principal_map(images)}
+    points = {"codes": principal_map(codes_of(model, images)), "pixels (PCA)": principal_map(pixels(images))}
     if len(sample) > 2:
-        metrics["neighbours_kept"] = neighbours_kept(images, points["codes"])
-        metrics["neighbours_kept_pca"] = neighbours_kept(images, points["pixels (PCA)"])
+        metrics["neighbours_kept"] = neighbours_kept(pixels(images), points["codes"])
+        metrics["neighbours_kept_pca"] = neighbours_kept(pixels(images), points["pixels (PCA)"])
     strange = np.argsort(-errors)[:12]
     drawn = {
         "reconstructions": figures.mosaic(np.concatenate(list(rows.values())), len(chosen), names=list(rows)),
@@ -213,7 +213,8 @@ def evaluate(model, data, config):
         "strangest": figures.image_grid(data.test.x[strange], [f"{errors[index]:.2g}" for index in strange]),
     }
     table = compression(model, data, config)
-    metrics |= {"code_bytes": table[0]["bytes"], "psnr_code": table[0]["psnr"], "psnr_jpeg": table[-1]["psnr"]}
+    metrics |= {"code_bytes": table[0]["bytes"], "psnr_code": table[0]["psnr"], "jpeg_bytes": table[-1]["bytes"]}
+    metrics["psnr_jpeg"] = table[-1]["psnr"]
     return Report(metrics, drawn, {"compression": table})
 
 

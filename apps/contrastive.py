@@ -32,6 +32,7 @@ METRIC = (
 )
 INPUTS = Inputs("files", ENDINGS)
 MOST = 1000  # pictures that an epoch is judged on, or that a map shows
+STEPS = 600  # of the encoder from scratch, on pictures of 28 pixels
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def load_data(config, about=None):
         "mean": pixels.mean((0, 1, 2)).tolist(),
         "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
     }
-    return Data(train, validation, test, about, notes, name, example=example_of(config, found))
+    return Data(train, validation, test, about, notes, name, example=example_of(config.data, found))
 
 
 def of_trained(config, splits, about, notes, name):
@@ -154,6 +155,7 @@ _kept = []
 
 def controls(data, config):
     """What the baselines reach, worked out once in a process."""
+    from apps.common.reports.maps import pixels
     from apps.common.reports.probe import labelled_sample, probe_metrics
     from apps.common.training.batches import predict_all
     from layers import initialize
@@ -167,16 +169,19 @@ def controls(data, config):
     features, others = predict_all(untrained, few), predict_all(untrained, test.x)
     found = {
         "majority": {"probe_accuracy": float(np.mean(test.y == np.bincount(labels).argmax()))},
-        "pixels": probe_metrics(few, labels, test.x, test.y),
+        "pixels": probe_metrics(pixels(few), labels, pixels(test.x), test.y),
         "encoder untrained": probe_metrics(features, labels, others, test.y),
-        "encoder from scratch": {"probe_accuracy": from_scratch(untrained.encoder, few, labels, data, config)},
     }
+    steps = int(STEPS * min(1, 28 * 28 / np.prod(few.shape[1:3])))
+    if steps >= STEPS / 6:  # of larger pictures it would take minutes
+        accuracy = from_scratch(untrained.encoder, (few, labels), data, config, steps)
+        found["encoder from scratch"] = {"probe_accuracy": accuracy}
     _kept[:] = data.train.x, config, found
     return found
 
 
-def from_scratch(encoder, images, labels, data, config):
-    """Accuracy of the encoder trained with logits on the labelled pictures alone, for about 600 steps."""
+def from_scratch(encoder, labelled, data, config, steps):
+    """Accuracy of the encoder trained with logits on the labelled pictures alone."""
     import keras
 
     from apps.common.reports.generated_images import scaled
@@ -188,8 +193,8 @@ def from_scratch(encoder, images, labels, data, config):
     model = keras.Model(encoder.inputs, logits)
     initialize(model, config.seed)
     model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    batches = Batches(Examples(scaled(images), labels), 64, config.seed)
-    train_epochs(model, batches, seed=config.seed, epochs=max(1, 600 // len(batches)), accelerate=False)
+    batches = Batches(Examples(scaled(labelled[0]), labelled[1]), 64, config.seed)
+    train_epochs(model, batches, seed=config.seed, epochs=max(1, steps // len(batches)), accelerate=False)
     return float(np.mean(predict_all(model, scaled(data.test.x)).argmax(-1) == data.test.y))
 
 
@@ -199,7 +204,7 @@ def evaluate(model, data, config):
 
     from apps.common import figures
     from apps.common.reports.generated_images import spread
-    from apps.common.reports.maps import maps, neighbour_map
+    from apps.common.reports.maps import maps, neighbour_map, pixels
     from apps.common.reports.probe import labelled_sample, linear_probe, probe_metrics
     from apps.common.training.batches import predict_all
 
@@ -207,7 +212,7 @@ def evaluate(model, data, config):
     others = predict_all(model, test.x)
     metrics = {"probe_accuracy": float("nan"), "knn_accuracy": float("nan"), "loss": loss_of(model, test.x, config)}
     sample = spread(test, min(MOST, len(test)))
-    points = {"features (t-SNE)": neighbour_map(others[sample]), "pixels (t-SNE)": neighbour_map(test.x[sample] / 255)}
+    points = {"features (t-SNE)": neighbour_map(others[sample]), "pixels (t-SNE)": neighbour_map(pixels(test.x[sample]))}
     drawn = {"map": maps(points, test.y[sample], names), "views": views_of(model, test.x[:8], config)}
     if names:
         chosen = labelled_sample(data.train.y, config.probe_share, config.seed)

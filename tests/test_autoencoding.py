@@ -18,6 +18,7 @@ from apps.common.data.images.unlabelled import as_examples, example_of, read_pic
 from apps.common.errors import UserError
 from apps.common.reports import reconstruction
 from apps.common.reports.maps import neighbours_kept, principal_map
+from apps.common.training.fit import make_model
 
 draws = np.random.default_rng(0)
 PICTURES = draws.integers(0, 256, (12, 8, 8, 1)).astype("uint8")
@@ -39,9 +40,7 @@ def write_idx(path, array):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize(
-    "names", [("a.png", "b.png", "c.png"), ("2020/a.png", "2021/b.png", "c.png"), ("one/a.png", "one/b.png")]
-)
+@pytest.mark.parametrize("names", [("a.png", "b.png"), ("2020/a.png", "2021/b.png", "c.png"), ("one/a.png", "one/b.png")])
 def test_any_folder_of_pictures_is_read(tmp_path, names):
     save_all(tmp_path, names)
     found = read_pictures(str(tmp_path))
@@ -192,8 +191,6 @@ def test_a_class_that_is_left_out_is_judged_as_an_anomaly(trained):
 def test_noise_is_taken_away_beside_the_median_filter(tmp_path):
     data = Data(*(Examples(PICTURES, np.zeros(12, int)) for _ in range(3)), {"class_names": [], "image_shape": [8, 8, 1]})
     config = app.Config(noise=0.3, latent_dim=3, width=4, epochs=1)
-    from apps.common.training.fit import make_model
-
     report = app.evaluate(make_model(app, config, data), data, config)
     found = app.baselines(data, config)
     assert report.metrics["psnr_median"] == found["median filter"]["psnr"]

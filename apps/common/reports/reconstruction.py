@@ -8,7 +8,7 @@ from apps.common import figures
 from apps.common.reports.generated_images import scaled
 from apps.common.training.batches import predict_all
 
-CHUNK = 1024  # pictures that lie in memory as single precision at a time
+CHUNK = 8_000_000  # pixels that are computed on at a time
 MOST_ROWS, MOST_NUMBERS = 5000, 40_000_000  # that principal components are fitted on
 SHEET = 256  # pictures of the comparison with JPEG
 QUALITIES = (1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95)
@@ -16,8 +16,14 @@ QUALITIES = (1, 2, 4, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95)
 
 def codes_of(model, images):
     """The code of each uint8 image; of a VAE the mean of its distribution."""
-    codes = predict_all(model.encoder, scaled(images))
+    codes = np.concatenate([predict_all(model.encoder, scaled(part)) for part in chunks(images)])
     return codes[..., : model.latent_dim] if codes.shape[-1] == 2 * model.latent_dim else codes
+
+
+def chunks(images):
+    """The images in turn, so many at a time that memory does not matter."""
+    size = int(np.clip(CHUNK // np.prod(images.shape[1:]), 16, 1024))
+    return [images[first : first + size] for first in range(0, len(images), size)]
 
 
 def decoded(model, codes):
@@ -43,9 +49,8 @@ def squared_errors(rebuild, given, wanted):
         wanted: What it should give, uint8.
     """
     found = []
-    for first in range(0, len(given), CHUNK):
-        target = wanted[first : first + CHUNK] / 255
-        errors = np.square(rebuild(given[first : first + CHUNK]) - target)
+    for part, target in zip(chunks(given), chunks(wanted), strict=True):
+        errors = np.square(rebuild(part) - target / 255)
         found.append(errors.reshape(len(target), -1).mean(1))
     return np.concatenate(found)
 

@@ -1,0 +1,106 @@
+"""Learning without labels as an app: probes, what the encoder sees, and its weights in a classifier."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from app_cases import write_pictures
+from PIL import Image
+from runs import bundle_weights, forked, train
+
+import layers
+from apps import contrastive as app
+from apps.common.app import metric_of
+from apps.common.bundles.pretrained import by_order
+from apps.common.reports.probe import labelled_sample, linear_probe, nearest_classes, probe_metrics
+from layers import models
+from layers.initialization import own_variables
+from layers.models.representation._encoder import image_encoder
+
+draws = np.random.default_rng(0)
+OPTIONS = ("--projection-dim", "4", "--epochs", "2", "--batch-size", "8", "--probe-share", "0.3")
+
+
+@pytest.mark.once
+def test_the_labelled_share_is_stratified_and_has_every_class():
+    labels = np.repeat([0, 1, 2], [100, 50, 3])
+    chosen = labelled_sample(labels, 0.1, 0)
+    assert np.bincount(labels[chosen]).tolist() == [10, 5, 1] and len(np.unique(chosen)) == 16
+    assert labelled_sample(labels, 1.0, 0).tolist() == list(range(153))
+    assert len(labelled_sample(labels, 0.1, 1)) == 16 and labelled_sample(labels, 0.1, 1).tolist() != chosen.tolist()
+
+
+@pytest.mark.once
+def test_probes_find_classes_that_a_line_parts_and_nothing_in_noise():
+    labels = np.arange(200) % 2
+    features = draws.normal(size=(200, 5)) + 6 * labels[:, None] * [1, 0, 0, 0, 0]
+    assert (linear_probe(features[:40], labels[:40], features[40:]) == labels[40:]).mean() > 0.97
+    noise = probe_metrics(draws.normal(size=(40, 5)), labels[:40], draws.normal(size=(160, 5)), labels[40:])
+    assert all(0.3 < value < 0.7 for value in noise.values())
+
+
+@pytest.mark.once
+def test_neighbours_are_those_in_the_same_direction():
+    features, others = np.array([[1.0, 0.0], [0.0, 1.0]]).repeat(5, 0), np.array([[100.0, 1.0], [0.1, 0.5]])
+    assert nearest_classes(features, np.repeat([7, 3], 5), others).tolist() == [7, 3]
+
+
+def test_the_encoder_sees_what_a_classifier_sees():
+    """Pictures in -1..1 standardised within the encoder are those in 0..255 standardised by the classifier."""
+    mean, deviation = [0.2, 0.5, 0.6], [0.3, 0.1, 0.2]
+    encoder = image_encoder({"name": "small_cnn", "mean": mean, "deviation": deviation, "dense_dim": 5}, (8, 8, 3))
+    plain = image_encoder({"name": "small_cnn", "dense_dim": 5}, (8, 8, 3))
+    for each in (encoder, plain):
+        layers.initialize(each, 0)
+    pictures = draws.integers(0, 256, (4, 8, 8, 3)).astype("uint8")
+    found = encoder(pictures.astype("float32") / 127.5 - 1)
+    expected = plain(((pictures / 255 - mean) / deviation).astype("float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), keras.ops.convert_to_numpy(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["small_cnn", "resnet"])
+def test_weights_go_to_the_layers_of_the_same_place_or_nowhere(architecture):
+    depth = {"depth": 20} if architecture == "resnet" else {}
+    encoder = {"name": architecture, **depth, "mean": [0.5], "deviation": [0.2]}
+    trained = models.SimCLR((8, 8, 1), encoder, projection_dim=4)
+    own = list(own_variables(getattr(models, architecture)((8, 8, 1), 3, **depth)))
+    found = by_order(trained, own)
+    pairs = [(ours, theirs) for (layer, ours), theirs in zip(own, found, strict=True) if layer.name != "logits"]
+    assert len(pairs) == len(list(own_variables(trained.encoder))) > 5
+    assert all(ours.name == theirs.name and ours.shape == theirs.shape for ours, theirs in pairs)
+    assert [each for (layer, _), each in zip(own, found, strict=True) if layer.name == "logits"] == [None, None]
+    assert by_order(trained, list(own_variables(models.mlp((8, 8, 1), 3)))) is None
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contrastive")
+    write_pictures(folder, count=10)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["simclr", "byol"])
+def test_a_classifier_goes_on_from_the_encoder(place, model):
+    source = train("contrastive", "--data", "pictures", "--model", model, *OPTIONS, cwd=place)["model"]
+    begun = ("--data", "pictures", "--epochs", "1", "--batch-size", "8", "--pretrained", source, "--freeze")
+    classifier = train("image-classification", *begun, cwd=place)["model"]
+    theirs = [array for array in bundle_weights(source).values() if array.ndim == 4]
+    ours = [array for array in bundle_weights(classifier).values() if array.ndim == 4]
+    assert len(ours) == 2 <= len(theirs)
+    for kernel in ours:
+        assert any(kernel.shape == each.shape and (kernel == each).all() for each in theirs)
+    refused = forked("train", "image-classification", *begun, "--model", "resnet", cwd=place, check=2)
+    assert "expected the same architecture" in refused.stderr.strip().splitlines()[-1]
+
+
+def test_without_labels_the_loss_is_what_counts(tmp_path):
+    (tmp_path / "any").mkdir()
+    for index in range(20):
+        Image.fromarray(draws.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "any" / f"{index}.png")
+    done = forked("train", "contrastive", "--data", "any", *OPTIONS[:-2], "--json", cwd=tmp_path)
+    assert "the loss is what counts" in done.stderr
+    assert metric_of(app, {"labelled": False}).name == "loss" and metric_of(app, {"labelled": True}).name == "probe_accuracy"
+    metrics = json.loads(done.stdout)["metrics"]
+    assert math.isfinite(metrics["loss"]) and not math.isfinite(metrics["probe_accuracy"] or math.nan)
