@@ -28,7 +28,7 @@ OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
-    "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value} or None`, after each epoch, in a search as well",
+    "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: the last ones stand",
     "reply": "`(model, turns, about[, options]) -> pieces of text`: the answer in a dialogue, for `triptych chat`",
     "check_data": "`(name)`: refuses a `--data NAME` that cannot be, before a backend is imported",
 }

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 
 from apps.common.data.examples import Examples
+from apps.common.data.images.captioned import encode
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
 from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
 
+AT_ONCE = 256  # images a model that draws in steps works at
 CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
 
 
@@ -36,7 +38,7 @@ class Judge:
         initialize(model, 0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(2e-3), loss)
-        batches = Batches(Examples(scaled(train.x), train.y), 128, 0)
+        batches = Batches(Examples(scaled(train.x), labels_of(train.y)), 128, 0)
         epochs = min(CLASSIFIER_EPOCHS, -(-CLASSIFIER_STEPS // len(batches)))
         train_epochs(model, batches, seed=0, epochs=epochs, accelerate=False)
         features = keras.tree.flatten(model.get_layer("logits").input)[0]
@@ -68,7 +70,7 @@ class Judge:
             images: 1 is as much), and, where classes were asked, the share of images that are of theirs.
         """
         if name not in self.references:
-            self.references[name] = self.look(reference.x)[0], reference.y
+            self.references[name] = self.look(reference.x)[0], labels_of(reference.y)
         real, labels = self.references[name]
         features, classes = self.look(images)
         moments = [(part.mean(0), np.cov(part.T)) for part in (features, real)]
@@ -109,8 +111,24 @@ def class_coverage(classes, labels, num_classes):
     return float(np.mean(found[real > 0] >= real[real > 0] / 5))
 
 
-def draw_images(model, latents, labels=None):
-    """Images of latent vectors `(n, latent_dim)`, and of class indices where the model is told them, as uint8."""
+def draw_images(model, latents, labels=None, **sampling):
+    """Images of latent vectors `(n, latent_dim)`, and of what the model is told where it is told anything, as uint8.
+
+    Args:
+        model: One with a `generator`, or one that draws in steps (`sample`).
+        latents: Standard normal numbers.
+        labels: Class indices, or the token ids of captions, one an image.
+        sampling: `steps` and `guidance` of a model that draws in steps.
+    """
+    if hasattr(model, "sample"):
+        told = labels if model.num_classes or model.text_encoder else None
+        if told is None:
+            sampling.pop("guidance", None)
+        parts = []
+        for first in range(0, len(latents), AT_ONCE):  # of one size, so that nothing compiles twice
+            rows = np.minimum(np.arange(first, first + min(AT_ONCE, len(latents))), len(latents) - 1)
+            parts.append(model.sample(latents[rows], None if told is None else np.asarray(told)[rows], **sampling))
+        return np.rint(255 * np.concatenate(parts)[: len(latents)]).astype("uint8")
     inputs = {"latent": latents, "label": np.asarray(labels, "int32")} if model.num_classes else latents
     logits = predict_all(model.generator, inputs).astype("float64")
     return np.rint(255 / (1 + np.exp(-logits))).astype("uint8")
@@ -121,10 +139,18 @@ def latents_of(model, seed, count):
     return np.random.default_rng(seed).normal(size=(count, model.latent_dim)).astype("float32")
 
 
-def sample(model, labels, count, seed):
-    """`(images, classes asked for or None)`: so many samples, of each class as many as there are among `labels`."""
-    asked = labels[spread(labels, count)] if model.num_classes else None
-    return draw_images(model, latents_of(model, seed, count), asked), asked
+def sample(model, targets, count, seed, **sampling):
+    """`(images, classes asked for or None)`: so many samples, of each class as many as there are among the targets."""
+    rows, labels = spread(labels_of(targets), count), labels_of(targets)
+    if isinstance(targets, dict):
+        return draw_images(model, latents_of(model, seed, count), targets["text"][rows], **sampling), labels[rows]
+    asked = labels[rows] if model.num_classes else None
+    return draw_images(model, latents_of(model, seed, count), asked, **sampling), asked
+
+
+def labels_of(targets):
+    """The class indices among targets that may hold captions as well."""
+    return targets["label"] if isinstance(targets, dict) else targets
 
 
 def spread(examples, count):
@@ -134,11 +160,17 @@ def spread(examples, count):
 
 def sheet(model, about, columns=10):
     """What `figures.mosaic` draws: a row of samples a class, or ten rows, from latent vectors that are always the same."""
-    rows = min(20, model.num_classes) or 10
-    latents = latents_of(model, 0, columns if model.num_classes else rows * columns)
-    latents = np.resize(latents, (rows * columns, model.latent_dim))
-    images = draw_images(model, latents, np.repeat(np.arange(rows), columns))
-    return {"images": images, "columns": columns, "names": about["class_names"][:rows] if model.num_classes else None}
+    told = model.num_classes or bool(about.get("captions"))
+    names = about["class_names"]
+    most = min(10 if about.get("captions") else 20, len(names))
+    chosen = np.linspace(0, len(names) - 1, most).astype(int) if told else range(10)
+    latents = latents_of(model, 0, columns if told else len(chosen) * columns)
+    latents = np.resize(latents, (len(chosen) * columns, model.latent_dim))
+    labels = np.repeat(np.asarray(chosen), columns)
+    if about.get("captions"):
+        labels = encode([names[index] for index in labels], about["words"], about["length"])
+    images = draw_images(model, latents, labels, **({"steps": 25} if hasattr(model, "sample") else {}))
+    return {"images": images, "columns": columns, "names": [names[index] for index in chosen] if told else None}
 
 
 def trouble(model, found):
@@ -146,6 +178,8 @@ def trouble(model, found):
     if found["class_coverage"] < 0.5 or found["diversity"] < 0.1:
         seen = f"samples cover {found['class_coverage']:.0%} of the classes with {found['diversity']:.0%} of the diversity"
         return "collapse", f"{seen} of real images. Lower --learning-rate, or change --kl-weight or --discriminator-rate"
+    if hasattr(model, "slope"):  # a critic's score is no probability
+        return None
     losses = [float(getattr(model, name).result()) for name in ("discriminator_loss", "generator_loss") if hasattr(model, name)]
     if losses and (losses[0] < 0.05 or losses[1] < 0.05):
         winner = ("discriminator", "generator")[int(np.argmin(losses))]
@@ -192,14 +226,24 @@ def made_folder(name):
     return folder
 
 
-def write_images(folder, images, names):
-    """PNG files called `names` in a folder that is made where it is missing; returns their paths."""
+def write_images(folder, images, names, said=None):
+    """PNG files called `names` in a folder that is made where it is missing; returns their paths.
+
+    Args:
+        folder: Of the files.
+        images: uint8 `(n, height, width, channels)`.
+        names: One a picture.
+        said: `{key: text}` written into each file: that it was generated, by what, from which seed.
+    """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     folder, paths = made_folder(folder), []
-    for image, name in zip(images, names, strict=True):
-        buffer = io.BytesIO()
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png")
+    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+        buffer, told = io.BytesIO(), PngInfo()
+        for key, value in (said[index] if said else {}).items():
+            told.add_text(key, str(value))
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=told)
         paths.append(folder / f"{''.join(c if c.isalnum() or c in '-_ ' else '_' for c in name)}.png")
         write_bytes(paths[-1], buffer.getvalue())
     return paths

@@ -230,6 +230,8 @@ class GradientFlow(keras.callbacks.Callback):
 class AfterEpoch(keras.callbacks.Callback):
     """What an app does after each epoch, before the other callbacks: the numbers it returns are metrics of the epoch.
 
+    Where it returns nothing the last ones stand, in a run that is gone on with as well.
+
     Args:
         act: Function of (model, epoch, tracker) that returns `{metric: value}` or `None`.
         tracker: Where what it draws goes.
@@ -237,11 +239,19 @@ class AfterEpoch(keras.callbacks.Callback):
 
     def __init__(self, act, tracker):
         super().__init__()
-        self.act, self.tracker = act, tracker
+        self.act, self.tracker, self.last = act, tracker, {}
 
     def on_epoch_end(self, epoch, logs=None):
         if math.isfinite(logs["loss"]):  # or else the run is about to be ended
-            logs.update(self.act(self.model, epoch + 1, self.tracker) or {})
+            found = self.act(self.model, epoch + 1, self.tracker)
+            self.last = self.last if found is None else {name: float(value) for name, value in found.items()}
+            logs.update(self.last)
+
+    def get_state(self):
+        return {"last": self.last}, {}
+
+    def set_state(self, plain, arrays):
+        self.last = plain["last"]
 
 
 class EpochRecorder(keras.callbacks.Callback):

@@ -73,6 +73,9 @@ def fit(app, config, data, model, run, tracker, interrupts=None, *, until=None):
     With `until`, stop after that many epochs of a longer run, without a word, as a trial of a search does.
     """
     stateful = stateful_callbacks(app, config, data)
+    on_epoch = getattr(app, "on_epoch", None)
+    if on_epoch:  # first, since the others may look at its numbers
+        stateful.insert(0, AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker))
     done, history = load_checkpoint(run.checkpoints, model, stateful, say)
     epochs, quiet = until or config.epochs, until is not None
     if done and not quiet:
@@ -100,9 +103,6 @@ def fit(app, config, data, model, run, tracker, interrupts=None, *, until=None):
         callbacks.insert(0, Validation(lambda: backend.evaluation(model, held)))
     if not quiet:
         callbacks.append(Progress(epochs, len(batches)))
-    on_epoch = getattr(app, "on_epoch", None)
-    if on_epoch:
-        callbacks.append(AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker))
     best = next((each for each in stateful if isinstance(each, KeepBest)), None)
     with backend.distribution(config.distribute), averaged_when_done(model):
         try:
