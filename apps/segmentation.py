@@ -46,7 +46,7 @@ class Config(Transfer, Splitting):
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
-    batch_size: int = option(16, "pictures a step", low=1, high=65_536, search=(4, 8, 16))
+    batch_size: int = option(8, "pictures a step", low=1, high=65_536, search=(4, 8, 16))
     image_size: tuple[int, ...] | None = option(
         None, "height,width (or one side of a square) all pictures are resized to; else the size they share", low=1, high=4096
     )
@@ -81,7 +81,7 @@ RECIPES = {
         data="camvid",
         options={"class_names": CAMVID, "ignore": "11", "image_size": (180, 240), "width": 16, "depth": 4, "flip": True,
                  "crop": 0.3, "brightness": 0.2, "loss": "cross-entropy", "class_weights": "balanced", "epochs": 40,
-                 "batch_size": 8, "learning_rate": 2e-3},
+                 "learning_rate": 2e-3},
         metric="mean_iou", published=0.4716, tolerance=0.02, minutes=90,
         source="SegNet-Basic at 360 x 480, github.com/chainer/chainercv pull request 161",
     ),

@@ -91,7 +91,8 @@ def image_grid(images, titles=None, columns=6, overlays=None):
     """
     columns = min(columns, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
-    figure, axes = new(1.7 * columns, 1.95 * rows, rows, columns)
+    height, width = np.shape(images[0])[:2] if len(images) else (1, 1)
+    figure, axes = new(1.7 * columns, (1.7 * min(1.5, height / width) + 0.25) * rows, rows, columns)
     for axis in np.ravel(axes):
         axis.axis("off")
     for index, (axis, image) in enumerate(zip(np.ravel(axes), images, strict=False)):

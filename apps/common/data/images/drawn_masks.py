@@ -18,9 +18,9 @@ def _drawing(generator, size):
     y, x = np.mgrid[:size, :size] / size
     picture = _texture(generator, x, y, generator.uniform(40, 215, 3), 18)
     mask = np.zeros((size, size), "uint8")
-    for _ in range(generator.integers(1, 4)):
+    for _ in range(generator.integers(1, 3)):
         label = generator.integers(1, len(NAMES))
-        center, radius = generator.uniform(0.2, 0.8, 2), generator.uniform(0.16, 0.3)
+        center, radius = generator.uniform(0.25, 0.75, 2), generator.uniform(0.2, 0.33)
         inside = _inside(label, x - center[0], y - center[1], radius, generator.uniform(0, 2 * np.pi))
         color = generator.uniform(20, 235, 3)
         picture = np.where(inside[..., None], _texture(generator, x, y, color, 8), picture)
