@@ -34,16 +34,16 @@ class Config(Training):
         "a bundle of image-classification, or keras:VGG19=FILE"
     )  # fmt: skip
     epochs: int = option(8, "passes over the training data", low=1, high=100_000)
-    batch_size: int = option(8, "examples a step", low=1, high=65_536, search=(4, 8, 16))
-    learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
+    batch_size: int = option(4, "examples a step", low=1, high=65_536, search=(4, 8, 16))
     picture_size: int = option(256, "pixels that the shorter side of a picture is made smaller to", low=8, high=4096)
     image_size: int = option(64, "side of the squares that are trained on, a multiple of 4", low=8, high=1024)
     patches: int = option(160, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
-    width: int = option(16, "filters of the network at full size (32 in the paper)", low=2, high=256, search=(8, 16, 32))
-    depth: int = option(3, "residual blocks (5 in the paper)", low=1, high=64, search=(2, 3, 5))
-    content_weight: float = option(1.0, "what keeping the picture counts", low=0, high=1e6, search=(0.3, 3.0), log=True)
-    style_weight: float = option(2.0, "what taking on the style counts", low=0, high=1e6, search=(0.5, 10.0), log=True)
-    smooth_weight: float = option(0.02, "what being smooth counts", low=0, high=1e6, search=(0.001, 0.1), log=True)
+    width: int = option(8, "filters of the network at full size (32 in the paper)", low=2, high=256, search=(8, 16, 32))
+    depth: int = option(2, "residual blocks (5 in the paper)", low=1, high=64, search=(2, 3, 5))
+    residual: bool = option(True, "the network says what to change in a picture; in the paper it paints it anew")
+    content_weight: float = option(2.0, "what keeping the picture counts", low=0, high=1e6, search=(0.3, 3.0), log=True)
+    style_weight: float = option(4.0, "what taking on the style counts", low=0, high=1e6, search=(0.5, 10.0), log=True)
+    smooth_weight: float = option(0.1, "what being smooth counts", low=0, high=1e6, search=(0.001, 0.1), log=True)
     optimised_steps: int = option(
         100, "steps of optimising the pixels themselves, the control beside the network; 0 for none", low=0, high=10_000
     )
@@ -146,7 +146,7 @@ def build_model(config, data):
     units = loss_units(features, data.train.take(range(min(16, len(data.train))))[0], style, content_maps)
     wanted = (config.content_weight, config.style_weight, config.smooth_weight)
     weights = [weight / unit for weight, unit in zip(wanted, units, strict=True)]
-    sizes = {"width": config.width, "depth": config.depth}
+    sizes = {"width": config.width, "depth": config.depth, "residual": config.residual}
     model = StyleTransfer((side, side, 3), features, content_maps=content_maps, weights=weights, **sizes)
     model = compile_model(model, config, data.train)
     model.set_style(style)

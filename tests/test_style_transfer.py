@@ -94,6 +94,15 @@ def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits(
     np.testing.assert_allclose(restyle(square, 100), array(network(square[None]))[0], atol=0.51)
 
 
+def test_a_residual_network_that_changes_nothing_gives_the_picture_back():
+    network = models.transformer_net((9, 10, 3), width=2, depth=1, residual=True)
+    layers.initialize(network, 0)
+    last = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)][-1]
+    last.set_weights([np.zeros_like(weight) for weight in last.get_weights()])
+    picture = generator.integers(0, 256, (1, 9, 10, 3)).astype("uint8")
+    np.testing.assert_allclose(array(network(picture)), 127.5 + 0.95 * (picture - 127.5), atol=1e-2)
+
+
 def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
     write_pictures(tmp_path)
     config = make_config(image_classification.Config, {"data": str(tmp_path / "pictures"), "model": "small-cnn"})

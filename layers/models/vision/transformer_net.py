@@ -8,7 +8,7 @@ from .._inputs import image_input
 __all__ = ["transformer_net"]
 
 
-def transformer_net(image_shape, *, width=32, depth=5):
+def transformer_net(image_shape, *, width=32, depth=5, residual=False):
     """Image transformation network: down to a quarter of the size, residual blocks, and up by repeated pixels and convolutions.
 
     A picture whose sides are no multiples of 4 is padded with its own pixels mirrored, and the result cut back.
@@ -17,6 +17,8 @@ def transformer_net(image_shape, *, width=32, depth=5):
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         width: Filters at full size; twice and four times as many below.
         depth: Number of residual blocks.
+        residual: Whether the network says what to change: `tanh(h + artanh(0.95 x))` in the place of `tanh(h)`, with x the
+            pixels in -1..1. It then begins near the picture itself, where the paper's takes thousands of steps to find it.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255.
     Output shape: `(batch, height, width, channels)`, pixels in 0..255.
     Reference: Johnson et al., 2016, arXiv 1603.08155; instance normalisation: Ulyanov et al., 2016, arXiv 1607.08022;
@@ -24,6 +26,7 @@ def transformer_net(image_shape, *, width=32, depth=5):
     """
     inputs = image_input(image_shape, minimum=4)
     extra = [-size % 4 for size in inputs.shape[1:3]]
+    single = keras.config.floatx()
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
     for axis, more in enumerate(extra, start=1):
         if more:  # not `ops.pad`, whose mirrored borders are others on torch
@@ -33,14 +36,18 @@ def transformer_net(image_shape, *, width=32, depth=5):
     for filters, kernel_size, strides in [(width, 9, 1), (2 * width, 3, 2), (4 * width, 3, 2)]:
         x = keras.layers.ReLU()(_normalised(x, filters, kernel_size, strides))
     for _ in range(depth):
-        residual = keras.layers.ReLU()(_normalised(x, 4 * width, 3))
-        x = keras.layers.Add()([x, _normalised(residual, 4 * width, 3)])
+        added = keras.layers.ReLU()(_normalised(x, 4 * width, 3))
+        x = keras.layers.Add()([x, _normalised(added, 4 * width, 3)])
     for filters in (2 * width, width):
         x = keras.layers.ReLU()(_normalised(keras.layers.UpSampling2D()(x), filters, 3))
-    single = keras.config.floatx()
-    x = Conv2D(inputs.shape[-1], 9, padding="same", activation="tanh", dtype=single)(x)
+    drawn = keras.initializers.RandomNormal(stddev=0.01) if residual else "glorot_uniform"
+    x = Conv2D(inputs.shape[-1], 9, padding="same", kernel_initializer=drawn, dtype=single)(x)
     if any(extra):
         x = keras.layers.Cropping2D([(0, each) for each in extra], dtype=single)(x)
+    if residual:
+        given = keras.layers.Rescaling(0.95 / 127.5, -0.95, dtype=single)(inputs)
+        x = keras.layers.Add(dtype=single)([x, keras.ops.arctanh(given)])
+    x = keras.layers.Activation("tanh", dtype=single)(x)
     return keras.Model(inputs, keras.layers.Rescaling(127.5, 127.5, dtype=single)(x), name="transformer_net")
 
 

@@ -160,7 +160,7 @@ def smaller(picture, side):
 def drawn_waves(seed, side):
     """A pattern to paint with, drawn by a seed: waves of three colours with dark edges, uint8 `(side, side, 3)`."""
     generator = np.random.default_rng([seed, 34])
-    y, x = np.mgrid[0:side, 0:side] / 16.0
+    y, x = np.mgrid[0:side, 0:side] / 6.0
     bent = x + 1.5 * np.sin(0.7 * y + generator.uniform(0, 6)) + np.sin(0.31 * (x + y))
     waves = np.sin(bent) + 0.6 * np.sin(1.7 * y + 1.3 * np.sin(0.9 * x))
     colours = np.array([(24, 42, 96), (244, 180, 48), (212, 74, 52), (240, 232, 200)], "float64")
