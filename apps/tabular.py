@@ -264,7 +264,9 @@ def name_absent(rows, about):
     """Say which of the model's columns these rows lack, and which names of a single row it does not know."""
     first = rows[0]
     absent = tuple(absent_columns(first, about))
-    if absent and len(absent) < len(input_roles(about)) and absent not in _named:
+    if len(absent) == len(input_roles(about)):
+        return
+    if absent and absent not in _named:
         _named.add(absent)
         say(f"columns that are not there count as missing: {', '.join(absent)}")
     for name in first if len(rows) == 1 or absent else ():

@@ -81,7 +81,10 @@ def read_text_columns(path, *, header="auto", expect=(), among=()):
     path = Path(path)
     sample = _looked_at(path)
     delimiter, quote = dialect(sample)
-    width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
+    try:
+        width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
+    except csv.Error as error:
+        raise UserError(f"{path}: its first line cannot be read ({error}). Expected a table, one row a line") from None
     if width > MAX_COLUMNS:
         raise UserError(f"{path}: {width:,} columns; expected at most {MAX_COLUMNS:,}. Leave out those that are not needed")
     columns = _cut_fast(path, sample, delimiter, quote, width)
@@ -134,8 +137,13 @@ def dialect(sample):
     quote = "'" if single else '"'
     best, share = ",", 0.0
     for delimiter in DELIMITERS:
+        if not any(delimiter in line for line in sample):
+            continue
         # Not strict here: a quoted cell may go on beyond the sample.
-        widths = [len(row) for row in csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
+        try:
+            widths = [len(row) for row in csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
+        except csv.Error:  # a cell of more than 131,072 characters: another delimiter is meant
+            continue
         usual = max(set(widths), key=widths.count)
         if usual > 1 and widths.count(usual) / len(widths) > share:
             best, share = delimiter, widths.count(usual) / len(widths)
