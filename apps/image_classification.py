@@ -178,7 +178,7 @@ def baselines(data, config):
 
     train, test, count = data.train, data.test, len(data.about["class_names"])
     chosen = train.subset(some_rows(len(train), 5000, config.seed))
-    forest = RandomForestClassifier(200, random_state=config.seed, n_jobs=-1)
+    forest = RandomForestClassifier(100, random_state=config.seed, n_jobs=-1)
     shrunk = (shrunk_pixels(chosen.x), chosen.y), (shrunk_pixels(test.x), test.y)
     return {
         "majority": class_shares(train.y, test.y, count),
@@ -187,8 +187,8 @@ def baselines(data, config):
 
 
 def shrunk_pixels(images, side=16):
-    """Means of blocks of pixels, about `side` by `side` of them, as rows; smaller images stay as they are."""
-    height, width = (max(1, length // side) for length in images.shape[1:3])
+    """Means of blocks of pixels, at most `side` by `side` of them, as rows; smaller images stay as they are."""
+    height, width = (-(-length // side) for length in images.shape[1:3])
     images = images[:, : images.shape[1] // height * height, : images.shape[2] // width * width]
     rows, columns = images.shape[1] // height, images.shape[2] // width
     blocks = images.reshape(len(images), rows, height, columns, width, images.shape[3])

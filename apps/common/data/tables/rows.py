@@ -87,7 +87,7 @@ def read_text_columns(path, *, header="auto", expect=(), among=()):
         raise UserError(f"{path}: its first line cannot be read ({error}). Expected a table, one row a line") from None
     if width > MAX_COLUMNS:
         raise UserError(f"{path}: {width:,} columns; expected at most {MAX_COLUMNS:,}. Leave out those that are not needed")
-    columns = _cut_fast(path, sample, delimiter, quote, width)
+    columns = _cut_fast(path, delimiter, quote, width)
     kept, notes = None, []
     if columns is None:
         columns, kept, notes = _cut_row_by_row(path, delimiter, quote)
@@ -214,7 +214,7 @@ def _decoded(content, path):
     return text
 
 
-def _cut_fast(path, sample, delimiter, quote, width):
+def _cut_fast(path, delimiter, quote, width):
     """The columns by pyarrow, or `None` where a row is not as the others, so that each has to be looked at.
 
     It takes an open quote for a long cell, and quotes behind a space for text: such files are cut row by row as well.
@@ -223,8 +223,9 @@ def _cut_fast(path, sample, delimiter, quote, width):
     from pyarrow import csv as arrow
 
     with _opened(path) as file:
-        quotes = sum(part.count(quote.encode()) for part in iter(lambda: file.read(LONGEST_LINE), b""))
-    spaced = any(f"{delimiter} " in line for line in sample)
+        quotes, spaced, spaced_quote = 0, 0, f"{delimiter} {quote}".encode()
+        while part := file.read(LONGEST_LINE):
+            quotes, spaced = quotes + part.count(quote.encode()), spaced + part.count(spaced_quote)
     if quotes % 2 or (quotes and (spaced or quote == "'")):
         return None
     odd = []
