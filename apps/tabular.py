@@ -34,6 +34,10 @@ from apps.common.output import say
 
 @dataclass(frozen=True)
 class Config(Splitting):
+    # Of 10, 40 and 60 epochs, batches of 32 and 64: docs/defaults.md. The best epoch on validation is kept.
+    epochs: int = option(40, "passes over the training data", low=1, high=100_000)
+    batch_size: int = option(32, "rows a step", low=1, high=65_536, search=(16, 32, 64, 128, 256))
+    learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     target: str | None = option(None, "column to predict: its name or number (default: the last)")
     columns: str | None = option(None, f"what columns are, comma-separated NAME=ROLE, of: {', '.join(GIVEN_ROLES)}")
     kind: Literal["auto", "classification", "regression"] = option("auto", "what the target is")
