@@ -1,5 +1,6 @@
 """Classify images into the classes their folders name."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -166,6 +167,9 @@ def network(config, shape, num_classes):
 
     known, options = options_of(Config), {name: getattr(config, name) for name in SHAPING}
     given = {name: value for name, value in options.items() if value is not None and is_active(config, known[name])}
+    if config.model == "small-cnn" and (stages := halvings(shape)) > 2:
+        # Two pools leave a large picture large: its dense layer would be nearly all of the network, and learn nothing.
+        given |= {"filters": (32, *[64] * (stages - 1)), "dense_dim": 64}
     build = getattr(models, {"lenet": "lenet5"}.get(config.model, config.model.replace("-", "_")))
     return build(shape, num_classes, **{**MODELS[config.model], **given})
 
@@ -178,7 +182,7 @@ def baselines(data, config):
 
     train, test, count = data.train, data.test, len(data.about["class_names"])
     chosen = train.subset(some_rows(len(train), 5000, config.seed))
-    forest = RandomForestClassifier(200, random_state=config.seed, n_jobs=-1)
+    forest = RandomForestClassifier(100, random_state=config.seed, n_jobs=-1)
     shrunk = (shrunk_pixels(chosen.x), chosen.y), (shrunk_pixels(test.x), test.y)
     return {
         "majority": class_shares(train.y, test.y, count),
@@ -187,12 +191,17 @@ def baselines(data, config):
 
 
 def shrunk_pixels(images, side=16):
-    """Means of blocks of pixels, about `side` by `side` of them, as rows; smaller images stay as they are."""
-    height, width = (max(1, length // side) for length in images.shape[1:3])
+    """Means of blocks of pixels, at most `side` by `side` of them, as rows; smaller images stay as they are."""
+    height, width = (-(-length // side) for length in images.shape[1:3])
     images = images[:, : images.shape[1] // height * height, : images.shape[2] // width * width]
     rows, columns = images.shape[1] // height, images.shape[2] // width
     blocks = images.reshape(len(images), rows, height, columns, width, images.shape[3])
     return blocks.mean((2, 4), dtype="float32").reshape(len(images), -1)
+
+
+def halvings(shape):
+    """How often a picture is halved until about eight pixels a side are left."""
+    return max(2, round(math.log2(min(shape[:2]) / 8)))
 
 
 def evaluate(model, data, config):

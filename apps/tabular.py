@@ -34,6 +34,10 @@ from apps.common.output import say
 
 @dataclass(frozen=True)
 class Config(Splitting):
+    # Of 10, 40 and 60 epochs, batches of 32 and 64: docs/defaults.md. The best epoch on validation is kept.
+    epochs: int = option(40, "passes over the training data", low=1, high=100_000)
+    batch_size: int = option(32, "rows a step", low=1, high=65_536, search=(16, 32, 64, 128, 256))
+    learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     target: str | None = option(None, "column to predict: its name or number (default: the last)")
     columns: str | None = option(None, f"what columns are, comma-separated NAME=ROLE, of: {', '.join(GIVEN_ROLES)}")
     kind: Literal["auto", "classification", "regression"] = option("auto", "what the target is")
@@ -264,7 +268,9 @@ def name_absent(rows, about):
     """Say which of the model's columns these rows lack, and which names of a single row it does not know."""
     first = rows[0]
     absent = tuple(absent_columns(first, about))
-    if absent and len(absent) < len(input_roles(about)) and absent not in _named:
+    if len(absent) == len(input_roles(about)):
+        return
+    if absent and absent not in _named:
         _named.add(absent)
         say(f"columns that are not there count as missing: {', '.join(absent)}")
     for name in first if len(rows) == 1 or absent else ():

@@ -68,3 +68,10 @@ def test_pixels_drawn_alone_are_far_from_digits(monkeypatch):
 
     monkeypatch.setattr(generated_images, "CLASSIFIER_STEPS", 20)
     assert found(image_generation)["pixel gaussian"]["frechet_own_features"] > 0
+
+
+def test_the_default_network_halves_large_pictures_until_they_are_small():
+    sizes = {4: 2, 8: 2, 28: 2, 32: 2, 64: 3, 128: 4, 224: 5}
+    assert {side: image_classification.halvings((side, side, 3)) for side in sizes} == sizes
+    network = image_classification.network(make_config(image_classification.Config, {}), (64, 64, 3), 4)
+    assert network.count_params() < 350_000

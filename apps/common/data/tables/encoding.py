@@ -403,7 +403,7 @@ def _numeric_part(frame, column, made):
         return time_part(frame[name].to_numpy(dtype=np.float64), column["part"], column["start"])
     if name not in made:
         made[name] = hashed_words(frame[name])
-    return made[name][:, column["part"]]
+    return made[name][:, column["part"]].astype(np.float64)
 
 
 def _check_classes(values, name):

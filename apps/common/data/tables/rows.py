@@ -81,10 +81,13 @@ def read_text_columns(path, *, header="auto", expect=(), among=()):
     path = Path(path)
     sample = _looked_at(path)
     delimiter, quote = dialect(sample)
-    width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
+    try:
+        width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
+    except csv.Error as error:
+        raise UserError(f"{path}: its first line cannot be read ({error}). Expected a table, one row a line") from None
     if width > MAX_COLUMNS:
         raise UserError(f"{path}: {width:,} columns; expected at most {MAX_COLUMNS:,}. Leave out those that are not needed")
-    columns = _cut_fast(path, sample, delimiter, quote, width)
+    columns = _cut_fast(path, delimiter, quote, width)
     kept, notes = None, []
     if columns is None:
         columns, kept, notes = _cut_row_by_row(path, delimiter, quote)
@@ -134,8 +137,13 @@ def dialect(sample):
     quote = "'" if single else '"'
     best, share = ",", 0.0
     for delimiter in DELIMITERS:
+        if not any(delimiter in line for line in sample):
+            continue
         # Not strict here: a quoted cell may go on beyond the sample.
-        widths = [len(row) for row in csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
+        try:
+            widths = [len(row) for row in csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
+        except csv.Error:  # a cell of more than 131,072 characters: another delimiter is meant
+            continue
         usual = max(set(widths), key=widths.count)
         if usual > 1 and widths.count(usual) / len(widths) > share:
             best, share = delimiter, widths.count(usual) / len(widths)
@@ -206,7 +214,7 @@ def _decoded(content, path):
     return text
 
 
-def _cut_fast(path, sample, delimiter, quote, width):
+def _cut_fast(path, delimiter, quote, width):
     """The columns by pyarrow, or `None` where a row is not as the others, so that each has to be looked at.
 
     It takes an open quote for a long cell, and quotes behind a space for text: such files are cut row by row as well.
@@ -215,8 +223,9 @@ def _cut_fast(path, sample, delimiter, quote, width):
     from pyarrow import csv as arrow
 
     with _opened(path) as file:
-        quotes = sum(part.count(quote.encode()) for part in iter(lambda: file.read(LONGEST_LINE), b""))
-    spaced = any(f"{delimiter} " in line for line in sample)
+        quotes, spaced, spaced_quote = 0, 0, f"{delimiter} {quote}".encode()
+        while part := file.read(LONGEST_LINE):
+            quotes, spaced = quotes + part.count(quote.encode()), spaced + part.count(spaced_quote)
     if quotes % 2 or (quotes and (spaced or quote == "'")):
         return None
     odd = []
