@@ -192,9 +192,10 @@ def from_scratch(encoder, labelled, data, config, steps):
     logits = Dense(len(data.about["class_names"]), dtype=keras.config.floatx(), name="logits")(encoder.output)
     model = keras.Model(encoder.inputs, logits)
     initialize(model, config.seed)
-    model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    batches = Batches(Examples(scaled(labelled[0]), labelled[1]), 64, config.seed)
-    train_epochs(model, batches, seed=config.seed, epochs=max(1, steps // len(batches)), accelerate=False)
+    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = Batches(Examples(scaled(labelled[0]), labelled[1]), 32, config.seed)
+    epochs = min(60, max(1, steps // len(batches)))
+    train_epochs(model, batches, seed=config.seed, epochs=epochs, accelerate=False)
     return float(np.mean(predict_all(model, scaled(data.test.x)).argmax(-1) == data.test.y))
 
 
