@@ -381,3 +381,16 @@ def test_what_cannot_be_drawn_is_said(trained, tmp_path):
     (tmp_path / "out").write_text("taken")
     with pytest.raises(UserError, match="--folder"):
         app.predict(load_model(opened), ["dark"], opened.about, replace(options))
+
+
+def test_captions_are_read_drawn_and_told_apart():
+    from apps.common.data.images.captioned import draw_captioned, encode, unknown_words, vocabulary_of
+
+    images, captions = draw_captioned(60, 24, 0)
+    assert images.shape == (60, 24, 24, 3) and any("left of" in each for each in captions) and captions[0].startswith("a ")
+    red = [image for image, caption in zip(images, captions, strict=True) if caption == "a red circle"]
+    assert all(abs(image[..., 0].astype(int) - image[..., 2]).max() > 100 for image in red)
+    words = vocabulary_of(captions)
+    ids = encode(["A red circle", "red"], words, 5)
+    assert ids.shape == (2, 5) and ids[0, 1] == ids[1, 0] > 1 and (ids[0, 3:] == 0).all()
+    assert unknown_words("a purple circle", words) == ["purple"]

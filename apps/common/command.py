@@ -159,10 +159,10 @@ def check_data(app, name):
 def check_path(name):
     """A path that is meant as one and is not there is an error before anything is imported."""
     try:
-        path = Path(name).expanduser()
-    except RuntimeError:  # ~nosuchuser
-        raise UserError(f"--data {name}: there is no such user. Give the whole path") from None
-    if ("/" in name or name.startswith((".", "~"))) and not path.exists():
+        there = Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"--data {name[:60]}: cannot be a path ({error!s:.80}). Give the path of a file or folder") from None
+    if ("/" in name or name.startswith((".", "~"))) and not there:
         root = os.environ.get("TRIPTYCH_DATA")
         if not (root and (Path(root) / name).exists()):
             raise UserError(f"--data {name}: no such file or folder. Give a path that is there, or the name of a known set")

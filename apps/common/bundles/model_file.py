@@ -96,8 +96,13 @@ SPARE = 10_000  # numbers: an encoder is a classifier whose logits are made and 
 
 
 @contextlib.contextmanager
-def weights_bounded(numbers):
-    """While it lasts, layers may make weights of so many numbers in all, and a few that are left out again."""
+def weights_bounded(numbers, what="more weights than the {numbers:,} numbers it holds"):
+    """While it lasts, layers may make weights of so many numbers in all, and a few that are left out again.
+
+    Args:
+        numbers: At most.
+        what: What a model that wants more is said to ask for.
+    """
     import keras
 
     original, made = keras.layers.Layer.add_weight, 0
@@ -106,7 +111,7 @@ def weights_bounded(numbers):
         nonlocal made
         made += math.prod(shape or ())
         if made > numbers + SPARE:
-            raise ValueError(f"it asks for more weights than the {numbers:,} numbers it holds (layer {layer.name})")
+            raise ValueError(f"it asks for {what.format(numbers=numbers)} (layer {layer.name})")
         return original(layer, shape, *arguments, **options)
 
     keras.layers.Layer.add_weight = add_weight

@@ -109,8 +109,14 @@ def find_data(name):
     Raises:
         UserError: Nothing is there, naming the nearest data set.
     """
-    path = Path(name).expanduser()
-    if path.exists():
+    try:
+        path = Path(name).expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # longer than a name may be, of nobody's home, a NUL in it
+        raise UserError(f"--data {str(name)[:60]}: cannot be a path ({error!s:.80}). Give the path of a file or folder") from None
+    if there and not (path.is_file() or path.is_dir()):
+        raise UserError(f"--data {name}: a device or a pipe; expected a file or a folder")
+    if there:
         return path
     root = os.environ.get("TRIPTYCH_DATA")
     if root and (Path(root) / name).exists():

@@ -38,6 +38,8 @@ def settle_switches(given, options):
     """Options given without a value: yes for a switch, no for its `--no-` form, an error for the rest."""
     settled = {}
     for name, value in given.items():
+        if isinstance(value, str) and not value.strip() and name in options:
+            raise UserError(f"{options[name].flag}: a value is missing; expected {options[name].expected}. Leave the option out")
         positive = name.removeprefix("no_")
         if name not in options and positive in options and options[positive].kind is bool and value is True:
             settled[positive] = False

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from apps.common.app import metric_of, task_name
+from apps.common.bundles.model_file import weights_bounded
+from apps.common.data.reading import USABLE_SHARE, available_memory
 from apps.common.errors import UserError
 from apps.common.output import say
 from apps.common.training.batches import Batches, InOrder
@@ -41,8 +43,11 @@ def make_model(app, config, data):
     devices = len(backend.devices())
     if config.distribute == "data" and config.batch_size % devices:
         raise UserError(f"--batch-size {config.batch_size}: expected a multiple of the {devices} devices of --distribute data")
+    # Weights, their gradient and two moments of an optimizer, in single precision.
+    most = int(USABLE_SHARE * available_memory() / 16)
+    too_many = "more weights than the {numbers:,} that this machine's memory can train; choose a smaller model"
     try:
-        with backend.distribution(config.distribute), undrawn():
+        with backend.distribution(config.distribute), undrawn(), weights_bounded(most, too_many):
             return app.build_model(config, data)
     except ValueError as error:
         raise UserError(f"{task_name(app)}: this model cannot be built: {error}") from None
