@@ -2,7 +2,8 @@
 
     triptych train segmentation --recipe camvid-unet
 
-Without --data: drawings of discs, squares and triangles.
+Without --data: drawings of discs, squares and triangles, whose colours say nothing; two minutes on two cores, mean IoU above .55
+(the most frequent class everywhere: .2).
 """
 
 from collections import Counter
