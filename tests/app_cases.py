@@ -171,6 +171,17 @@ def write_phrases(folder):
     (folder / "phrases" / "train.de").write_text("".join(" ".join(map(words.get, each)) + "\n" for each in phrases))
 
 
+def write_captioned(folder):
+    """Pictures of one colour and the word for it, in rows of a CSV."""
+    (folder / "colours").mkdir()
+    lines = ["image,text"]
+    for number in range(40):
+        name, level = (("dark", 40), ("light", 210))[number % 2]
+        Image.new("RGB", (8, 8), (level, level, level - number)).save(folder / "colours" / f"{number}.png")
+        lines.append(f"{number}.png,a {name} picture")
+    (folder / "colours" / "pairs.csv").write_text("\n".join(lines))
+
+
 APP_CASES = {
     "driving": AppCase(
         write_drive,
@@ -203,6 +214,14 @@ APP_CASES = {
         ("--data", "pictures", "--model", "cvae", "--width", "4", "--latent-dim", "3", "--epochs", "2", "--batch-size", "8"),
         ("dark", "any"),
         predict_options=("--seeds", "0", "--folder", "drawn"),
+    ),
+    "image-text": AppCase(
+        write_captioned,
+        ("--data", "colours/pairs.csv", "--image-size", "8", "--width", "8", "--embedding-dim", "4", "--epochs", "2",
+         "--batch-size", "8"),
+        ("colours/0.png", "colours/1.png"),
+        exports="two towers have two outputs",
+        predict_options=("--prompts", "a dark picture,a light picture"),
     ),
     "masked-language": AppCase(
         write_words,
