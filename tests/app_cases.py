@@ -268,7 +268,6 @@ APP_CASES = {
         ("--data", "stories.jsonl", "--width", "8", "--units", "8", "--vocabulary", "20", "--copied", "3", "--epochs", "2",
          "--batch-size", "8", "--target-length", "8", "--cell", "gru", "--beam-width", "2"),
         ("Ann went to town. Ann bought a boat.", "Bob"),
-        exports="a model of two inputs of any length",
         predict_options=("--beam-width", "2"),
     ),
     "tabular": AppCase(
@@ -299,7 +298,6 @@ APP_CASES = {
         ("--data", "phrases", "--source-language", "en", "--width", "8", "--epochs", "2", "--batch-size", "8",
          "--tokens", "words", "--beam-width", "2", "--max-length", "6"),
         ("two red dog", "one"),
-        exports="a model of two inputs of any length",
         predict_options=("--beam-width", "2"),
     ),
 }  # fmt: skip
