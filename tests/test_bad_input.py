@@ -132,7 +132,7 @@ def test_a_bundle_of_another_task_is_refused(iris, refused, tmp_path):
 def test_the_input_of_another_task_is_refused(iris, digits, refused, tmp_path):
     (tmp_path / "picture.png").write_bytes(png_bytes())
     assert "picture.png" in refused("predict", iris, tmp_path / "picture.png")
-    assert "not a readable image" in refused("predict", digits, *IRIS_ROW)
+    assert "no such file" in refused("predict", digits, *IRIS_ROW)
 
 
 def test_a_bundle_with_a_lambda_layer_is_refused_and_its_code_never_runs(iris, refused, tmp_path):
@@ -241,7 +241,7 @@ def test_what_is_no_image_cannot_be_predicted(digits, refused, tmp_path, content
     if content is not None:
         picture.write_bytes(content)
     line = refused("predict", digits, picture)
-    assert str(picture) in line and words in line
+    assert picture.name in line and words in line
 
 
 # --- tables

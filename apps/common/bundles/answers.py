@@ -23,6 +23,7 @@ from apps.common.output import plain
 CHUNK = 256  # inputs given to an app at a time
 LINES, TABLES, ROWS = (".txt", ".lst"), (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
+SHOWN = 60  # characters of an input in a message
 LONGEST = 10_000_000  # characters of a line
 
 
@@ -340,7 +341,9 @@ class Failures:
         if row.get("reason"):
             self.failed += 1
             if len(self.first) < 5:
-                self.first.append(f"{next(iter(row.values()), '')!s:.60} ({row['reason']})")
+                named = str(next(iter(row.values()), ""))
+                named = named if len(named) <= SHOWN else f"...{named[-SHOWN:]}"  # the end of a path says most
+                self.first.append(f"{named} ({row['reason']})")
 
     def check(self):
         """Refuse where there is no answer at all.

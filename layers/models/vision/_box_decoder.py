@@ -14,7 +14,8 @@ ops = keras.ops
 def sine_positions(places, features, temperature):
     """Sines and cosines of numbers in 0..1 at `features / 2` wavelengths each: `(..., n)` to `(..., n * features)`."""
     rates = 2 * math.pi / temperature ** (np.arange(features // 2) / (features // 2))
-    angles = ops.expand_dims(places, -1) * ops.convert_to_tensor(rates.astype("float32"))
+    places = ops.cast(places, keras.config.floatx())
+    angles = ops.expand_dims(places, -1) * ops.convert_to_tensor(rates.astype(keras.config.floatx()))
     found = ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
     return ops.reshape(found, (*ops.shape(places)[:-1], places.shape[-1] * features))
 
