@@ -35,7 +35,7 @@ def load_weights(model, source):
     bundle = open_bundle(source)
     trained, own = load_model(bundle), list(own_variables(model))
     taken, new, trunk = [], [], {}
-    for (layer, variable), found in zip(own, by_order(trained, own) or by_name(trained, own), strict=True):
+    for (layer, variable), found in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True):
         fits = found is not None and layer.name != HEAD and tuple(found.shape) == tuple(variable.shape)
         if fits:
             variable.assign(keras.ops.convert_to_numpy(found))
@@ -62,20 +62,26 @@ def by_name(trained, own):
     return [next((known[name] for name in names_of(variable) if name in known), None) for _, variable in own]
 
 
-def by_order(trained, own):
-    """The same where the trained model has an `encoder` whose layers are, kind for kind, the first of the new model.
+def by_order(trained, model, own):
+    """The same of a trained model that has an `encoder`: by place, if its layers are, kind for kind, the first of the new model.
 
     A model that owns its objective is made anew when it is loaded, and Keras then numbers its layers on: names say nothing.
+    `None` of a model without an encoder.
     """
     encoder = getattr(trained, "encoder", None)
     if not isinstance(encoder, keras.Model):
         return None
-    source = list(own_variables(encoder))
-    places = [index for index, (layer, _) in enumerate(own) if layer.name != HEAD]
-    if not source or [kind_of(*own[index]) for index in places[: len(source)]] != [kind_of(*each) for each in source]:
-        return None
-    found = dict(zip(places, (variable for _, variable in source), strict=False))
-    return [found.get(index) for index in range(len(own))]
+    source, target = in_order(encoder), [each for each in in_order(model) if each[0].name != HEAD]
+    if not source or [kind_of(*each) for each in target[: len(source)]] != [kind_of(*each) for each in source]:
+        return [None] * len(own)
+    found = {id(ours): theirs for (_, ours), (_, theirs) in zip(target, source, strict=False)}
+    return [found.get(id(variable)) for _, variable in own]
+
+
+def in_order(model):
+    """`own_variables`, those of models within models in the order of their layers as well."""
+    place = {id(variable): index for index, variable in enumerate(model.variables)}
+    return sorted(own_variables(model), key=lambda each: place[id(each[1])])
 
 
 def kind_of(layer, variable):
