@@ -71,6 +71,13 @@ class Config(Transfer, Splitting):
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
+        if self.on_keras and self.model != "small-cnn":
+            raise UserError(f"--model {self.model}: the network is that of --pretrained {self.pretrained}; leave --model out")
+
+    @property
+    def on_keras(self):
+        """Whether the network is one of `keras.applications`."""
+        return bool(self.pretrained) and self.pretrained.startswith("keras:")
 
 
 FASHION = "github.com/zalandoresearch/fashion-mnist, benchmark table"
@@ -143,8 +150,10 @@ def build_model(config, data):
     import keras
 
     import layers
+    from apps.common.bundles.pretrained import note_trunk
     from apps.common.training.losses import OneHotLoss, accuracy
     from apps.common.training.optimizers import compile_model
+    from apps.common.training.trunks import keras_classifier
 
     names, shape = data.about["class_names"], tuple(data.about["image_shape"])
     mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
@@ -155,10 +164,16 @@ def build_model(config, data):
     for name, layer in AUGMENTATIONS.items():
         if name in chosen:
             x = getattr(layers, layer)(seed=config.seed)(x)
-    outputs = network(config, shape, len(names))(x)
-    model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, outputs)
+    if config.on_keras:
+        pixels = ((255 * deviation).tolist(), (255 * mean).tolist())
+        classifier, trunk, digest = keras_classifier(config.pretrained, shape, len(names), pixels, config.dropout)
+    else:
+        classifier, trunk, digest = network(config, shape, len(names)), None, None
+    model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, classifier(x))
     loss = OneHotLoss(config.loss, len(names), config.label_smoothing)
-    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
+    if trunk:
+        note_trunk(model, config.pretrained, digest)
+    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=trunk)
 
 
 def network(config, shape, num_classes):

@@ -105,7 +105,9 @@ def _is_given(value):
 class Transfer(Training):
     """Options of a run that may begin with weights trained before."""
 
-    pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")
+    pretrained: str | None = option(
+        None, "weights to begin with: a bundle folder, a run id or name@alias; image classification also takes keras:NAME[=FILE]"
+    )
     freeze: bool = option(
         False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": _is_given}
     )
