@@ -11,7 +11,7 @@ from layers import backend
 
 
 def test_a_short_run_is_measured_as_it_would_be_trained():
-    found = auto._training("tabular", {"epochs": "7", "hidden_dims": "8"}, free=True)
+    found = auto._training("tabular", {"epochs": "7", "hidden_dims": "8", "batch_size": "64"}, free=True)
     assert [each["compiled"] for each in found] == [False]
     steps = (found[0]["in_all"] - found[0]["first"]) / found[0]["step"]
     assert 0 < found[0]["step"] < found[0]["first"] and steps == pytest.approx(7 * 2)  # batches of 64 of about a hundred examples

@@ -134,7 +134,7 @@ def test_labels_unknown_to_the_model_are_named():
 
 def loud(model):
     for index, weight in enumerate(model.trainable_weights):
-        weight.assign(np.random.default_rng(index).normal(0, 0.4, weight.shape))
+        weight.assign((weight.name == "gamma") + np.random.default_rng(index).normal(0, 0.4, weight.shape))
     return model
 
 
@@ -157,7 +157,7 @@ def test_what_words_add_sums_to_the_score_less_that_of_no_words(name):
     whole = score()
     embedding = model.get_layer("embedding")
     embedding.embeddings.assign(np.zeros(embedding.embeddings.shape))
-    tolerance = 0.02 if name == "cnn" else 0.1
+    tolerance = 0.02 if name == "cnn" else 0.002
     np.testing.assert_allclose([each.sum() for each in scores], whole - score(), atol=tolerance)
     assert np.abs(whole - score()).max() > 2 * tolerance
 

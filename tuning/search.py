@@ -217,8 +217,8 @@ class Search:
         tags = {"search": self.id, "configurations": str(configurations)}
         earlier = [path.name for path in all_runs() if self._is_final(Folder(path).record, given)]
         resume = {"resume": earlier[0]} if earlier else {}
-        options = {name: value for name, value in given.items() if value is not None}
-        return train(self.app, options, tags=tags, parent=self.tracker.run_id, aliases=("newest", ALIAS), **resume)
+        config = dataclasses.replace(self.app.Config(), **given)
+        return train(self.app, config, tags=tags, parent=self.tracker.run_id, aliases=("newest", ALIAS), **resume)
 
     def _is_final(self, record, given):
         """Whether a run on the disk is this search's final one, with these options, killed before its end or not."""

@@ -64,7 +64,7 @@ class DCGAN(keras.Model):
         fake = ops.tanh(0.5 * fake)  # twice the sigmoid of the logits less one: the range of the real images
         seen = picked(self.discriminator(ops.stop_gradient(fake), training=training))
         stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        others = [variable.value for variable in self.discriminator.non_trainable_variables]
+        others = [ops.copy(each.value) for each in self.discriminator.non_trainable_variables]  # torch counts draws in place
         fooled, _ = self.discriminator.stateless_call(stopped, others, fake, training=training)
         return ops.softplus(-picked(real_logits)) + ops.softplus(seen), ops.softplus(-picked(fooled))
 

@@ -79,7 +79,7 @@ class WGANGP(keras.Model):
         slopes = self.slopes(share * scaled(x) + (1.0 - share) * drawn, chosen)
         critic = picked(self.discriminator(drawn, training=training)) - picked(real)
         stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        others = [variable.value for variable in self.discriminator.non_trainable_variables]
+        others = [ops.copy(each.value) for each in self.discriminator.non_trainable_variables]  # torch counts draws in place
         judged, _ = self.discriminator.stateless_call(stopped, others, fake, training=training)
         return critic + self.penalty * ops.square(slopes - 1.0), -picked(judged), slopes
 

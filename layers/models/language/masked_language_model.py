@@ -27,5 +27,5 @@ def masked_language_model(vocabulary_size, *, max_tokens=512, width=128, depth=2
     x = TakePositions(name="take_places")(encoder.get_layer("encoded").output, places)
     for name in ("head", "head_norm"):
         x = encoder.get_layer(name)(x)
-    logits = encoder.get_layer("embedding")(x, reverse=True)
+    logits = encoder.get_layer("bias")(encoder.get_layer("embedding")(x, reverse=True))
     return keras.Model({**encoder.input, "places": places}, logits, name="masked_language_model")

@@ -74,7 +74,8 @@ class BYOL(keras.Model):
         predictions = self.predictor(self.online(views, training=training), training=training)
         # The target's weights in the network's places: a frozen batch norm would not take the batch's own statistics.
         values = [ops.stop_gradient(follower.value) for _, follower in self.pairs()]
-        others = [variable.value for variable in self.online.non_trainable_variables]
+        # Copies: torch counts draws in place, which are not those of the network itself.
+        others = [ops.copy(variable.value) for variable in self.online.non_trainable_variables]
         targets, _ = self.online.stateless_call(values, others, views, training=training)
         first, second = ops.split(targets, 2)
         return predictions, ops.concatenate([second, first])

@@ -70,7 +70,7 @@ class SRGAN(keras.Model):
         judged = self.discriminator(2.0 * real - 1.0, training=training)
         seen = self.discriminator(2.0 * ops.stop_gradient(y_pred) - 1.0, training=training)
         stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        others = [variable.value for variable in self.discriminator.non_trainable_variables]
+        others = [ops.copy(each.value) for each in self.discriminator.non_trainable_variables]  # torch counts draws in place
         fooled, _ = self.discriminator.stateless_call(stopped, others, 2.0 * y_pred - 1.0, training=training)
         perceptual = ops.zeros_like(pixel)
         if self.features is not None and self.perceptual:
