@@ -82,7 +82,7 @@ def deployed(model):
 
 
 def sample_inputs(model, rows=3):
-    """Seeded inputs of the kind the model takes, by name: small whole numbers, pixels, or normal numbers.
+    """Seeded inputs of the kind the model takes, by name: ids of ones with padding behind, pixels, or normal numbers.
 
     A dimension that is not known (nodes of a graph, tokens of a text) is `ANY` long.
     """
@@ -93,7 +93,8 @@ def sample_inputs(model, rows=3):
         if tensor.dtype == "uint8":
             made[tensor.name] = generator.integers(0, 256, shape).astype("uint8")
         elif "int" in tensor.dtype:
-            made[tensor.name] = np.zeros(shape, tensor.dtype)
+            made[tensor.name] = np.ones(shape, tensor.dtype)  # of ids the least that is no padding
+            made[tensor.name][..., 1:][..., -1:] = 0
         else:
             made[tensor.name] = generator.normal(size=shape).astype(tensor.dtype)
     return made
