@@ -340,7 +340,8 @@ def test_a_run_reports_its_measures_and_tracks_its_samples(trained):
     expected = {"frechet_own_features", "class_coverage", "diversity", "class_accuracy", "frechet_of_train"}
     assert set(result["metrics"]) == expected
     figures = folder / "mlruns" / "runs" / result["run_id"] / "figures"
-    assert len(list((figures / "samples").glob("epoch-*.png"))) == 4 and (figures / "interpolation.png").is_file()
+    assert len(list((figures / "samples").glob("epoch-*.png"))) == 4
+    assert (folder / result["model"] / "interpolation.png").is_file()
     state = json.loads((figures.parent / "checkpoints" / "epoch-00004" / "state.json").read_text())["history"]
     assert {"discriminator_loss", "generator_loss", "val_frechet_own_features"} <= state.keys()
 

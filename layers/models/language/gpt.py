@@ -8,7 +8,7 @@ from .._inputs import choose, token_input
 __all__ = ["gpt"]
 
 
-def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout=0.0, positions="learned", epsilon=1e-6):
+def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout=0.0, positions="learned"):
     """Generative pre-trained transformer: pre-norm causal blocks, the head tied to the token embedding.
 
     Weights are drawn as in GPT-2: deviation 0.02, and 0.02 / sqrt(2 depth) for what is added to the residual stream.
@@ -22,7 +22,6 @@ def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout
         num_heads: Number of attention heads.
         dropout: Fraction dropped from the embedded tokens and inside the blocks in training.
         positions: `"learned"`, a vector for each position, or `"rotary"`, queries and keys turned by their distance.
-        epsilon: Of the norms; OpenAI's weights are used to 1e-5.
     Input shape: `(batch, block_size)`, token ids in `[0, vocabulary_size)`.
     Output shape: `(batch, block_size, vocabulary_size)`, logits of the next token.
     Raises:
@@ -44,8 +43,8 @@ def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout
     x = Dropout(dropout, name="dropout")(x)
     for index in range(depth):
         block = TransformerBlock(
-            num_heads, 4 * width, dropout, causal=True, rotary=rotary, init_depth=depth, epsilon=epsilon, name=f"block_{index}"
+            num_heads, 4 * width, dropout, causal=True, rotary=rotary, init_depth=depth, epsilon=1e-6, name=f"block_{index}"
         )
         x = block(x)
-    x = LayerNormalization(epsilon=epsilon, name="norm")(x)
+    x = LayerNormalization(epsilon=1e-6, name="norm")(x)
     return keras.Model(tokens, embedding(x, reverse=True), name="gpt")
