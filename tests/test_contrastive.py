@@ -83,6 +83,7 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("model", ["simclr", "byol"])
 def test_a_classifier_goes_on_from_the_encoder(place, model):
     source = train("contrastive", "--data", "pictures", "--model", model, *OPTIONS, cwd=place)["model"]

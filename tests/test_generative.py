@@ -274,6 +274,7 @@ def test_the_autoencoder_of_a_latent_diffusion_stays_as_it_was():
 # Precision
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("kind", "options", "y"),
     [

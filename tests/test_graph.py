@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from runs import bundle_weights, forked, train, train_and_kill
+from runs import forked, train
 
 import layers
 from apps.common.data.graphs.nodes import Graph, GraphNodes, read_graph, split_nodes
@@ -376,18 +376,3 @@ def test_prediction_refuses_a_graph_that_has_changed(tmp_path):
 def test_options_that_mean_nothing_for_one_graph_are_refused(tmp_path):
     refused = forked("train", "graph", "--batch-size", "32", cwd=tmp_path, check=2)
     assert "every step sees the whole graph" in refused.stderr
-
-
-def test_a_killed_run_resumes_to_the_very_same_weights(trained, tmp_path):
-    options = ("graph", "--epochs", "60", "--checkpoint-every", "1", "--model", "gat", "--early-stopping", "50",
-               "--schedule", "cosine")  # fmt: skip
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    result = train(*options, cwd=tmp_path / "a")
-    killed = train_and_kill(*options, cwd=tmp_path / "b", after_epoch=20)
-    resumed = train(*options, "--resume", "last", cwd=tmp_path / "b")
-    assert resumed["run_id"] == killed.name and resumed["metrics"] == result["metrics"]
-    expected, found = bundle_weights(result["model"]), bundle_weights(resumed["model"])
-    assert expected.keys() == found.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)

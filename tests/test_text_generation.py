@@ -2,12 +2,11 @@
 
 import json
 import os
-import signal
 
 import keras
 import numpy as np
 import pytest
-from runs import bundle_weights, forked, train, train_and_kill
+from runs import forked, train
 
 import layers
 from apps import text_generation as app
@@ -419,18 +418,3 @@ def test_the_text_is_shown_while_it_is_written_unless_that_is_not_wanted(capsys)
     assert app.predict(loud("gpt"), ["abc"], about, app.PredictOptions(length=30, stream=False)) == [row]
     assert capsys.readouterr() == ("", "")
     assert "empty prompt" in app.predict(loud("gpt"), [""], about)[0]["reason"]
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-def test_a_killed_run_resumes_to_the_very_same_weights(text_file, tmp_path):
-    options = (*SMALL, "--data", text_file, "--epochs", "6", "--dropout", "0.2", "--positions", "rotary")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir(), broken.mkdir()
-    expected = train(*options, cwd=whole)
-    train_and_kill(*options, cwd=broken, after_epoch=2)
-    resumed = train(*options, "--resume", "last", cwd=broken)
-    arrays, found = bundle_weights(whole / expected["model"]), bundle_weights(broken / resumed["model"])
-    assert arrays.keys() == found.keys() and len(found) > 5
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
-    assert resumed["metrics"] == expected["metrics"]
