@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from runs import HOUSE
@@ -269,7 +268,7 @@ def test_hostile_data_are_refused_in_one_line(tmp_path, monkeypatch, name):
     task, write, ending = inputs.HOSTILE[name]
     write(tmp_path / f"data{ending}")
     app = importlib.import_module("apps." + task.replace("-", "_"))
-    config = SimpleNamespace(**vars(make_config(app.Config, {"data": str(tmp_path / f"data{ending}")})))
+    config = make_config(app.Config, {"data": str(tmp_path / f"data{ending}")})
     with pytest.raises(UserError) as refused:
         app.load_data(config)
     assert "\n" not in str(refused.value)

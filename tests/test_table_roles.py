@@ -178,7 +178,7 @@ def test_numbers_out_of_reach_are_refused(tmp_path):
 
 
 def test_a_device_is_no_table():
-    with pytest.raises(UserError, match="not a file but a device"):
+    with pytest.raises(UserError, match="a device or a pipe; expected a file"):
         tabular.load_data(make_config(tabular.Config, {"data": "/dev/zero"}))
 
 
