@@ -18,8 +18,8 @@ WIDTH, COLORS = 560, 96  # pixels and colours of a picture: some tens of kilobyt
 
 
 def figure_of(bundle):
-    """The figure of a bundle that shows most of its task: one that others do not have, if there is any."""
-    figures = sorted(Path(bundle).glob("*.png"))
+    """The figure of a bundle that shows most of its task: the largest file, as pictures are beside charts, that others lack."""
+    figures = sorted(Path(bundle).glob("*.png"), key=lambda each: each.stat().st_size, reverse=True)
     return next((each for each in figures if each.stem not in PLAIN), next(iter(figures), None))
 
 
