@@ -4,7 +4,7 @@
     triptych train image-classification --data FEW_LABELLED --pretrained BUNDLE
 
 Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes about a
-minute on two cores; a linear probe with a tenth of the labels is right on more than 90 of 100 digits, one on pixels on 88.
+minute on two cores; the end says what a linear probe with a tenth of the labels finds in features, in pixels and from scratch.
 """
 
 from dataclasses import dataclass
