@@ -19,7 +19,6 @@ ops = keras.ops
 
 STEPS = 1000  # in which the papers cut the time from a picture to noise
 SCHEDULES = ("linear", "cosine")
-PREDICTIONS = ("epsilon", "v", "flow")
 
 
 def noise_levels(schedule, steps=STEPS):

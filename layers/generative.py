@@ -91,6 +91,22 @@ def gaussian_kl(mean, log_variance):
     return 0.5 * ops.sum(ops.square(mean) + ops.exp(log_variance) - 1.0 - log_variance, axis=-1)
 
 
+def looked_through(model, inputs, training, values=None):
+    """What a model makes of inputs, while neither its weights nor its state learn anything from it; gradients reach the inputs.
+
+    Args:
+        model: A `keras.Model`.
+        inputs: What it takes.
+        training: As of `call`.
+        values: Of its trainable variables, where they are not its own.
+    """
+    values = [variable.value for variable in model.trainable_variables] if values is None else values
+    # Copies: torch counts draws in place, and these are not the model's own.
+    others = [ops.copy(variable.value) for variable in model.non_trainable_variables]
+    outputs, _ = model.stateless_call([ops.stop_gradient(each) for each in values], others, inputs, training=training)
+    return outputs
+
+
 def weighted_mean(values, weight=None):
     """The mean over a batch of `(batch,)` values, each times its weight."""
     return ops.mean(values if weight is None else values * ops.cast(weight, values.dtype))

@@ -13,7 +13,6 @@ ACTIVATIONS = (
     "relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "softmax", "linear",
 )  # fmt: skip
 Activation = Literal[ACTIVATIONS]
-DECAYING = ("cosine", "step", "exponential", "one-cycle", "constant")
 
 
 @dataclass(frozen=True)

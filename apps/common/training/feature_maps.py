@@ -13,6 +13,7 @@ from apps.common.data.images.pictures import Patches, photographs
 from apps.common.errors import UserError, nearest
 from apps.common.training.batches import Batches
 from apps.common.training.fit import train_epochs
+from apps.common.training.trunks import trained_network
 
 VGG = ("VGG16", "VGG19")
 VGG_MEAN = (123.68, 116.779, 103.939)  # of ImageNet, red, green, blue
@@ -94,16 +95,7 @@ def vgg_network(source):
     name, _, file = source.removeprefix("keras:").partition("=")
     if name not in VGG:
         raise UserError(f"--features {source}: expected keras:VGG16=FILE or keras:VGG19=FILE. {nearest(name, VGG)}")
-    try:
-        make, weights = getattr(keras.applications, name), None if file else "imagenet"
-        network = make(include_top=False, weights=weights, input_shape=(64, 64, 3))
-        if file:
-            network.load_weights(file)
-    except Exception as error:  # a file or a download fails in as many ways as there are
-        said = " ".join(str(error).split())[:160]
-        advice = f"give keras:{name}=FILE, the file of its weights without the top (notop)"
-        raise UserError(f"--features {source}: the weights cannot be read ({said}); {advice}") from None
-    return network
+    return trained_network(f"--features {source}", name, file, (64, 64, 3))
 
 
 def texture_network(trained=True):

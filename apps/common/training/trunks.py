@@ -46,30 +46,32 @@ def keras_classifier(source, shape, num_classes, pixels, dropout=0.0):
     if TRUNKS[name] is CAFFE:
         x = keras.ops.flip(x, axis=-1)
     x = keras.layers.Rescaling(*TRUNKS[name])(x)
-    network = trained_network(source, name, file, (*shape[:2], 3))
+    network = trained_network(f"--pretrained {source}", name, file, (*shape[:2], 3))
     trunk = getattr(keras.applications, name)(include_top=False, weights=None, input_tensor=x)
     trunk.set_weights(network.get_weights())
     features = keras.layers.GlobalAveragePooling2D(name="features")(trunk.output)
     logits = Dense(num_classes, name="logits")(Dropout(dropout, name="dropout")(features))
     model = keras.Model(inputs, logits, name=name.lower())
-    return model, [layer for layer in trunk.layers if layer.weights], sha256(Path(file))[:24] if file else "imagenet"
+    return model, [layer for layer in trunk.layers if layer.weights], sha256(Path(file).expanduser())[:24] if file else "imagenet"
 
 
-def trained_network(source, name, file, shape):
-    """The network with its weights, in pictures of this shape."""
-    make = getattr(keras.applications, name)
+def trained_network(option, name, file, shape):
+    """The network of `keras.applications` without its top, its weights from a file or those that Keras downloads.
+
+    Args:
+        option: What the user wrote, for a message.
+        name: Of the network.
+        file: Of the weights; empty for those of ImageNet.
+        shape: `(height, width, 3)` of the pictures.
+    """
     try:
-        network = make(include_top=False, weights=None, input_shape=shape)
-    except ValueError as error:
-        said = " ".join(str(error).split())[:120]
-        raise UserError(f"--pretrained {source}: {said}. Enlarge the pictures by --image-size 96 or more") from None
-    try:
+        network = getattr(keras.applications, name)(include_top=False, weights=None if file else "imagenet", input_shape=shape)
         if file:
             network.load_weights(Path(file).expanduser())
-        else:
-            network = make(include_top=False, weights="imagenet", input_shape=shape)
     except Exception as error:  # a file or a download fails in as many ways as there are
         said = " ".join(str(error).split())[:160]
+        if "Input size must be" in said:
+            raise UserError(f"{option}: {said}. Enlarge the pictures by --image-size 96 or more") from None
         advice = f"give keras:{name}=FILE, the file of its weights without the top (notop)"
-        raise UserError(f"--pretrained {source}: the weights cannot be read ({said}); {advice}") from None
+        raise UserError(f"{option}: the weights cannot be read ({said}); {advice}") from None
     return network

@@ -3,7 +3,7 @@
 import keras
 
 from ... import drawing
-from ...generative import latent_inputs, weighted_mean
+from ...generative import latent_inputs, looked_through, weighted_mean
 from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
@@ -63,9 +63,7 @@ class DCGAN(keras.Model):
         fake = self.generator(inputs, training=training)
         fake = ops.tanh(0.5 * fake)  # twice the sigmoid of the logits less one: the range of the real images
         seen = picked(self.discriminator(ops.stop_gradient(fake), training=training))
-        stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        others = [ops.copy(each.value) for each in self.discriminator.non_trainable_variables]  # torch counts draws in place
-        fooled, _ = self.discriminator.stateless_call(stopped, others, fake, training=training)
+        fooled = looked_through(self.discriminator, fake, training)
         return ops.softplus(-picked(real_logits)) + ops.softplus(seen), ops.softplus(-picked(fooled))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

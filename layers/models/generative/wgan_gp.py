@@ -3,7 +3,7 @@
 import keras
 
 from ... import backend, drawing
-from ...generative import latent_inputs, weighted_mean
+from ...generative import latent_inputs, looked_through, weighted_mean
 from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
@@ -78,9 +78,7 @@ class WGANGP(keras.Model):
         share = drawing.uniform((ops.shape(x)[0], 1, 1, 1), self.seeds)
         slopes = self.slopes(share * scaled(x) + (1.0 - share) * drawn, chosen)
         critic = picked(self.discriminator(drawn, training=training)) - picked(real)
-        stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        others = [ops.copy(each.value) for each in self.discriminator.non_trainable_variables]  # torch counts draws in place
-        judged, _ = self.discriminator.stateless_call(stopped, others, fake, training=training)
+        judged = looked_through(self.discriminator, fake, training)
         return critic + self.penalty * ops.square(slopes - 1.0), -picked(judged), slopes
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -3,7 +3,7 @@
 import keras
 
 from ...contrastive import regression_loss
-from ...generative import weighted_mean
+from ...generative import looked_through, weighted_mean
 from .._policy import recorded
 from ._encoder import image_encoder, scaled
 from .simclr import projector, two_views, view_layers
@@ -73,10 +73,7 @@ class BYOL(keras.Model):
         views = two_views(x, self.views)
         predictions = self.predictor(self.online(views, training=training), training=training)
         # The target's weights in the network's places: a frozen batch norm would not take the batch's own statistics.
-        values = [ops.stop_gradient(follower.value) for _, follower in self.pairs()]
-        # Copies: torch counts draws in place, which are not those of the network itself.
-        others = [ops.copy(variable.value) for variable in self.online.non_trainable_variables]
-        targets, _ = self.online.stateless_call(values, others, views, training=training)
+        targets = looked_through(self.online, views, training, [follower.value for _, follower in self.pairs()])
         first, second = ops.split(targets, 2)
         return predictions, ops.concatenate([second, first])
 

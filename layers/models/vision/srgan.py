@@ -2,7 +2,7 @@
 
 import keras
 
-from ...generative import weighted_mean
+from ...generative import looked_through, weighted_mean
 from ..generative.image_generator import image_encoder
 from ._detection import trunk_config
 from .edsr import edsr
@@ -69,9 +69,7 @@ class SRGAN(keras.Model):
         pixel = ops.mean(ops.abs(y_pred - real), axis=(1, 2, 3))
         judged = self.discriminator(2.0 * real - 1.0, training=training)
         seen = self.discriminator(2.0 * ops.stop_gradient(y_pred) - 1.0, training=training)
-        stopped = [ops.stop_gradient(variable.value) for variable in self.discriminator.trainable_variables]
-        others = [ops.copy(each.value) for each in self.discriminator.non_trainable_variables]  # torch counts draws in place
-        fooled, _ = self.discriminator.stateless_call(stopped, others, 2.0 * y_pred - 1.0, training=training)
+        fooled = looked_through(self.discriminator, 2.0 * y_pred - 1.0, training)
         perceptual = ops.zeros_like(pixel)
         if self.features is not None and self.perceptual:
             pairs = zip(*(keras.tree.flatten(self.features(255.0 * x, training=False)) for x in (y_pred, real)), strict=True)
