@@ -35,6 +35,9 @@ INPUTS = Inputs("files", ENDINGS)
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
+    libraries = ("keras:",)
+
+    pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id, name@alias or keras:NAME[=FILE]")
     model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
@@ -71,13 +74,8 @@ class Config(Transfer, Splitting):
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
-        if self.on_keras and self.model != "small-cnn":
+        if self.library and self.model != "small-cnn":
             raise UserError(f"--model {self.model}: the network is that of --pretrained {self.pretrained}; leave --model out")
-
-    @property
-    def on_keras(self):
-        """Whether the network is one of `keras.applications`."""
-        return bool(self.pretrained) and self.pretrained.startswith("keras:")
 
 
 FASHION = "github.com/zalandoresearch/fashion-mnist, benchmark table"
@@ -164,7 +162,7 @@ def build_model(config, data):
     for name, layer in AUGMENTATIONS.items():
         if name in chosen:
             x = getattr(layers, layer)(seed=config.seed)(x)
-    if config.on_keras:
+    if config.library:
         pixels = ((255 * deviation).tolist(), (255 * mean).tolist())
         classifier, trunk, digest = keras_classifier(config.pretrained, shape, len(names), pixels, config.dropout)
     else:

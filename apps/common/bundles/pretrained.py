@@ -9,16 +9,16 @@ import keras
 from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.errors import UserError
 from apps.common.files import sha256
+from apps.common.options.training import library_of
 from apps.common.output import say
 from layers.initialization import own_variables
 
-LIBRARIES = ("keras:", "hf:", "tfhub:")
 HEAD = "logits"  # the layer that answers the task itself, which is another one now
 
 
 def is_bundle(source):
     """Whether a source is a bundle of ours, and not a network of another library."""
-    return bool(source) and not source.startswith(LIBRARIES)
+    return bool(source) and not library_of(source)
 
 
 def load_weights(model, source):

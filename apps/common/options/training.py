@@ -13,6 +13,7 @@ ACTIVATIONS = (
     "relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign", "softmax", "linear",
 )  # fmt: skip
 Activation = Literal[ACTIVATIONS]
+LIBRARIES = ("keras:", "hf:", "tfhub:")  # how a source of weights begins that is a network of another library
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,15 @@ def _is_given(value):
 
 @dataclass(frozen=True)
 class Transfer(Training):
-    """Options of a run that may begin with weights trained before."""
+    """Options of a run that may begin with weights trained before.
 
-    pretrained: str | None = option(
-        None, "weights to begin with: a bundle folder, a run id or name@alias; image classification also takes keras:NAME[=FILE]"
-    )
+    An app that can build on networks of other libraries says of which, by `libraries`, and names them in the help of
+    `pretrained`; it gives their layers to `compile_model` as `trunk`.
+    """
+
+    libraries: ClassVar[tuple] = ()  # of LIBRARIES
+
+    pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")
     freeze: bool = option(
         False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": _is_given}
     )
@@ -121,8 +126,22 @@ class Transfer(Training):
 
     def check(self):
         super().check()
+        if self.library and self.library not in self.libraries:
+            also = "".join(f", {name}..." for name in self.libraries)
+            raise UserError(f"--pretrained {self.pretrained}: this task takes a bundle folder, a run id or name@alias{also}")
         if self.pretrained is not None and self.schedule == "plateau":
             raise UserError("--schedule plateau: trunk and head have no common learning rate; choose constant or cosine")
+
+
+    @property
+    def library(self):
+        """Which of LIBRARIES the weights come from; `None` of a bundle or without any."""
+        return library_of(self.pretrained)
+
+
+def library_of(source):
+    """Which of LIBRARIES a source of weights names; `None` of a bundle."""
+    return next((name for name in LIBRARIES if (source or "").startswith(name)), None)
 
 
 @dataclass(frozen=True)

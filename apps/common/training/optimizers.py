@@ -208,8 +208,6 @@ def compile_model(model, config, examples, *, loss=None, metrics=None, players=N
     source = getattr(config, "pretrained", None)
     if is_bundle(source):
         trunk = load_weights(model, source)
-    elif source and not trunk:
-        raise UserError(f"--pretrained {source}: this task begins with bundles trained here: a folder, a run id or name@alias")
     penalise(model, config.l1, config.l2)
     if trunk:
         players = players or with_trunk(model, trunk, config, examples)
