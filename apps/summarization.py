@@ -84,7 +84,7 @@ RECIPES = {
         data="scitldr", metric="rouge1", source="control: the lead sentence", minutes=60,
         options={"lowercase": True, "vocabulary": 8_000, "copied": 50, "width": 128, "units": 256, "dropout": 0.3, "epochs": 20,
                  "batch_size": 16, "learning_rate": 1e-3, "source_length": 300, "target_length": 40},
-        control={"model": "transformer", "copied": 20, "units": 128},
+        beside="lead sentence",
     ),
 }  # fmt: skip
 

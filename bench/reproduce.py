@@ -42,7 +42,7 @@ def _row(name, app, recipe, backend, seeds):
     found = [_train(app, backend, {"recipe": name, **variant}) for variant in variants]
     values = [result["metrics"][recipe.metric] for result in found]
     ours = statistics.fmean(values)
-    control = _control(app, recipe, backend, variants) if recipe.control else None
+    control = _control(app, recipe, backend, variants) if recipe.control else _beside(name, recipe, found)
     return {
         "recipe": name,
         "backend": backend,
@@ -67,6 +67,15 @@ def _control(app, recipe, backend, variants):
     given = {name: plain[name] for name in options}
     found = [_train(app, backend, {**given, **variant}) for variant in variants]
     return statistics.fmean(result["metrics"][recipe.metric] for result in found)
+
+
+def _beside(name, recipe, found):
+    """The mean of the app's own baseline that the recipe names, from the very runs; `None` where it names none."""
+    if not recipe.beside:
+        return None
+    if any(recipe.beside not in result["baselines"] for result in found):
+        raise UserError(f"{name}: the run has no baseline {recipe.beside!r}. It has: {', '.join(found[0]['baselines']) or 'none'}")
+    return statistics.fmean(result["baselines"][recipe.beside][recipe.metric] for result in found)
 
 
 def _active(app, options):

@@ -1,5 +1,6 @@
 """A published setting run again: what is trained, what is said of it, and the page of results."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 import triptych
 from apps import graph, tabular
 from apps.common.errors import UserError
+from apps.common.options.training import Recipe
 from bench import reproduce, results
 
 
@@ -19,7 +21,8 @@ def commands(monkeypatch, tmp_path):
 
     def run(command, **options):
         found.append(command[2:])
-        answer = {"metrics": {"accuracy": 0.80 + 0.01 * len(found)}, "seconds": 30.0}
+        plain = {"label propagation": {"accuracy": 0.80 - 0.01 * len(found)}}
+        answer = {"metrics": {"accuracy": 0.80 + 0.01 * len(found)}, "baselines": plain, "seconds": 30.0}
         return SimpleNamespace(returncode=0, stdout=json.dumps(answer), stderr="")
 
     monkeypatch.setattr(reproduce.subprocess, "run", run)
@@ -49,6 +52,14 @@ def test_a_control_is_trained_beside_it_without_the_options_it_has_not_and_is_no
     assert not any("--recipe" in flag or "--hidden-dims" in flag for command in control for flag in command)
     assert row["control"] == 0.88 > row["ours"] == 0.83 and not row["met"]
     assert "| **no** |" in reproduce.PAGE.read_text()
+
+
+def test_a_baseline_of_the_app_may_be_the_control(commands):
+    recipe = Recipe("", data="", options={}, metric="accuracy", source="", seeds=2, beside="label propagation")
+    (row,) = reproduce.reproduce({"cora-gcn": (graph, recipe)}, ["jax"])
+    assert row["control"] == 0.785 and row["ours"] == 0.815 and row["met"] and len(commands) == 2
+    with pytest.raises(UserError, match="cora-gcn: the run has no baseline 'a forest'. It has: label propagation"):
+        reproduce.reproduce({"cora-gcn": (graph, dataclasses.replace(recipe, beside="a forest"))}, ["jax"])
 
 
 def test_one_seed_is_said_as_such_and_has_no_spread(commands):

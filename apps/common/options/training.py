@@ -173,6 +173,7 @@ class Recipe:
         seeds: How many seeds are run.
         folds: Number of folds run as a cross-validation in the place of seeds; 0 for none.
         control: Options of another model run beside it, which must be beaten where no number is published.
+        beside: The one of the app's own baselines that is the control, in the place of a model run beside it.
         floor: A value to reach besides beating the control.
         lower_is_better: Whether the metric is an error.
     """
@@ -188,6 +189,7 @@ class Recipe:
     seeds: int = 1
     folds: int = 0
     control: dict = field(default_factory=dict)
+    beside: str = ""
     floor: float | None = None
     lower_is_better: bool = False
 

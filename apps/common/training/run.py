@@ -90,6 +90,7 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 "run_id": run.id,
                 "model": str(run.bundle.resolve()),
                 "metrics": metrics,
+                "baselines": beside["baselines"],
                 "seconds": seconds,
             }
     return outcome["result"]
