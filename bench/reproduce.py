@@ -74,7 +74,8 @@ def _beside(name, recipe, found):
     if not recipe.beside:
         return None
     if any(recipe.beside not in result["baselines"] for result in found):
-        raise UserError(f"{name}: the run has no baseline {recipe.beside!r}. It has: {', '.join(found[0]['baselines']) or 'none'}")
+        known = ", ".join(found[0]["baselines"]) or "none"
+        raise UserError(f"{name}: the run has no baseline {recipe.beside!r}. It has: {known}")
     return statistics.fmean(result["baselines"][recipe.beside][recipe.metric] for result in found)
 
 
