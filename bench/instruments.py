@@ -29,6 +29,7 @@ INSTRUMENTS = {
     "run": "what a run costs besides its steps: compiling, waiting for batches, tracking, checkpoints",
     "prediction": "ten thousand predictions of one row each: time beside a direct call, memory",
     "growth": "time and memory over an eight-fold range of sizes, with their slopes",
+    "machinery": "what each hand-made piece buys: steps with and without it",
     "accelerator": "tokens a second of GPT-2 small in bfloat16 on a GPU or TPU, and what share of its peak they are",
 }
 HOUSE = Path(__file__).resolve().parents[1]
