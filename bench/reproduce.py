@@ -73,10 +73,10 @@ def _beside(name, recipe, found):
     """The mean of the app's own baseline that the recipe names, from the very runs; `None` where it names none."""
     if not recipe.beside:
         return None
-    if any(recipe.beside not in result["baselines"] for result in found):
-        known = ", ".join(found[0]["baselines"]) or "none"
-        raise UserError(f"{name}: the run has no baseline {recipe.beside!r}. It has: {known}")
-    return statistics.fmean(result["baselines"][recipe.beside][recipe.metric] for result in found)
+    known = [json.loads(Path(result["model"], "bundle.json").read_text())["baselines"] for result in found]
+    if any(recipe.beside not in each for each in known):
+        raise UserError(f"{name}: the run has no baseline {recipe.beside!r}. It has: {', '.join(known[0]) or 'none'}")
+    return statistics.fmean(each[recipe.beside][recipe.metric] for each in known)
 
 
 def _active(app, options):

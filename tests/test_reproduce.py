@@ -22,7 +22,10 @@ def commands(monkeypatch, tmp_path):
     def run(command, **options):
         found.append(command[2:])
         plain = {"label propagation": {"accuracy": 0.80 - 0.01 * len(found)}}
-        answer = {"metrics": {"accuracy": 0.80 + 0.01 * len(found)}, "baselines": plain, "seconds": 30.0}
+        bundle = tmp_path / str(len(found))
+        bundle.mkdir()
+        (bundle / "bundle.json").write_text(json.dumps({"baselines": plain}))
+        answer = {"model": str(bundle), "metrics": {"accuracy": 0.80 + 0.01 * len(found)}, "seconds": 30.0}
         return SimpleNamespace(returncode=0, stdout=json.dumps(answer), stderr="")
 
     monkeypatch.setattr(reproduce.subprocess, "run", run)

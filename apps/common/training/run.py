@@ -90,7 +90,6 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 "run_id": run.id,
                 "model": str(run.bundle.resolve()),
                 "metrics": metrics,
-                "baselines": beside["baselines"],
                 "seconds": seconds,
             }
     return outcome["result"]
@@ -144,6 +143,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         "options": to_plain(config),
         "about": data.about,
         "metrics": metrics,
+        "baselines": baselines,
         "versions": {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]},
         "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
     }
