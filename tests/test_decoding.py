@@ -95,10 +95,12 @@ def test_a_wide_beam_finds_the_best_of_all(alpha):
     decoder = layers.Decoder(model, batch_size=2 * width, length=8)
     decoder.reset(np.repeat(SOURCE, width, axis=0))
     found = decoder.beams([START], count, END, width=width, alpha=alpha)
+    every = list(itertools.product(range(entries), repeat=count))
+    given = np.array([[START, *ids[:-1]] for ids in every], "int32")
     for source, texts in zip(SOURCE, found, strict=True):
         scores = {}
-        for ids in itertools.product(range(entries), repeat=count):
-            log_p = log_softmax(array(model({"source": source[None], "target": np.array([[START, *ids[:-1]]], "int32")}))[0])
+        logits = array(model({"source": np.repeat(source[None], len(every), axis=0), "target": given}))
+        for ids, log_p in zip(every, map(log_softmax, logits), strict=True):
             length = ids.index(END) + 1 if END in ids else count
             total = log_p[np.arange(length), ids[:length]].sum()
             scores[ids[:length]] = total / ((5 + length) / 6) ** alpha
