@@ -106,3 +106,22 @@ def pretrained_facts(model):
 def note_trunk(model, source, digest):
     """Say of a model built on another library's network where its weights come from."""
     vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": digest}
+
+
+def trunk_model(option, source, tasks):
+    """`(bundle, model, digest)` of a bundle whose network becomes a part of another.
+
+    Args:
+        option: What the user gave it by, for a message.
+        source: A bundle folder, a run id or `name@alias`.
+        tasks: Those that such a network may come from.
+    Raises:
+        UserError: A network of another library, or a bundle of another task.
+    """
+    expected = f"expected a bundle of {' or '.join(tasks)} trained here"
+    if library_of(source):
+        raise UserError(f"{option} {source}: a network of another library; {expected}")
+    bundle = open_bundle(source)
+    if bundle.task not in tasks:
+        raise UserError(f"{option} {source}: a bundle of {bundle.task}; {expected}")
+    return bundle, load_model(bundle), sha256(bundle.folder / "model.keras")[:24]
