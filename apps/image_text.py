@@ -1,4 +1,4 @@
-"""Find the text of a picture and the picture of a text, or classify by prompts (CLIP); answer questions about pictures (Flamingo).
+"""Find the text of a picture, the picture of a text, classify by prompts (CLIP); answer questions about pictures (Flamingo).
 
 triptych train image-text
 triptych predict MODEL photo.png --prompts "a red circle,a blue square"
@@ -167,7 +167,8 @@ def load_questions(config, about=None):
         prompts = prompts_of(about)
         asked = splits.get("test") or [each for part in splits.values() for each in part]
         test = usable(asked, prompts, about["length"], notes)
-        return Data(None, None, Questions(images, tuple(test), prompts, about["length"], about["shots"] + 1), about, notes, source)
+        test = Questions(images, tuple(test), prompts, about["length"], about["shots"] + 1)
+        return Data(None, None, test, about, notes, source)
     train, validation, test = split_by_picture(splits, config.seed, notes)
     prompts, length, described = prompts_and_length(config, train)
     parts = [usable(asked, prompts, length, notes) for asked in (train, validation, test)]
@@ -305,7 +306,7 @@ def on_epoch(model, epoch, tracker, data, config):
 
 
 def baselines(data, config):
-    """Chance, and ridge regression from shrunken pixels to the words of the caption; of questions, what is told without pictures."""
+    """Chance, and ridge regression from shrunken pixels to the words of the caption; of questions, what is said unseen."""
     if config.model == "flamingo":
         from apps.common.reports.picture_answers import plain_answers
 

@@ -80,7 +80,8 @@ def answered_after(answerer, questions, examples, shots, seed):
     for row in range(count):
         before = [(examples.images[examples.asked[index].picture], *examples.lines[index]) for index in drawn[row]]
         picture = questions.images[questions.asked[row].picture]
-        found.append(few_shot(before, picture, questions.lines[row][0], questions.num_images, questions.length - answerer.longest))
+        room = questions.length - answerer.longest
+        found.append(few_shot(before, picture, questions.lines[row][0], questions.num_images, room))
     pictures, ids = zip(*found, strict=True)
     return answerer(np.stack(pictures), ids)
 

@@ -83,14 +83,15 @@ def trained_vision(questions, tower, epochs, seed):
     images, told = words_told(questions)
     shape, outputs = images.shape[1:], told.shape[1]
     if tower == "small-cnn":
-        stages = max(2, round(math.log2(min(shape[:2]) / 8)))
-        network = models.small_cnn(shape, outputs, filters=(32, *[64] * (stages - 1)), dense_dim=64)
+        stages = max(2, round(math.log2(min(shape[:2]) / 4)))  # about 4 x 4 places are left
+        filters = (16, 32, *[64] * (stages - 2))
+        network = models.small_cnn(shape, outputs, filters=filters, dense_dim=64, dropout=0.1)
     else:
         network = models.resnet(shape, outputs, depth=20)
     pixels = keras.Input(shape, name="image", dtype="uint8")
     model = keras.Model(pixels, network(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels)))
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    last = trained(model, Examples(images, told), loss, epochs, seed)
+    last = trained(model, Examples(images, told), loss, 3 * epochs, seed)
     said = f"a {tower} learns first to tell {outputs} words of the answers from {len(images)} pictures"
     say(f"no --vision: {said} ({epochs} epochs, {time.monotonic() - started:.0f} s, loss {last:.3g}), and stays as it is")
     return seen(network, shape, (1.0, 0.0))
@@ -120,6 +121,9 @@ def words_told(questions):
 def trained_language(questions, size, epochs, seed):
     """A GPT that is trained on the lines of questions and answers, without the pictures.
 
+    Lines about one picture stand together, so that it learns to answer by what was said before of the same things; alone it would
+    learn which answers are common, and not to look at what is asked.
+
     Args:
         questions: The training `Questions`.
         size: `(width, depth, num_heads)`.
@@ -128,18 +132,28 @@ def trained_language(questions, size, epochs, seed):
     """
     started, (width, depth, num_heads) = time.monotonic(), size
     model = models.gpt(len(questions.prompts), questions.length, width=width, depth=depth, num_heads=num_heads)
-    groups = questions.groups(np.arange(len(questions)))
-    ids, following, _ = questions.texts(groups)
+    ids, following, _ = questions.texts(lines_together(questions, seed))
     last = trained(model, Examples(ids, following, np.float32(following > 0)), TokenCrossEntropy(), epochs, seed)
     said = f"a GPT learns first the {len(questions.asked)} lines of text without the pictures"
     say(f"no --language: {said} ({epochs} epochs, {time.monotonic() - started:.0f} s, loss {last:.3g}), and stays as it is")
     return model
 
 
+def lines_together(questions, seed, copies=1):
+    """Rows of lines about one picture, in several orders, filled up with lines of others: `(rows, lines)`."""
+    generator, size, rows = np.random.default_rng([seed, 65]), 2 * questions.num_images, []
+    pictures = np.array([each.picture for each in questions.asked])
+    for _ in range(copies):
+        shuffled = generator.permutation(len(pictures))
+        order = shuffled[np.argsort(pictures[shuffled], kind="stable")]
+        rows += np.split(order, np.flatnonzero(np.diff(pictures[order])) + 1)
+    return np.stack([np.concatenate([row, generator.integers(0, len(pictures), size)])[:size] for row in rows])
+
+
 def trained(model, examples, loss, epochs, seed):
     """Train a model by itself, quickly; the loss of its last epoch."""
     initialize(model, seed)
-    batches = Batches(examples, 64, seed)
+    batches = Batches(examples, 32, seed)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * len(batches))
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), loss)
     train_epochs(model, batches, seed=seed, epochs=epochs)

@@ -8,7 +8,7 @@ OPPOSITE = {"left of": "right of", "above": "below"}
 DESCRIBE = "what is in the picture?"
 
 
-def draw_questions(count, side, seed, each=3):
+def draw_questions(count, side, seed, each=6):
     """Drawn shapes, and questions about each.
 
     Args:
