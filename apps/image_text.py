@@ -46,14 +46,23 @@ JUDGED = 1000  # questions of the validation split that are answered after each 
 LONGEST = 512  # tokens of the lines that Flamingo sees at once, where its language trunk does not say
 HEADS = 4
 DRAWN = ("drawn-questions", "captioned-shapes")
+BY_MODEL = {
+    "clip": {"epochs": 15, "batch_size": 128, "learning_rate": 2e-3},
+    "flamingo": {"epochs": 10, "batch_size": 32, "learning_rate": 4e-3},
+}
 CLIP, FLAMINGO = {"model": "clip"}, {"model": "flamingo"}
 
 
 @dataclass(frozen=True)
 class Config(Training):
-    epochs: int = option(15, "passes over the pairs", low=1, high=100_000)
-    batch_size: int = option(128, "pairs a step; each is told apart from the others of its batch", low=2, high=65_536)
-    learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
+    epochs: int | None = option(None, "passes over the pairs (CLIP 15, Flamingo 10)", low=1, high=100_000)
+    batch_size: int | None = option(
+        None, "pairs a step, each told apart from the others (CLIP 128); rows of --shots questions and one (Flamingo 32)",
+        low=2, high=65_536,
+    )  # fmt: skip
+    learning_rate: float | None = option(
+        None, "step size, the peak of a schedule (CLIP 0.002, Flamingo 0.004)", above=0, high=100, search=(3e-4, 1e-2), log=True
+    )
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
@@ -75,6 +84,11 @@ class Config(Training):
     shots: int = option(2, "questions with their answers that may stand before one", low=0, high=31, needs=FLAMINGO)
     latents: int = option(8, "tokens made of each picture", low=1, high=1024, search=(4, 16), needs=FLAMINGO)
     class_weights: str = refused("none", "there are no classes, only pairs")
+
+    def __post_init__(self):
+        for name, value in BY_MODEL[self.model].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     def check(self):
         super().check()
