@@ -17,12 +17,15 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, find_data, split_indices
+from apps.common.data.examples import Data, Examples, Report, find_data, split_indices
 from apps.common.data.images.asked import (
     TABLES,
     Questions,
     drawn_asked,
+    prompts_of_text,
     read_asked,
+    read_examples,
+    refuse_unknown,
     split_by_picture,
     usable,
 )
@@ -36,14 +39,13 @@ from apps.common.data.images.captioned import (
     words_of,
 )
 from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
-from apps.common.data.text.prompts import WordPrompts, answer_ids, prompts_of, question_ids
+from apps.common.data.text.prompts import answer_ids, prompts_of, question_ids
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Training
 
 TESTED = 1000  # pairs among which one is looked for, at most
 JUDGED = 1000  # questions of the validation split that are answered after each epoch
-LONGEST = 512  # tokens of the lines that Flamingo sees at once, where its language trunk does not say
 HEADS = 4
 DRAWN = ("drawn-questions", "captioned-shapes")
 BY_MODEL = {
@@ -173,10 +175,11 @@ def read_pairs(config, about):
 
 def load_questions(config, about=None):
     """Pictures and lines of question and answer, from rows, easy-VQA's layout, or drawn shapes; whole pictures in each split."""
+    from apps.common.bundles.trunks import picture_shape, prompts_of_bundle
+
     source, drawn = config.data or DRAWN[0], config.data in (None, *DRAWN)
-    shape = tuple(about["image_shape"]) if about else picture_shape(config, 24 if drawn else 32)
-    found = drawn_asked(source, shape, config.seed) if drawn else read_asked(find_data(source), shape)
-    images, splits, notes = found
+    shape = tuple(about["image_shape"]) if about else picture_shape(config.vision, config.image_size, 24 if drawn else 32)
+    images, splits, notes = drawn_asked(source, shape, config.seed) if drawn else read_asked(find_data(source), shape)
     if about:
         prompts = prompts_of(about)
         asked = splits.get("test") or [each for part in splits.values() for each in part]
@@ -184,9 +187,8 @@ def load_questions(config, about=None):
         test = Questions(images, tuple(test), prompts, about["length"], about["shots"] + 1)
         return Data(None, None, test, about, notes, source)
     train, validation, test = split_by_picture(splits, config.seed, notes)
-    prompts, length, described = prompts_and_length(config, train)
-    parts = [usable(asked, prompts, length, notes) for asked in (train, validation, test)]
-    train, validation, test = parts
+    prompts, length, described = prompts_of_bundle(config.language) if config.language else prompts_of_text(train, config.shots)
+    train, validation, test = (usable(asked, prompts, length, notes) for asked in (train, validation, test))
     validation = validation[:: -(-len(validation) // JUDGED)]
     strange = sorted({word for each in (*validation, *test) for word in prompts.unknown(f"{each.question} {each.answer}")})
     if strange:
@@ -206,34 +208,6 @@ def load_questions(config, about=None):
              *(Questions(images, tuple(part), *shared) for part in (validation, test)))  # fmt: skip
     example = f'PICTURE.png --question "{train[0].question}"' if train[0].question else "PICTURE.png"
     return Data(*three, described, notes, source, example=example)
-
-
-def picture_shape(config, side):
-    """`(height, width, channels)` of the pictures, those of the vision trunk where one is given."""
-    if not config.vision:
-        return (config.image_size or side, config.image_size or side, 3)
-    from apps.common.bundles.bundle import open_bundle
-
-    shape = tuple(open_bundle(config.vision).about.get("image_shape") or (side, side, 3))
-    if config.image_size not in (None, shape[0]):
-        raise UserError(f"--image-size {config.image_size}: the network of --vision takes {shape[0]} pixels; leave it out")
-    return shape
-
-
-def prompts_and_length(config, train):
-    """How texts become tokens, how many the model sees at once, and the `About` of it."""
-    if config.language:
-        from apps.common.bundles.bundle import open_bundle
-
-        bundle = open_bundle(config.language, "text-generation")
-        about = About({"words": None, "characters": bundle.about["characters"]}, bundle.about.files)
-        try:
-            return prompts_of(about), bundle.options["block_size"], about
-        except ValueError as error:
-            raise UserError(f"--language {config.language}: {error}, which stand between two questions here") from None
-    prompts = WordPrompts.fit([f"{each.question} ? {each.answer}" for each in train])
-    longest = max(len(question_ids(prompts, each.question) + answer_ids(prompts, each.question, each.answer)) for each in train)
-    return prompts, min(LONGEST, (config.shots + 1) * longest), About({"words": prompts.words})
 
 
 def build_model(config, data):
@@ -417,15 +391,8 @@ def answer(model, inputs, about, options):
     prompts, shape = prompts_of(about), tuple(about["image_shape"])
     if not options.question.strip() and any(about["asked"]):
         raise UserError(f"--question: missing; this model was asked such as {about['asked'][0]!r}")
-    images, examples, _ = read_asked(find_data(options.examples), shape) if options.examples else ((), {}, ())
-    examples = [each for part in examples.values() for each in part]
-    if len(examples) > about["shots"]:
-        raise UserError(f"--examples {options.examples}: {len(examples)} examples, this model was trained with {about['shots']}")
-    for text in (options.question, *(f"{each.question} {each.answer}" for each in examples)):
-        if prompts.unknown(text):
-            raise UserError(f"--question {text}: has what this model has never seen: {', '.join(prompts.unknown(text)[:5])}")
-    shown = [(images[each.picture], question_ids(prompts, each.question), answer_ids(prompts, each.question, each.answer))
-             for each in examples]  # fmt: skip
+    refuse_unknown(prompts, options.question, "--question")
+    shown = read_examples(options.examples, prompts, shape, about["shots"]) if options.examples else []
     asked, room = question_ids(prompts, options.question), about["length"] - about["answer_length"]
     if len(asked) > room:
         raise UserError(f"--question: {len(asked)} tokens long, this model takes {room}")

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.examples import split_indices
+from apps.common.data.examples import About, find_data, split_indices
 from apps.common.data.fingerprint import digest, row_digests
 from apps.common.data.images.arrays import resize_images
 from apps.common.data.images.captioned import TEXTS, draw_captioned, picture_rows
 from apps.common.data.images.drawn_questions import draw_questions
 from apps.common.data.images.labelled import read_images
 from apps.common.data.reading import split_of
-from apps.common.data.text.prompts import answer_ids, join_lines, question_ids
+from apps.common.data.text.prompts import WordPrompts, answer_ids, join_lines, question_ids
 from apps.common.errors import UserError, count_skipped
 
 ANSWERS = ("answer", *TEXTS)
+LONGEST = 512  # tokens of some lines
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 EXPECTED = (
     "a CSV or JSONL of picture, question and answer (or picture and caption), or a folder with train/questions.json of "
@@ -132,6 +133,18 @@ def split_by_picture(splits, seed, notes):
     return splits["train"], splits["validation"], splits["test"]
 
 
+def prompts_of_text(train, shots):
+    """`(prompts, tokens seen at once, About)` of the words of the training questions and answers.
+
+    Args:
+        train: A list of `Asked`.
+        shots: Lines before the last one, for which there is room.
+    """
+    prompts = WordPrompts.fit([f"{each.question} ? {each.answer}" for each in train])
+    longest = max(len(question_ids(prompts, each.question) + answer_ids(prompts, each.question, each.answer)) for each in train)
+    return prompts, min(LONGEST, (shots + 1) * longest), About({"words": prompts.words})
+
+
 def usable(asked, prompts, length, notes):
     """Those whose line is no longer than `length` and whose text the prompts can write; the others are counted and named."""
     skipped, fine = [], []
@@ -149,6 +162,36 @@ def usable(asked, prompts, length, notes):
     if note:
         notes.append(note)
     return fine
+
+
+def read_examples(name, prompts, shape, most):
+    """`[(picture, ids of the question, ids of the answer)]` of the examples in the table that `--examples` names.
+
+    Args:
+        name: Of the file.
+        prompts: Of the model.
+        shape: Of its pictures.
+        most: Examples that it may be shown.
+    Raises:
+        UserError: There are more, or the model does not know a word of them.
+    """
+    images, splits, _ = read_asked(find_data(name), shape)
+    examples = [each for part in splits.values() for each in part]
+    if len(examples) > most:
+        raise UserError(f"--examples {name}: {len(examples)} examples; this model was trained with {most} (--shots)")
+    for each in examples:
+        refuse_unknown(prompts, f"{each.question} {each.answer}", f"--examples {name}")
+    return [
+        (images[each.picture], question_ids(prompts, each.question), answer_ids(prompts, each.question, each.answer))
+        for each in examples
+    ]
+
+
+def refuse_unknown(prompts, text, where):
+    """Raises a UserError that names what a model has never seen of a text."""
+    unknown = prompts.unknown(text)
+    if unknown:
+        raise UserError(f"{where}: {text.strip()!r} has what this model has never seen: {', '.join(unknown[:5])}")
 
 
 @dataclass(frozen=True)
