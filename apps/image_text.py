@@ -49,15 +49,15 @@ JUDGED = 1000  # questions of the validation split that are answered after each 
 HEADS = 4
 DRAWN = ("drawn-questions", "captioned-shapes")
 BY_MODEL = {
-    "clip": {"epochs": 15, "batch_size": 128, "learning_rate": 2e-3},
-    "flamingo": {"epochs": 10, "batch_size": 32, "learning_rate": 4e-3},
+    "clip": {"batch_size": 128, "learning_rate": 2e-3},
+    "flamingo": {"batch_size": 32, "learning_rate": 4e-3},
 }
 CLIP, FLAMINGO = {"model": "clip"}, {"model": "flamingo"}
 
 
 @dataclass(frozen=True)
 class Config(Training):
-    epochs: int | None = option(None, "passes over the pairs (CLIP 15, Flamingo 10)", low=1, high=100_000)
+    epochs: int = option(15, "passes over the pairs", low=1, high=100_000)
     batch_size: int | None = option(
         None, "pairs a step, each told apart from the others (CLIP 128); rows of --shots questions and one (Flamingo 32)",
         low=2, high=65_536,

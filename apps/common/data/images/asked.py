@@ -104,7 +104,7 @@ def drawn_asked(name, shape, seed):
         images, captions = draw_captioned(3000, side, seed)
         asked = [Asked(number, "", caption) for number, caption in enumerate(captions)]
     else:
-        images, found = draw_questions(1500, side, seed)
+        images, found = draw_questions(1200, side, seed)
         asked = [Asked(*each) for each in found]
     images = resize_images(images, shape, "the drawn shapes")
     return images, {"train": asked}, [f"{len(images)} pictures of drawn shapes, {len(asked)} questions or captions"]
