@@ -190,6 +190,8 @@ def load_questions(config, about=None):
     train, validation, test = split_by_picture(splits, config.seed, notes)
     prompts, length, described = prompts_of_bundle(config.language) if config.language else prompts_of_text(train, config.shots)
     train, validation, test = (usable(asked, prompts, length, notes) for asked in (train, validation, test))
+    if not (train and validation and test):
+        raise UserError(f"--data {source}: a split has no question that can be used; more are needed")
     validation = validation[:: -(-len(validation) // JUDGED)]
     strange = sorted({word for each in (*validation, *test) for word in prompts.unknown(f"{each.question} {each.answer}")})
     if strange:
