@@ -45,6 +45,7 @@ def bundle(tmp_path_factory):
 # Words
 
 
+@pytest.mark.once
 def test_lines_count_where_answers_stand_and_end():
     ids, following, weight = join_lines([([2, 5, 6], [7, 8]), ([2, 5], [9])], 2, 10)
     assert ids.tolist() == [2, 5, 6, 7, 8, 2, 5, 9, 2, 0]
@@ -53,6 +54,7 @@ def test_lines_count_where_answers_stand_and_end():
     assert join_lines([([2, 5, 6], [7, 8]), ([2, 5], [9])], 2, 6)[0].tolist() == [2, 5, 6, 7, 8, 2], "the last has no room"
 
 
+@pytest.mark.once
 def test_prompts_go_back_to_their_text_and_name_what_they_do_not_know():
     words = WordPrompts.fit(["What is RED?", "a red circle"])
     assert words.text(words.ids("red circle")) == "red circle" and words.unknown("a pink circle") == ["pink"]
@@ -80,6 +82,7 @@ def test_the_metric_counts_an_answer_only_whole():
 # Data
 
 
+@pytest.mark.once
 def test_drawn_questions_are_answered_by_their_caption():
     found = dict(questions_of("a red circle above a blue square", np.random.default_rng(0)))
     assert found["what color is the circle?"] == "red" and found["which shape is blue?"] == "square"
@@ -87,6 +90,7 @@ def test_drawn_questions_are_answered_by_their_caption():
     assert "what color is the circle?" not in dict(questions_of("a red circle above a blue circle", np.random.default_rng(0)))
 
 
+@pytest.mark.once
 def test_what_cannot_be_used_is_counted_and_named(tmp_path):
     write_asked(tmp_path, more=("3.png,how is it,light", "4.png,what,", "gone.png,how is it,dark"))
     images, splits, notes = read_asked(tmp_path / "asked.csv", (8, 8, 3))
@@ -95,6 +99,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path):
     assert any("gone.png" in note for note in notes) and any("'how is it' of 3.png" in note for note in notes)
 
 
+@pytest.mark.once
 def test_easy_vqa_is_read_by_its_layout(tmp_path):
     for split in ("train", "test"):
         (tmp_path / "data" / split / "images").mkdir(parents=True)
@@ -107,6 +112,7 @@ def test_easy_vqa_is_read_by_its_layout(tmp_path):
     assert len(images) == 2
 
 
+@pytest.mark.once
 def test_a_picture_stands_in_one_split_alone():
     asked = [Asked(number // 3, "what?", str(number)) for number in range(120)]
     parts = split_by_picture({"train": asked}, 0, [])
@@ -116,6 +122,7 @@ def test_a_picture_stands_in_one_split_alone():
         split_by_picture({"train": asked[:3]}, 0, [])
 
 
+@pytest.mark.once
 def test_an_example_shows_each_line_its_own_picture():
     images = np.arange(4, dtype="uint8")[:, None, None, None] * np.ones((1, 2, 2, 1), "uint8")
     asked = tuple(Asked(number, "which?", f"w{number}") for number in range(4))
@@ -125,6 +132,7 @@ def test_an_example_shows_each_line_its_own_picture():
     np.testing.assert_array_equal(x["image"][:, :, 0, 0, 0], answers - 3)
 
 
+@pytest.mark.once
 def test_question_alone_is_better_than_the_commonest_answer_where_words_tell():
     asked = [Asked(0, *pair) for pair in (("what color?", "red"), ("what color?", "red"), ("is it?", "yes"))] * 10
     found = plain_answers(asked, asked)
@@ -211,6 +219,7 @@ def test_a_trained_network_sees_and_one_of_another_kind_is_refused(bundle):
         bundled_vision("keras:MobileNet")
 
 
+@pytest.mark.once
 def test_trunks_come_from_bundles(tmp_path):
     write_asked(tmp_path)
     for name in ("dark", "light"):
