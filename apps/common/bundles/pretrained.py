@@ -63,17 +63,18 @@ def by_name(trained, own):
 
 
 def by_order(trained, model, own):
-    """The same of a trained model that has an `encoder`: by place, if its layers are, kind for kind, the first of the new model.
+    """The same of a trained model that owns its objective: by place, if its layers are, kind for kind, the first of the new model.
 
-    A model that owns its objective is made anew when it is loaded, and Keras then numbers its layers on: names say nothing.
-    `None` of a model without an encoder.
+    Such a model is made anew when it is loaded, and Keras then numbers its layers on: names say nothing. All of its layers
+    count for a model of its own class, those of its `encoder` for any other. `None` where names are to be asked after all.
     """
-    encoder = getattr(trained, "encoder", None)
+    whole = type(trained) is type(model) and not getattr(trained, "outputs", None)
+    encoder = trained if whole else getattr(trained, "encoder", None)
     if not isinstance(encoder, keras.Model):
         return None
-    source, target = in_order(encoder), [each for each in in_order(model) if each[0].name != HEAD]
+    source, target = ([each for each in in_order(part) if each[0].name != HEAD] for part in (encoder, model))
     if not source or [kind_of(*each) for each in target[: len(source)]] != [kind_of(*each) for each in source]:
-        return [None] * len(own)
+        return None if whole else [None] * len(own)
     found = {id(ours): theirs for (_, ours), (_, theirs) in zip(target, source, strict=False)}
     return [found.get(id(variable)) for _, variable in own]
 
