@@ -9,7 +9,7 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
-from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
+from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
 from apps.common.options.training import Activation, Recipe, Splitting, Transfer
@@ -67,6 +67,10 @@ class Config(Transfer, Splitting):
         needs={"model": "cell-network"},
     )  # fmt: skip
     augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
+    classes: str = option("", "comma-separated names of the classes to tell apart; the pictures of all others are left out")
+    renewed: int = option(
+        0, "layers of the bundle, counted back from its logits, that begin anew as well", low=0, needs={"pretrained": bool}
+    )
     image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=2048)
 
     def check(self):
@@ -74,6 +78,8 @@ class Config(Transfer, Splitting):
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
+        if self.library and self.renewed:
+            raise UserError("--renewed: all that is new of a --pretrained network of another library is its logits; leave it out")
         if self.library and self.model != "small-cnn":
             raise UserError(f"--model {self.model}: the network is that of --pretrained {self.pretrained}; leave --model out")
 
@@ -104,6 +110,14 @@ RECIPES = {
         metric="error", published=0.0095, tolerance=0.0015, lower_is_better=True, seeds=1,
         source="LeCun et al., 1998 (quoted from memory)", minutes=4,
     ),
+    "mnist-transfer": Recipe(
+        "two convolutions trained on the digits 0-4 of MNIST and frozen, a new head for 5-9",
+        data="mnist",
+        first={"keep": "last", "classes": "0,1,2,3,4", "epochs": 5},
+        options={"keep": "last", "classes": "5,6,7,8,9", "epochs": 5, "freeze": True, "renewed": 1},
+        metric="accuracy", published=0.992, tolerance=0.003,
+        source="keras-team/keras, examples/mnist_transfer_cnn.py (.998 for 0-4)", minutes=5, seeds=1,
+    ),
     "pneumonia-resnet": Recipe(
         "ResNet-18, a quarter wide, on PneumoniaMNIST at 28 pixels, against logistic regression",
         data="pneumoniamnist",
@@ -124,6 +138,9 @@ def load_data(config, about=None):
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about["class_names"]}
     found = named_images(name, **options) or read_labelled_images(find_data(name), **options)
+    chosen = [name.strip() for name in config.classes.split(",") if name.strip()]
+    if chosen and not about:
+        found = only_classes(found, chosen)
     splits = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}
     notes, names = list(found.notes), found.class_names
     if about:

@@ -21,12 +21,13 @@ def is_bundle(source):
     return bool(source) and not library_of(source)
 
 
-def load_weights(model, source):
+def load_weights(model, source, renewed=0):
     """Put a bundle's weights into a built model whose own have been drawn; the layers they went to.
 
     Args:
         model: The new model.
         source: A bundle folder, a run id or `name@alias`.
+        renewed: How many of the layers with kernels before the one called `logits` stay as they were drawn, too.
     Returns:
         The layers all of whose weights come from the source: the trunk. What is new is said; the layer called `logits` always is.
     Raises:
@@ -34,9 +35,9 @@ def load_weights(model, source):
     """
     bundle = open_bundle(source)
     trained, own = load_model(bundle), list(own_variables(model))
-    taken, new, trunk = [], [], {}
+    taken, new, trunk, anew = [], [], {}, last_layers(model, renewed)
     for (layer, variable), found in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True):
-        fits = found is not None and layer.name != HEAD and tuple(found.shape) == tuple(variable.shape)
+        fits = found is not None and layer.name != HEAD and id(layer) not in anew and tuple(found.shape) == tuple(variable.shape)
         if fits:
             variable.assign(keras.ops.convert_to_numpy(found))
         (taken if fits else new).append(variable.path)
@@ -51,6 +52,18 @@ def load_weights(model, source):
     say(f"{len(taken)} of {len(taken) + len(new)} weights from {source}{more}")
     vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": sha256(bundle.folder / "model.keras")[:24]}
     return layers
+
+
+def last_layers(model, count):
+    """The ids of the last `count` layers with kernels before the one called `logits`, and of all those behind them."""
+    before = [each for each in in_order(model) if each[0].name != HEAD]
+    with_kernels = list(dict.fromkeys(id(layer) for layer, variable in before if len(variable.shape) > 1))
+    every = list(dict.fromkeys(id(layer) for layer, _ in before))
+    if not count:
+        return set()
+    if count >= len(with_kernels):
+        raise UserError(f"--renewed {count}: expected fewer than the {len(with_kernels)} layers before the logits")
+    return set(every[every.index(with_kernels[-count]) :])
 
 
 def by_name(trained, own):
