@@ -1,5 +1,6 @@
 """Classify images into the classes their folders name."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +9,8 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.examples import About, Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.images import saved_model
 from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
@@ -35,9 +37,11 @@ INPUTS = Inputs("files", ENDINGS)
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
-    libraries = ("keras:",)
+    libraries = ("keras:", "tfhub:")
 
-    pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id, name@alias or keras:NAME[=FILE]")
+    pretrained: str | None = option(
+        None, "weights to begin with: a bundle folder, a run id, name@alias, keras:NAME[=FILE] or tfhub:PATH_OR_URL"
+    )
     model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
@@ -78,6 +82,8 @@ class Config(Transfer, Splitting):
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
+        if self.library == "tfhub:" and self.freeze and self.augment != "none":
+            raise UserError("--augment: the features of a SavedModel that is not trained are computed once; leave it out")
         if self.library and self.renewed:
             raise UserError("--renewed: all that is new of a --pretrained network of another library is its logits; leave it out")
         if self.library and self.model != "small-cnn":
@@ -145,8 +151,8 @@ def load_data(config, about=None):
     notes, names = list(found.notes), found.class_names
     if about:
         chosen = [splits["test"]] if "test" in splits else list(splits.values())
-        x, y = np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen])
-        return Data(None, None, Examples(x, y), about, notes, name)
+        test = Examples(np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen]))
+        return Data(None, None, test, about, notes, name)
     train, validation, test = complete_splits(splits, config, notes)
     pixels = train.x[:: max(1, len(train) // 5000)] / 255.0
     about = {
@@ -157,6 +163,11 @@ def load_data(config, about=None):
     }
     if config.class_weights == "balanced":
         train = balanced(train, names)
+    if config.library == "tfhub:":
+        about = About(about, {saved_model.FILE: saved_model.packed(config.pretrained)})
+    if config.library == "tfhub:" and config.freeze:
+        content, what = about.files[saved_model.FILE], f"--pretrained {config.pretrained}"
+        train, validation, test = (saved_model.with_features(content, part, what) for part in (train, validation, test))
     return Data(train, validation, test, about, notes, name)
 
 
@@ -168,25 +179,38 @@ def build_model(config, data):
     from apps.common.bundles.pretrained import note_trunk
     from apps.common.training.losses import OneHotLoss, accuracy
     from apps.common.training.optimizers import compile_model
+    from apps.common.training.saved_model_trunk import head, saved_model_classifier
     from apps.common.training.trunks import keras_classifier
 
     names, shape = data.about["class_names"], tuple(data.about["image_shape"])
     mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
-    inputs = keras.Input(shape, name="pixels", dtype="uint8")
-    scale = (1 / (255 * deviation)).tolist()
-    x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
     chosen = [name.strip() for name in config.augment.split(",")]
-    for name, layer in AUGMENTATIONS.items():
-        if name in chosen:
-            x = getattr(layers, layer)(seed=config.seed)(x)
-    if config.library:
-        pixels = ((255 * deviation).tolist(), (255 * mean).tolist())
-        classifier, trunk, digest = keras_classifier(config.pretrained, shape, len(names), pixels, config.dropout)
+    trunk = None
+    if isinstance(data.train, saved_model.Featured):
+        inputs = x = keras.Input(data.train.features.shape[1:], name="features")
+        classifier = head(x.shape[-1], len(names), config.dropout)
     else:
-        classifier, trunk, digest = network(config, shape, len(names)), None, None
+        inputs = keras.Input(shape, name="pixels", dtype="uint8")
+        scale = (1 / (255 * deviation)).tolist()
+        x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
+        for name, layer in AUGMENTATIONS.items():
+            if name in chosen:
+                x = getattr(layers, layer)(seed=config.seed)(x)
+        classifier = None
+    pixels = ((255 * deviation).tolist(), (255 * mean).tolist())
+    if config.library == "keras:":
+        classifier, trunk, digest = keras_classifier(config.pretrained, shape, len(names), pixels, config.dropout)
+    elif config.library == "tfhub:":
+        content = data.about.files[saved_model.FILE]
+        digest = hashlib.sha256(content).hexdigest()[:24]
+        if classifier is None:
+            options = (config.pretrained, shape, len(names), pixels, config.dropout)
+            classifier, trunk = saved_model_classifier(content, *options)
+    else:
+        classifier = network(config, shape, len(names))
     model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, classifier(x))
     loss = OneHotLoss(config.loss, len(names), config.label_smoothing)
-    if trunk:
+    if config.library:
         note_trunk(model, config.pretrained, digest)
     return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=trunk)
 
@@ -241,14 +265,17 @@ def evaluate(model, data, config):
     from apps.common import figures
     from apps.common.reports.classification import classification_report, softmax
     from apps.common.reports.explain import grad_cam, worst_mistakes
-    from apps.common.training.batches import predict_all
+    from apps.common.training.saved_model_trunk import scores
 
-    names, images, labels = data.about["class_names"], data.test.x, data.test.y
-    probabilities = softmax(predict_all(model, images))
+    names, labels = data.about["class_names"], data.test.y
+    images = getattr(data.test, "images", data.test.x)
+    probabilities = softmax(scores(model, images, data.about))
     metrics, tables, drawn = classification_report(probabilities, labels, names)
     predicted = probabilities.argmax(1)
     if (predicted != labels).any():
         drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
+    if config.library == "tfhub:":
+        return Report(metrics, drawn, tables)
     sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
     standardise = model.get_layer("standardise")
     heat = grad_cam(model.layers[-1], keras.ops.convert_to_numpy(standardise(images[sample])), predicted[sample])
@@ -260,10 +287,10 @@ def evaluate(model, data, config):
 def predict(model, inputs, about):
     """The class and the probabilities of each image file, or why it cannot be read."""
     from apps.common.reports.classification import class_prediction, softmax
-    from apps.common.training.batches import predict_all
+    from apps.common.training.saved_model_trunk import scores
 
     images, reasons = read_images(inputs, about["image_shape"])
-    found = iter(class_prediction(softmax(predict_all(model, images)), about["class_names"]) if len(images) else ())
+    found = iter(class_prediction(softmax(scores(model, images, about)), about["class_names"]) if len(images) else ())
     return [{"reason": reason} if reason else next(found) for reason in reasons]
 
 

@@ -42,7 +42,7 @@ class Config(Transfer, Splitting):
     libraries = ("keras:",)
 
     pretrained: str | None = option(
-        None, "weights to begin with: a bundle (of image-classification or contrastive: its network is the trunk) or keras:NAME[=FILE]"
+        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the trunk) or keras:NAME[=FILE]"
     )
     model: Literal["ssd", "yolo", "detr"] = option("ssd", "detector", search=("ssd", "yolo", "detr"))
     epochs: int = option(15, "passes over the training data", low=1, high=100_000)

@@ -38,7 +38,7 @@ class Config(Transfer, Splitting):
     libraries = ("keras:",)
 
     pretrained: str | None = option(
-        None, "weights to begin with: a bundle (of image-classification or contrastive: its network is the way down) or keras:NAME[=FILE]"
+        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the way down) or keras:NAME[=FILE]"
     )
     model: Literal[tuple(MODELS)] = option("unet", "architecture", search=tuple(MODELS))
     width: int = option(12, "channels at full size; they double with each step down", low=1, high=256, search=(8, 16, 32))

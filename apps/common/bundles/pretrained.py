@@ -37,7 +37,7 @@ def load_weights(model, source, renewed=0):
     trained, own = load_model(bundle), list(own_variables(model))
     taken, new, trunk, anew = [], [], {}, last_layers(model, renewed)
     for (layer, variable), found in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True):
-        fits = found is not None and layer.name != HEAD and id(layer) not in anew and tuple(found.shape) == tuple(variable.shape)
+        fits = found is not None and id(layer) not in anew and tuple(found.shape) == tuple(variable.shape)
         if fits:
             variable.assign(keras.ops.convert_to_numpy(found))
         (taken if fits else new).append(variable.path)
@@ -55,15 +55,16 @@ def load_weights(model, source, renewed=0):
 
 
 def last_layers(model, count):
-    """The ids of the last `count` layers with kernels before the one called `logits`, and of all those behind them."""
+    """The ids of the last `count` layers with kernels before the one called `logits`, and of all behind them."""
+    head = {id(layer) for layer, _ in own_variables(model) if layer.name == HEAD}
     before = [each for each in in_order(model) if each[0].name != HEAD]
     with_kernels = list(dict.fromkeys(id(layer) for layer, variable in before if len(variable.shape) > 1))
     every = list(dict.fromkeys(id(layer) for layer, _ in before))
     if not count:
-        return set()
+        return head
     if count >= len(with_kernels):
         raise UserError(f"--renewed {count}: expected fewer than the {len(with_kernels)} layers before the logits")
-    return set(every[every.index(with_kernels[-count]) :])
+    return head | set(every[every.index(with_kernels[-count]) :])
 
 
 def by_name(trained, own):
@@ -76,7 +77,7 @@ def by_name(trained, own):
 
 
 def by_order(trained, model, own):
-    """The same of a trained model that owns its objective: by place, if its layers are, kind for kind, the first of the new model.
+    """The same of a trained model that owns its objective: by place, if its layers are, kind for kind, the new model's first.
 
     Such a model is made anew when it is loaded, and Keras then numbers its layers on: names say nothing. All of its layers
     count for a model of its own class, those of its `encoder` for any other. `None` where names are to be asked after all.

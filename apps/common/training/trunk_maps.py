@@ -13,7 +13,7 @@ from apps.common.bundles.bundle import open_bundle
 from apps.common.errors import UserError
 from apps.common.files import sha256
 from apps.common.options.training import library_of
-from apps.common.training.feature_maps import grey, image_network
+from apps.common.training.feature_maps import image_network
 from apps.common.training.trunks import CAFFE, TRUNKS, named_network
 
 MADE_OUTSIDE = (keras.layers.InputLayer, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)  # no features of their own
@@ -68,7 +68,7 @@ def given_trunk(source, task, shape, strides):
     inputs = x = keras.Input(shape, name="pixels")
     channels = body.inputs[0].shape[-1]
     if shape[-1] != channels:
-        x = keras.layers.Concatenate()([x] * 3) if channels == 3 else grey(x)
+        x = keras.layers.Concatenate()([x] * 3) if channels == 3 else keras.ops.mean(x, axis=-1, keepdims=True)
     if flipped:
         x = keras.ops.flip(x, axis=-1)  # its weights are for blue, green, red
     x = keras.layers.Rescaling(*scaling)(x)

@@ -60,8 +60,8 @@ def feature_pyramid(image_shape, *, width=16, channels=64, num_levels=3, trunk=N
         found = [_reduced(found[-1], finest)]
     if tuple(found[0].shape[1:3]) != finest:
         raise ValueError(
-            f"`trunk` must give a map of {finest[0]} x {finest[1]} cells first, at stride 8. Received: {found[0].shape[1:3]} of a "
-            f"picture of {inputs.shape[1:3]}. Choose a size that is a multiple of 32, or another trunk."
+            f"`trunk` must give a map of {finest[0]} x {finest[1]} cells first, at stride 8. Received: {found[0].shape[1:3]}, of "
+            f"a picture of {inputs.shape[1:3]}. Choose a size that is a multiple of 32, or another trunk."
         )
     maps = [_normalised(x, channels, 1) for x in found]
     for index in reversed(range(len(maps) - 1)):
