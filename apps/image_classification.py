@@ -1,6 +1,5 @@
 """Classify images into the classes their folders name."""
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from apps.common.app import Inputs, Metric
+from apps.common.bundles.saved_model import FILE, Featured, content_of, with_features
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, balanced, complete_splits, find_data
-from apps.common.data.images import saved_model
 from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
@@ -37,10 +36,10 @@ INPUTS = Inputs("files", ENDINGS)
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
-    libraries = ("keras:", "tfhub:")
+    libraries = ("keras:", "hf:", "tfhub:")
 
     pretrained: str | None = option(
-        None, "weights to begin with: a bundle folder, a run id, name@alias, keras:NAME[=FILE] or tfhub:PATH_OR_URL"
+        None, "weights to begin with: a bundle folder, a run id, name@alias, keras:NAME[=FILE], hf:FOLDER or tfhub:PATH_OR_URL"
     )
     model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
@@ -163,56 +162,44 @@ def load_data(config, about=None):
     }
     if config.class_weights == "balanced":
         train = balanced(train, names)
-    if config.library == "tfhub:":
-        about = About(about, {saved_model.FILE: saved_model.packed(config.pretrained)})
-    if config.library == "tfhub:" and config.freeze:
-        content, what = about.files[saved_model.FILE], f"--pretrained {config.pretrained}"
-        train, validation, test = (saved_model.with_features(content, part, what) for part in (train, validation, test))
+    content = content_of(config.pretrained)
+    if content:
+        about = About(about, {FILE: content})
+    if content and config.freeze:
+        what = f"--pretrained {config.pretrained}"
+        train, validation, test = (with_features(content, part, what) for part in (train, validation, test))
     return Data(train, validation, test, about, notes, name)
 
 
 def build_model(config, data):
-    """uint8 images -> standardised -> augmented (in training only) -> the network -> logits."""
+    """uint8 images -> standardised -> augmented (in training only) -> the network -> logits; or features -> logits."""
     import keras
 
     import layers
     from apps.common.bundles.pretrained import note_trunk
+    from apps.common.training.given_classifier import given_classifier
     from apps.common.training.losses import OneHotLoss, accuracy
     from apps.common.training.optimizers import compile_model
-    from apps.common.training.saved_model_trunk import head, saved_model_classifier
-    from apps.common.training.trunks import keras_classifier
 
     names, shape = data.about["class_names"], tuple(data.about["image_shape"])
-    mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
+    given = given_classifier(config, data)
     chosen = [name.strip() for name in config.augment.split(",")]
-    trunk = None
-    if isinstance(data.train, saved_model.Featured):
+    if isinstance(data.train, Featured):
         inputs = x = keras.Input(data.train.features.shape[1:], name="features")
-        classifier = head(x.shape[-1], len(names), config.dropout)
     else:
+        mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
         inputs = keras.Input(shape, name="pixels", dtype="uint8")
         scale = (1 / (255 * deviation)).tolist()
         x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
-        for name, layer in AUGMENTATIONS.items():
-            if name in chosen:
-                x = getattr(layers, layer)(seed=config.seed)(x)
-        classifier = None
-    pixels = ((255 * deviation).tolist(), (255 * mean).tolist())
-    if config.library == "keras:":
-        classifier, trunk, digest = keras_classifier(config.pretrained, shape, len(names), pixels, config.dropout)
-    elif config.library == "tfhub:":
-        content = data.about.files[saved_model.FILE]
-        digest = hashlib.sha256(content).hexdigest()[:24]
-        if classifier is None:
-            options = (config.pretrained, shape, len(names), pixels, config.dropout)
-            classifier, trunk = saved_model_classifier(content, *options)
-    else:
-        classifier = network(config, shape, len(names))
+    for name, layer in AUGMENTATIONS.items():
+        if name in chosen:
+            x = getattr(layers, layer)(seed=config.seed)(x)
+    classifier = given.model if given else network(config, shape, len(names))
     model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, classifier(x))
     loss = OneHotLoss(config.loss, len(names), config.label_smoothing)
-    if config.library:
-        note_trunk(model, config.pretrained, digest)
-    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=trunk)
+    if given:
+        note_trunk(model, config.pretrained, given.digest)
+    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=given and given.trunk)
 
 
 def network(config, shape, num_classes):
@@ -265,7 +252,7 @@ def evaluate(model, data, config):
     from apps.common import figures
     from apps.common.reports.classification import classification_report, softmax
     from apps.common.reports.explain import grad_cam, worst_mistakes
-    from apps.common.training.saved_model_trunk import scores
+    from apps.common.training.given_classifier import scores
 
     names, labels = data.about["class_names"], data.test.y
     images = getattr(data.test, "images", data.test.x)
@@ -274,7 +261,7 @@ def evaluate(model, data, config):
     predicted = probabilities.argmax(1)
     if (predicted != labels).any():
         drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
-    if config.library == "tfhub:":
+    if getattr(data.about, "files", {}):
         return Report(metrics, drawn, tables)
     sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
     standardise = model.get_layer("standardise")
@@ -287,7 +274,7 @@ def evaluate(model, data, config):
 def predict(model, inputs, about):
     """The class and the probabilities of each image file, or why it cannot be read."""
     from apps.common.reports.classification import class_prediction, softmax
-    from apps.common.training.saved_model_trunk import scores
+    from apps.common.training.given_classifier import scores
 
     images, reasons = read_images(inputs, about["image_shape"])
     found = iter(class_prediction(softmax(scores(model, images, about)), about["class_names"]) if len(images) else ())

@@ -104,8 +104,12 @@ def first_that_works(loaded, blank):
 
 def only(signature):
     """A signature of one input and one output as a function."""
-    (name,) = signature.structured_input_signature[1]
-    return lambda x: next(iter(signature(**{name: x}).values()))
+    def call(x):
+        (name,) = signature.structured_input_signature[1]
+        (made,) = signature(**{name: x}).values()
+        return made
+
+    return call
 
 
 def variables_of(loaded):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.bundles.bundle import load_model, open_bundle
-from apps.common.data.images.saved_model import FILE as SAVED_MODEL
+from apps.common.bundles.saved_model import FILE as SAVED_MODEL
 from apps.common.errors import UserError, nearest
 
 FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorflow", "torch": "torch"}

@@ -2,10 +2,8 @@
 
 import keras
 
-from apps.common.data.images.saved_model import FILE, features_by, opened
+from apps.common.bundles.saved_model import opened
 from apps.common.errors import UserError
-from apps.common.training.batches import predict_all
-from layers.backend import keras_private
 
 HEAD = "head"
 
@@ -44,11 +42,3 @@ def saved_model_classifier(content, source, shape, num_classes, pixels, dropout)
     layer.attach(graph)
     return model, [layer]
 
-
-def scores(model, images, about):
-    """Logits of uint8 images by any classifier of `image-classification`."""
-    content = getattr(about, "files", {}).get(FILE)
-    if content is None:
-        return predict_all(model, images)
-    found = next(each for each in keras_private.all_layers(model) if each.name == HEAD)
-    return predict_all(found, features_by(model, images, content))

@@ -14,13 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.bundles.bundle import open_bundle
 from apps.common.data.examples import Examples
 from apps.common.data.fingerprint import digest, row_digests
 from apps.common.data.stored import stored_arrays
 from apps.common.errors import UserError
+from apps.common.options.training import library_of
 
-FILE = "saved_model.tar"
+LIBRARY, FILE = "tfhub:", "saved_model.tar"
 MOST = 4 << 30  # bytes of a SavedModel
+
+
+def content_of(source):
+    """The packed SavedModel that a source of weights names or, being a bundle, has in it; `None` of any other."""
+    if source is None or library_of(source) not in (None, LIBRARY):
+        return None
+    return packed(source) if library_of(source) else open_bundle(source).about.files.get(FILE)
 
 
 def packed(source):
