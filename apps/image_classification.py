@@ -1,4 +1,10 @@
-"""Classify images into the classes their folders name."""
+"""Classify images into the classes their folders name.
+
+    triptych train image-classification --data PICTURES --pretrained keras:MobileNetV2 --freeze
+
+begins with a network trained before, also `hf:FOLDER` (a vision transformer of Hugging Face's), `tfhub:FOLDER` (a SavedModel of
+TensorFlow's, on TensorFlow or, frozen, on any backend) or a bundle trained here.
+"""
 
 import math
 from dataclasses import dataclass

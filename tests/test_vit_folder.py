@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
             parameter += 0.1 * torch.randn(parameter.shape)
         pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype="uint8")
         scaled = ((pixels / 255 - MEAN) / DEVIATION).transpose(0, 3, 1, 2).astype("float32")
+        model.vit.save_pretrained(made / "trunk")  # whose tensors are called without `vit.`
         np.savez(made / "answers.npz", pixels=pixels, logits=model(torch.tensor(scaled)).logits.numpy())
     model.save_pretrained(made / "model")
     facts = {"image_mean": MEAN, "image_std": DEVIATION, "rescale_factor": 1 / 255}
@@ -56,6 +57,8 @@ def test_logits_are_those_of_transformers(folder):
     found = keras.ops.convert_to_numpy(model((pixels - 100) / 40, training=False))
     assert np.abs(found - expected).max() < 1e-4 < np.abs(expected).max()
     assert len(digest) == 24 and trunk[-1].name == "logits"
+    _, trunk, _ = vit_classifier(f"hf:{folder / 'trunk'}", (SIDE, SIDE, 3), ["dark", "light"], given)
+    assert [layer.name for layer in trunk] == ["patches", "class_token", "positions", "block_0", "block_1", "norm"]
     _, trunk, _ = vit_classifier(f"hf:{folder / 'model'}", (SIDE, SIDE, 3), ["light", "dark"], given)
     assert "logits" not in {layer.name for layer in trunk}, "other classes need a head of their own"
 

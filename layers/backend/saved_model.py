@@ -67,6 +67,11 @@ class SavedModel:
             variable.assign(keras.ops.convert_to_numpy(value))
 
 
+def trainable_here():
+    """Whether the running backend computes the graph within its own steps, gradients and all."""
+    return keras.backend.backend() == "tensorflow"
+
+
 def as_colours(images):
     """uint8 images of one or three channels as `(n, height, width, 3)` in 0..1."""
     images = np.asarray(images, "float32") / 255.0
@@ -77,7 +82,7 @@ def tensorflow():
     """TensorFlow; beside another backend it leaves that one's graphics cards alone."""
     import tensorflow as tf
 
-    if keras.backend.backend() != "tensorflow":
+    if not trainable_here():
         with contextlib.suppress(RuntimeError):  # it has begun to compute
             tf.config.set_visible_devices([], "GPU")
     return tf

@@ -28,9 +28,10 @@ def saved_model_classifier(content, source, shape, num_classes, pixels, dropout)
     Raises:
         UserError: Another backend runs, or the SavedModel cannot be read.
     """
+    from layers.backend.saved_model import trainable_here
     from layers.saved_model import SavedModelFeatures
 
-    if keras.backend.backend() != "tensorflow":
+    if not trainable_here():
         raise UserError(f"--pretrained {source}: only TensorFlow trains a SavedModel; add --freeze, or --backend tensorflow")
     graph = opened(content, shape, f"--pretrained {source}")
     inputs = x = keras.Input(shape)

@@ -12,19 +12,19 @@ PREPROCESSOR = "preprocessor_config.json"
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu"}
 # Where our layers (left) find their weights (right); {} is the number of a block. Parts joined by + lie in one matrix of ours.
 LAYERS = {
-    "patches/projection": "vit.embeddings.patch_embeddings.projection",
-    "block_{}/attention_norm": "vit.encoder.layer.{}.layernorm_before",
+    "patches/projection": "embeddings.patch_embeddings.projection",
+    "block_{}/attention_norm": "encoder.layer.{}.layernorm_before",
     "block_{}/attention/query_key_value":
-        "vit.encoder.layer.{}.attention.attention.query + vit.encoder.layer.{}.attention.attention.key + "
-        "vit.encoder.layer.{}.attention.attention.value",
-    "block_{}/attention/output": "vit.encoder.layer.{}.attention.output.dense",
-    "block_{}/hidden_norm": "vit.encoder.layer.{}.layernorm_after",
-    "block_{}/hidden": "vit.encoder.layer.{}.intermediate.dense",
-    "block_{}/output": "vit.encoder.layer.{}.output.dense",
-    "norm": "vit.layernorm",
+        "encoder.layer.{}.attention.attention.query + encoder.layer.{}.attention.attention.key + "
+        "encoder.layer.{}.attention.attention.value",
+    "block_{}/attention/output": "encoder.layer.{}.attention.output.dense",
+    "block_{}/hidden_norm": "encoder.layer.{}.layernorm_after",
+    "block_{}/hidden": "encoder.layer.{}.intermediate.dense",
+    "block_{}/output": "encoder.layer.{}.output.dense",
+    "norm": "layernorm",
     "logits": "classifier",
 }  # fmt: skip
-TABLES = {"class_token/token": "vit.embeddings.cls_token", "positions/positions": "vit.embeddings.position_embeddings"}
+TABLES = {"class_token/token": "embeddings.cls_token", "positions/positions": "embeddings.position_embeddings"}
 
 
 def vit_classifier(source, shape, names, pixels, dropout=0.0):
@@ -63,9 +63,9 @@ def vit_classifier(source, shape, names, pixels, dropout=0.0):
         raise UserError(f"{folder.name}: takes pictures of one or three channels, these have {shape[-1]}")
     x = keras.layers.Rescaling(*scaling(folder))(x)
     vit = patch_transformer((*sides, 3), len(names), sizes, dropout)
-    labels = folder.config.get("id2label") or {}
-    same = [str(labels.get(str(place))) for place in range(len(labels))] == list(names)
-    tensors, trunk = folder.tensors(), []
+    tensors = {name.removeprefix("vit."): array for name, array in folder.tensors().items()}
+    labels, trunk = folder.config.get("id2label") or {}, []
+    same = [str(labels.get(str(place))) for place in range(len(labels))] == list(names) and "classifier.weight" in tensors
     for layer in vit.layers:
         if layer.weights and (same or layer.name != "logits"):
             for variable in layer.weights:
