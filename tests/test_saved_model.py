@@ -10,6 +10,7 @@ from app_cases import write_pictures
 from runs import bundle_weights, forked, train
 
 from apps.common.bundles import saved_model
+from apps.common.data.examples import Examples
 from apps.common.errors import UserError
 
 tf = pytest.importorskip("tensorflow")
@@ -80,12 +81,22 @@ def test_features_are_those_of_prediction_and_the_weights_it_reads_are_found(pla
     assert saved_model.packed(f"tfhub:{place / 'hub'}") == saved_model.packed(f"tfhub:{place / 'hub'}")
 
 
-def test_a_frozen_one_classifies_and_its_bundle_predicts_without_its_source(place, monkeypatch):
+def test_features_are_computed_once(place, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    content = saved_model.packed(f"tfhub:{place / 'hub'}")
+    images = np.random.default_rng(2).integers(0, 256, (3, 8, 8, 3), dtype="uint8")
+    first = saved_model.with_features(content, Examples(images, np.arange(3)), "")
+    monkeypatch.setattr(saved_model, "opened", None)  # it cannot be called again
+    again = saved_model.with_features(content, Examples(images, np.arange(3)), "")
+    np.testing.assert_array_equal(first.x, again.x)
+    assert first.fingerprint() == again.fingerprint() and (first.example_digests() == again.example_digests()).all()
+    with pytest.raises(TypeError):
+        saved_model.with_features(content, Examples(images[1:], np.arange(2)), "")
+
+
+def test_a_frozen_one_classifies_and_its_bundle_predicts_without_its_source(place):
     shutil.copytree(place / "hub", place / "moved", dirs_exist_ok=True)
     result = train(*OPTIONS, "--pretrained", "tfhub:moved", "--freeze", cwd=place)
-    (cached,) = [path.parent for path in (place / "cache").rglob("arrays.json")][:1]
-    assert cached.parent.name == "features"
     again = json.loads(forked("evaluate", result["model"], "--json", cwd=place).stdout)
     assert again["metrics"]["accuracy"] == result["metrics"]["accuracy"]
     shutil.rmtree(place / "moved")

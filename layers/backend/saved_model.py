@@ -110,7 +110,9 @@ def first_that_works(loaded, blank):
 def only(signature):
     """A signature of one input and one output as a function."""
     def call(x):
-        (name,) = signature.structured_input_signature[1]
+        ((name, specification),) = signature.structured_input_signature[1].items()
+        if not specification.shape.is_compatible_with(x.shape):  # TensorFlow itself does not look
+            raise ValueError(f"it takes {specification.shape}")
         (made,) = signature(**{name: x}).values()
         return made
 

@@ -4,7 +4,6 @@ A bundle keeps the SavedModel as one file, so that prediction makes the features
 also beside another backend.
 """
 
-import dataclasses
 import io
 import os
 import tarfile
@@ -19,6 +18,7 @@ from apps.common.data.examples import Examples
 from apps.common.data.fingerprint import digest, row_digests
 from apps.common.data.stored import stored_arrays
 from apps.common.errors import UserError
+from apps.common.options import backends
 from apps.common.options.training import library_of
 
 LIBRARY, FILE = "tfhub:", "saved_model.tar"
@@ -56,6 +56,7 @@ def folder_of(source):
     """The folder of a SavedModel: as given, or where TensorFlow Hub has put what it fetched from a URL."""
     place = source.removeprefix("tfhub:")
     if place.startswith(("http://", "https://")):
+        backends.reveal("tensorflow")
         try:
             import tensorflow_hub
         except ImportError:
@@ -79,6 +80,7 @@ def opened(content, shape, what):
     """
     from layers.backend.saved_model import SavedModel
 
+    backends.reveal("tensorflow")
     with tempfile.TemporaryDirectory() as folder:
         try:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -111,7 +113,7 @@ class Featured:
         return Examples(self.features, self.y, self.weight).take(indices)
 
     def subset(self, indices):
-        rows = (None if each is None else each[indices] for each in dataclasses.astuple(self))
+        rows = (None if each is None else each[indices] for each in (self.images, self.features, self.y, self.weight))
         return Featured(*rows)
 
     def fingerprint(self):
