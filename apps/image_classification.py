@@ -6,6 +6,7 @@ begins with a network trained before, also `hf:FOLDER` (a vision transformer of 
 TensorFlow's, on TensorFlow or, frozen, on any backend) or a bundle trained here.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from apps.common.app import Inputs, Metric
-from apps.common.bundles.saved_model import FILE, Featured, content_of, with_features
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, balanced, complete_splits, find_data
 from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
@@ -143,6 +143,8 @@ RECIPES = {
 
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits."""
+    from apps.common.bundles.saved_model import FILE, content_of, with_features
+
     name = config.data or "digits"
     options = {"image_size": config.image_size}
     if about:
@@ -170,7 +172,7 @@ def load_data(config, about=None):
         train = balanced(train, names)
     content = content_of(config.pretrained)
     if content:
-        about = About(about, {FILE: content})
+        about = About({**about, "saved_model": hashlib.sha256(content).hexdigest()[:24]}, {FILE: content})
     if content and config.freeze:
         what = f"--pretrained {config.pretrained}"
         train, validation, test = (with_features(content, part, what) for part in (train, validation, test))
@@ -183,6 +185,7 @@ def build_model(config, data):
 
     import layers
     from apps.common.bundles.pretrained import note_trunk
+    from apps.common.bundles.saved_model import Featured
     from apps.common.training.given_classifier import given_classifier
     from apps.common.training.losses import OneHotLoss, accuracy
     from apps.common.training.optimizers import compile_model

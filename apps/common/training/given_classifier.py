@@ -1,6 +1,5 @@
 """`--pretrained` of image-classification with a network of another library: the classifier that is built on it."""
 
-import hashlib
 from dataclasses import dataclass
 
 import keras
@@ -41,8 +40,7 @@ def given_classifier(config, data):
         return Given(*vit_classifier(config.pretrained, shape, names, pixels, config.dropout))
     if content is None:
         return None
-    digest = hashlib.sha256(content).hexdigest()[:24]
-    features = getattr(data.train, "features", None)
+    digest, features = data.about["saved_model"], getattr(data.train, "features", None)
     if features is not None:
         return Given(head(features.shape[-1], len(names), config.dropout), None, digest)
     options = (config.pretrained, shape, len(names), pixels, config.dropout)
