@@ -560,6 +560,10 @@ CASES = {
     "unet-gated": pixel_classifier(
         lambda: models.unet((8, 8, 3), 3, width=4, depth=2, block="residual", attention=True), 8, 8, 3, family="normalised"
     ),
+    "unet-trunk": pixel_classifier(
+        lambda: models.unet((16, 16, 3), 3, width=4, depth=4, trunk=models.residual_trunk((16, 16, 3), width=4, num_levels=1)),
+        16, 16, 3, family="normalised",
+    ),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1), family="normalised"),
     "vit": classifier(
         lambda: models.vit((8, 8, 1), 3, patch_size=4, width=8, depth=1, num_heads=2), floats(8, 8, 1), family="attention"

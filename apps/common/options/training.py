@@ -165,6 +165,7 @@ class Recipe:
         about: One line: model and data.
         data: What `--data` names.
         options: Options that differ from the defaults.
+        first: Options of a run before it, whose bundle `--pretrained` names; none where there is no such run.
         metric: Name in the report that is compared.
         published: The published value, or `None` where a control is run instead.
         tolerance: How far below (above, for an error) the published value still counts as met.
@@ -190,6 +191,7 @@ class Recipe:
     folds: int = 0
     control: dict = field(default_factory=dict)
     beside: str = ""
+    first: dict = field(default_factory=dict)
     floor: float | None = None
     lower_is_better: bool = False
 
