@@ -34,23 +34,47 @@ def load_weights(model, source):
     """
     bundle = open_bundle(source)
     trained, own = load_model(bundle), list(own_variables(model))
-    taken, new, trunk = [], [], {}
-    for (layer, variable), found in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True):
-        fits = found is not None and layer.name != HEAD and tuple(found.shape) == tuple(variable.shape)
-        if fits:
-            variable.assign(keras.ops.convert_to_numpy(found))
-        (taken if fits else new).append(variable.path)
-        trunk[id(layer)] = layer, trunk.get(id(layer), (layer, True))[1] and fits
-    if not taken:
+    found = {
+        id(variable): theirs
+        for (_, variable), theirs in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True)
+        if theirs is not None
+    }
+
+    def fitting(layer, variable):
+        theirs = found.get(id(variable))
+        fits = theirs is not None and layer.name != HEAD and tuple(theirs.shape) == tuple(variable.shape)
+        return keras.ops.convert_to_numpy(theirs) if fits else None
+
+    trunk = take_weights(model, fitting, source, sha256(bundle.folder / "model.keras")[:24])
+    if trunk is None:
         raise UserError(
             f"--pretrained {source}: a {bundle.task} whose weights fit nothing of this model; expected the same architecture and "
             f"widths. It was trained with {shown_options(bundle)}"
         )
-    layers = [layer for layer, whole in trunk.values() if whole]
+    return trunk
+
+
+def take_weights(model, found, source, digest):
+    """Assign what is found for the weights of a built model: the layers all of whose weights are, or `None` if nothing is.
+
+    Args:
+        model: The model.
+        found: Takes a layer and a variable of its own, returns the array it is given, or `None` for one that stays new.
+        source, digest: Of the weights, for the record of the run.
+    """
+    taken, new, trunk = [], [], {}
+    for layer, variable in own_variables(model):
+        array = found(layer, variable)
+        if array is not None:
+            variable.assign(array)
+        (new if array is None else taken).append(variable.path)
+        trunk[id(layer)] = layer, trunk.get(id(layer), (layer, True))[1] and array is not None
+    if not taken:
+        return None
     more = f"; new: {', '.join(new[:4])}{', ...' if len(new) > 4 else ''}" if new else ""
     say(f"{len(taken)} of {len(taken) + len(new)} weights from {source}{more}")
-    vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": sha256(bundle.folder / "model.keras")[:24]}
-    return layers
+    note_trunk(model, source, digest)
+    return [layer for layer, whole in trunk.values() if whole]
 
 
 def by_name(trained, own):

@@ -101,6 +101,11 @@ def _is_given(value):
     return value is not None
 
 
+def is_missing(value):
+    """What an option `needs` of `pretrained` that the network trained before decides: `needs={"pretrained": is_missing}`."""
+    return value is None
+
+
 @dataclass(frozen=True)
 class Transfer(Training):
     """Options of a run that may begin with weights trained before.
@@ -132,11 +137,16 @@ class Transfer(Training):
         if self.pretrained is not None and self.schedule == "plateau":
             raise UserError("--schedule plateau: trunk and head have no common learning rate; choose constant or cosine")
 
-
     @property
     def library(self):
         """Which of LIBRARIES the weights come from; `None` of a bundle or without any."""
         return library_of(self.pretrained)
+
+
+def check_begins(config, model):
+    """Refuses `--pretrained` without the `--model` it is for."""
+    if config.pretrained is not None and config.model != model:
+        raise UserError(f"--pretrained {config.pretrained}: begins with --model {model}; add it")
 
 
 def library_of(source):
