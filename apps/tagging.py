@@ -17,9 +17,9 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
 from apps.common.data.sequences import bucket_lengths, ragged
-from apps.common.data.text.annotated import LONGEST, Annotated, with_room
+from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
-from apps.common.data.text.pieces import as_bert_inputs, joined_words, word_tokens
+from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
 from apps.common.data.text.tagged import conll, read_tagged, spans
 from apps.common.data.text.tokenizer import Tokenizer
 from apps.common.data.text.words import Entries, fit_entries, split_words
@@ -161,26 +161,12 @@ def tokens_of(sentences, about):
     return [joined_words(each, tokenizer, most) for each in words]
 
 
-def bert_examples(sentences, y, about, cut):
-    """The examples of a BERT, whose tokens are pieces of words."""
-    x = as_bert_inputs(tokens_of(sentences, about), about["architecture"])
-    buckets = np.array(about["buckets"])
-    if not cut:
-        longest = np.array([x["tokens"].lengths.max(), y.lengths.max()])
-        buckets = with_room(buckets, longest)
-    buckets = np.minimum(buckets, [about["architecture"]["max_tokens"], LONGEST])
-    # As the inputs are in order: places, segments, tokens; then the tags.
-    column = {"tokens": 0, "segments": 0, "places": 1}
-    fields = [column[name] for name in sorted(x)]
-    return Annotated(x, y, None, buckets[:, [*fields, 1]], tuple(sentences))
-
-
 def examples_of(sentences, about, cut=False):
     """The examples that the model takes; those that are not `cut` have as much room as the longest needs."""
     tags = {tag: place for place, tag in enumerate(about["tags"])}
     y = ragged([[tags[tag] for tag in found] for _, found in sentences], "int32")
     if "architecture" in about:
-        return bert_examples(sentences, y, about, cut)
+        return word_examples(tokens_of(sentences, about), about, y, sentences, cut=cut)
     entries = entries_of(about)
     x = {"tokens": ragged([entries.ids([word.lower() for word in words]) for words, _ in sentences])}
     if about["letters"] is not None:
@@ -239,16 +225,17 @@ def decode(model, examples, names):
     from apps.common.training.batches import predict_examples
 
     emissions, lengths = predict_examples(model, examples), examples.y.lengths
+    seen = examples.x.get("places", examples.x["tokens"]).lengths
     found = []
     for first in range(0, len(examples), 256):
-        part, sizes = emissions[first : first + 256], lengths[first : first + 256]
+        part, sizes = emissions[first : first + 256], seen[first : first + 256]
         table = np.zeros((len(part), max(map(len, part)), len(names)), "float32")
         for row, emission in zip(table, part, strict=True):
             row[: len(emission)] = emission
         tags = model.decode(table, np.arange(table.shape[1]) < sizes[:, None])
-        for row, size in zip(tags, sizes, strict=True):
+        for row, size, length in zip(tags, sizes, lengths[first : first + 256], strict=True):
             known = [names[tag] for tag in row[:size]]
-            found.append(known + ["O"] * (size - len(known)))
+            found.append(known + ["O"] * (length - len(known)))
     return found
 
 

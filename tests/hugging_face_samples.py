@@ -66,7 +66,9 @@ def write(root):
         "bert": hf.BertForMaskedLM(hf.BertConfig(vocab_size=len(words()) + 3, **SHAPE, hidden_act="gelu_new")),
         "distilbert": hf.DistilBertForMaskedLM(hf.DistilBertConfig(vocab_size=len(words()), **small)),
         "roberta": hf.RobertaForMaskedLM(
-            hf.RobertaConfig(vocab_size=roberta, **{**SHAPE, "max_position_embeddings": 14}, type_vocab_size=1, layer_norm_eps=1e-5)
+            hf.RobertaConfig(
+                vocab_size=roberta, **{**SHAPE, "max_position_embeddings": 14}, type_vocab_size=1, layer_norm_eps=1e-5
+            )
         ),
         "gpt2": hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=gpt2, n_positions=12, n_embd=16, n_layer=2, n_head=4)),
     }
@@ -79,7 +81,8 @@ def write(root):
             reader.save_pretrained(folder)
         ids = np.random.default_rng(0).integers(4 if name == "roberta" else 0, reader.vocab_size, (2, 9))
         there = np.arange(9) < np.array([[9], [6]]) if name != "gpt2" else np.ones((2, 9), bool)
-        given = {"input_ids": torch.tensor(np.where(there, ids, reader.pad_token_id or 0)), "attention_mask": torch.tensor(there * 1)}
+        ids = np.where(there, ids, reader.pad_token_id or 0)
+        given = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(there * 1)}
         if name == "bert":
             given["token_type_ids"] = torch.tensor((np.arange(9) > 4) * there * 1)
         with torch.no_grad():

@@ -15,7 +15,6 @@ from apps.common.bundles.hugging_face import HuggingFace
 from apps.common.bundles.language_networks import DECODERS, ENCODERS, network_of, read_folder, take_network
 from apps.common.data.text.tokenizer import Tokenizer
 from apps.common.errors import UserError
-from layers.initialization import initialize
 
 EVERY = ENCODERS + DECODERS
 
@@ -66,3 +65,85 @@ def test_texts_become_the_same_tokens_under_other_numbers(samples, name):
         assert [tokenizer.padding, tokenizer.unknown, tokenizer.begin, tokenizer.end, tokenizer.mask] == [0, 1, 2, 3, 4]
         assert tokenizer.encode(["a [MASK] film"])[0].tolist().count(4) == 1
     assert "film" in tokenizer.decode(tokenizer.encode(TEXTS[:1])[0])
+
+
+def changed(samples, tmp_path, name, **config):
+    """A copy of a sample whose configuration says otherwise."""
+    folder = shutil.copytree(samples / name, tmp_path / name)
+    whole = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(whole))
+    return folder
+
+
+def refused(folder, matching):
+    source = f"hf:{folder}"
+    with pytest.raises(UserError, match=matching) as raised:
+        about, _ = read_folder(HuggingFace(source), EVERY)
+        take_network(network_of(about), source, EVERY)
+    assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("config", "matching"),
+    [
+        ({"model_type": "t5"}, "does not read: 't5'"),
+        ({"hidden_size": 20}, "do not belong together"),
+        ({"num_hidden_layers": 3}, r"no tensor encoder\.layer\.2.*do not belong together"),
+        ({"vocab_size": 20}, "do not belong together"),
+        ({"hidden_size": "wide"}, "hidden_size: expected a positive whole number"),
+        ({"num_attention_heads": 3}, "3 heads do not divide"),
+        ({"hidden_act": "swish"}, "hidden_act 'swish' is not supported"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is not supported"),
+    ],
+)
+def test_a_configuration_that_fits_nothing_is_refused_in_one_line(samples, tmp_path, config, matching):
+    refused(changed(samples, tmp_path, "bert", **config), matching)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("file", "content", "matching"),
+    [
+        ("config.json", None, r"has no config\.json"),
+        ("config.json", b"[1]", r"config\.json cannot be read"),
+        ("vocab.txt", None, "has no tokenizer"),
+        ("vocab.txt", b"the\nfilm\n", r"no token '\[PAD\]'"),
+        ("tokenizer.json", b"{}", "is no tokenizer"),
+        ("tokenizer.json", b'{"model": {"type": "Unigram", "vocab": [["a", 0.1]]}}', "kind Unigram"),
+        ("model.safetensors", None, r"has no model\.safetensors"),
+        ("model.safetensors", b"\xff" * 64, r"model\.safetensors cannot be read"),
+    ],
+)
+def test_a_file_that_is_missing_or_damaged_is_named_in_one_line(samples, tmp_path, file, content, matching):
+    folder = changed(samples, tmp_path, "bert")
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    refused(folder, matching)
+
+
+@pytest.mark.once
+def test_pickled_weights_are_never_read(samples, tmp_path):
+    folder = changed(samples, tmp_path, "bert")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    refused(folder, r"pytorch_model\.bin may hold code")
+
+
+@pytest.mark.once
+def test_parts_half_precision_and_old_names_are_read(samples, tmp_path):
+    import ml_dtypes
+    from safetensors.numpy import load_file, save_file
+
+    folder = changed(samples, tmp_path, "bert")
+    whole = load_file(folder / "model.safetensors")
+    half = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): each.astype(ml_dtypes.bfloat16) for name, each in whole.items()}
+    (folder / "model.safetensors").unlink()
+    places = {name: f"part-{index % 2}.safetensors" for index, name in enumerate(half)}
+    for part in set(places.values()):
+        save_file({name: each for name, each in half.items() if places[name] == part}, folder / part)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    found = HuggingFace(f"hf:{folder}").tensors()
+    assert found.keys() == whole.keys()
+    assert all(np.allclose(found[name], each, rtol=1e-2) and found[name].dtype == "float32" for name, each in whole.items())

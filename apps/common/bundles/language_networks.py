@@ -170,7 +170,8 @@ def read_folder(folder, networks):
     tokenizer, order = read_tokenizer(folder.path, family.tokens, lowercase=lowercase)
     if max(order) >= sizes["vocabulary"]:
         raise UserError(
-            f"{folder.name}: the tokenizer has an id {max(order)}, the network {sizes['vocabulary']} tokens; they do not belong together"
+            f"{folder.name}: the tokenizer has an id {max(order)}, the network {sizes['vocabulary']} tokens; they do not belong "
+            "together"
         )
     variant = {
         "epsilon": folder.value(family.epsilon, float) if isinstance(family.epsilon, str) else family.epsilon,
@@ -243,6 +244,7 @@ def weight(folder, family, tensors, order, variable):
             array = array + tensors["embeddings.token_type_embeddings.weight"][0]  # RoBERTa's one segment, that of every token
     if array.shape != tuple(variable.shape):
         raise UserError(
-            f"{folder.name}: {names[0]} makes {array.shape}, config.json asks for {tuple(variable.shape)}; they do not belong together"
+            f"{folder.name}: {names[0]} makes {array.shape}, config.json asks for {tuple(variable.shape)}; they do not belong "
+            "together"
         )
     return array

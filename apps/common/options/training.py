@@ -97,7 +97,8 @@ class Training:
             raise UserError("--warmup does nothing with --schedule plateau: leave it out")
 
 
-def _is_given(value):
+def is_given(value):
+    """What an option `needs` of `pretrained` that does nothing without."""
     return value is not None
 
 
@@ -118,15 +119,15 @@ class Transfer(Training):
 
     pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")
     freeze: bool = option(
-        False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": _is_given}
+        False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": is_given}
     )
     unfreeze_epoch: int = option(
         0, "epochs after which a trunk that was held still is trained as well (0: from the start)", low=0,
-        needs={"pretrained": _is_given, "freeze": False},
+        needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
     trunk_rate: float = option(
         0.1, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
-        needs={"pretrained": _is_given, "freeze": False},
+        needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
 
     def check(self):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from apps.common.data.sequences import ragged
+from apps.common.data.sequences import Ragged, ragged
+from apps.common.data.text.annotated import Annotated, with_room
 
 
 def bert_inputs(tokens, architecture, segments=None):
@@ -50,15 +51,25 @@ def joined_words(words, tokenizer, most, before=()):
     return np.array([*start, *ids, tokenizer.end], "int32"), places[places < len(start) + room].astype("int32")
 
 
-def as_bert_inputs(texts, architecture, firsts=None):
-    """The inputs of a BERT that reads words: of `joined_words` of each text.
+def word_examples(texts, about, y, records, *, firsts=None, cut=False):
+    """The examples of a BERT that reads words, made of `joined_words` of each text.
 
     Args:
         texts: `[(ids, places)]`.
-        architecture: As of `bert_inputs`.
-        firsts: How many tokens of each belong to the text that stands first; none by default.
+        about: Of the model: `architecture`, and `buckets` in tokens and words.
+        y, records: As of `Annotated`.
+        firsts: How many tokens of each belong to the text that stands first; all by default.
+        cut: Whether texts are cut to the buckets; else there is as much room as the longest needs.
     """
     tokens = ragged([ids for ids, _ in texts], "int32")
     counts = firsts or [len(ids) for ids, _ in texts]
     segments = ragged([np.arange(len(ids)) >= count for (ids, _), count in zip(texts, counts, strict=True)], "int32")
-    return bert_inputs(tokens, architecture, segments) | {"places": ragged([places for _, places in texts], "int32")}
+    x = bert_inputs(tokens, about["architecture"], segments)
+    x["places"] = ragged([places for _, places in texts], "int32")
+    buckets = np.array(about["buckets"])
+    if not cut:
+        longest = np.array([x[name].lengths.max() for name in ("tokens", "places")])
+        buckets = np.minimum(with_room(buckets, longest), about["architecture"]["max_tokens"])
+    # Lengths go with the inputs by their names, and then with the targets.
+    columns = [int(name == "places") for name in sorted(x)] + [1] * isinstance(y, Ragged)
+    return Annotated(x, y, None, buckets[:, columns], tuple(records))
