@@ -13,7 +13,7 @@ WORDS = ("the", "film", "was", "good", "bad", "and", "##ly", "##s", "true", "a",
 TEXTS = ("The film was truely good.", "a bad film, and not good")
 LETTERS = "abcdefghijklmnopqrstuvwxyz.,ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MERGES = ("f i", "fi l", "fil m", "Ġ film", "Ġ b", "t h", "Ġ th", "Ġth e", "g o", "go o", "goo d", "Ġ a")
-SHAPE = {"max_position_embeddings": 12, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
+SHAPE = {"max_position_embeddings": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
          "intermediate_size": 24}  # fmt: skip
 
 
@@ -61,16 +61,16 @@ def write(root):
     # Padding is not the first entry of RoBERTa's vocabulary, and its mask is the last.
     roberta = write_merges(folders["roberta"], ("<s>", "<pad>", "</s>", "<unk>"), ("<mask>",))
     gpt2 = write_merges(folders["gpt2"], last=("<|endoftext|>",))
-    small = {"dim": 16, "n_layers": 2, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 12}
+    small = {"dim": 16, "n_layers": 2, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 40}
     models = {
         "bert": hf.BertForMaskedLM(hf.BertConfig(vocab_size=len(words()) + 3, **SHAPE, hidden_act="gelu_new")),
         "distilbert": hf.DistilBertForMaskedLM(hf.DistilBertConfig(vocab_size=len(words()), **small)),
         "roberta": hf.RobertaForMaskedLM(
             hf.RobertaConfig(
-                vocab_size=roberta, **{**SHAPE, "max_position_embeddings": 14}, type_vocab_size=1, layer_norm_eps=1e-5
+                vocab_size=roberta, **{**SHAPE, "max_position_embeddings": 42}, type_vocab_size=1, layer_norm_eps=1e-5
             )
         ),
-        "gpt2": hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=gpt2, n_positions=12, n_embd=16, n_layer=2, n_head=4)),
+        "gpt2": hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=gpt2, n_positions=40, n_embd=16, n_layer=2, n_head=4)),
     }
     readers = {"bert": hf.BertTokenizer, "distilbert": hf.DistilBertTokenizer, "roberta": hf.RobertaTokenizer,
                "gpt2": hf.GPT2Tokenizer}  # fmt: skip

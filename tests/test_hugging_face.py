@@ -1,5 +1,6 @@
 """Folders of Hugging Face: what our builders compute of them, what is taken along, what is refused."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -17,6 +18,10 @@ from apps.common.data.text.tokenizer import Tokenizer
 from apps.common.errors import UserError
 
 EVERY = ENCODERS + DECODERS
+
+pytestmark = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("transformers", "torch")), reason="transformers computes what is expected"
+)
 
 
 @pytest.fixture(scope="module")
