@@ -74,6 +74,10 @@ class Config(Transfer, Splitting):
         4, "attention heads; must divide the width", low=1,
         needs={"model": ("transformer", "bert"), "pretrained": is_missing},
     )  # fmt: skip
+    pooling: Literal["first", "mean"] = option(
+        "first", "a text by its first token, or the mean of all: more where few are labelled or the network is frozen",
+        search=("first", "mean"), needs={"model": "bert"},
+    )  # fmt: skip
     filters: int = option(100, "filters of each window", low=1, search=(50, 100, 200), needs={"model": "cnn"})
     windows: tuple[int, ...] = option((3, 4, 5), "words that the filters of each kind see", low=1, needs={"model": "cnn"})
     dropout: float | None = option(
@@ -228,7 +232,8 @@ def build_model(config, data):
 
     num_classes, dropout = len(data.about["class_names"]), config.shape["dropout"]
     if config.model == "bert":
-        model = models.bert_head(network_of(data.about, dropout=dropout), num_classes, dropout=dropout)
+        encoder = network_of(data.about, dropout=dropout)
+        model = models.bert_head(encoder, num_classes, pooling=config.pooling, dropout=dropout)
     else:
         model = network(config, len(tokenizer_of(data.about)), num_classes)
     trunk = take_network(model, config.pretrained, ENCODERS)

@@ -462,6 +462,10 @@ CASES = {
         lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),
         {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
     ),
+    "bert_head-mean": classifier(
+        lambda: models.bert_head(models.bert(7, max_tokens=8, width=8, variant={"activation": "gelu_tanh"}), 3, pooling="mean"),
+        {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
+    ),
     "bert_reader": Case(
         lambda: models.bert_reader(models.bert(7, max_tokens=8, width=8)),
         {"tokens": texts(7, 6), "segments": integers(2, 6), "places": integers(6, 3)}, integers(3, 2),

@@ -12,7 +12,10 @@ import pytest
 from app_cases import write_asked_stories, write_reviews, write_tagged, write_words
 from runs import bundle_weights, forked, train
 
+from apps.common.bundles.pretrained import by_name
 from apps.common.options.backends import BACKENDS
+from layers import models
+from layers.initialization import own_variables
 
 BACKEND = keras.backend.backend()
 SHORT = ("--epochs", "2", "--batch-size", "8", "--learning-rate", "0.01")
@@ -91,6 +94,15 @@ def trunk_of(model):
     """The sums of the weights of a bundle's embedding and blocks, the least first."""
     parts = ("token_embedding", "position_embedding", "encoder_block")
     return sorted(float(array.sum()) for name, array in bundle_weights(model).items() if any(part in name for part in parts))
+
+
+@pytest.mark.once
+def test_the_head_that_guesses_words_is_not_taken_for_one_that_tells_classes():
+    sizes = {"max_tokens": 8, "width": 8, "depth": 1}
+    trained, head = models.masked_language_model(9, **sizes), models.bert_head(models.bert(9, **sizes), 3)
+    own = list(own_variables(head))
+    new = [variable.path for (_, variable), found in zip(own, by_name(trained, own), strict=True) if found is None]
+    assert new == ["pooler/kernel", "pooler/bias", "logits/kernel", "logits/bias"]
 
 
 @pytest.mark.parametrize("road", some(FROM_BUNDLE), ids=lambda road: road[0])

@@ -13,7 +13,7 @@ from ... import (
     SequencePooling,
     TokenEmbedding,
 )
-from .._inputs import differing, sequence_input
+from .._inputs import choose, differing, sequence_input
 
 __all__ = ["bert", "bert_head"]
 
@@ -62,21 +62,25 @@ def bert(vocabulary_size, *, max_tokens=512, width=128, depth=2, num_heads=2, dr
     return keras.Model(inputs, logits, name="bert")
 
 
-def bert_head(encoder, num_outputs, *, per_token=False, dropout=0.1):
+def bert_head(encoder, num_outputs, *, per_token=False, pooling="first", dropout=0.1):
     """A BERT, pretrained or not, with logits for classes in place of its vocabulary; the two share their weights.
 
     Args:
         encoder: A model from `bert`.
         num_outputs: Number of logits.
         per_token: Whether each token has logits (tags; beginnings and ends of answers) or the text.
+        pooling: How a text is seen: by its `"first"` token through a dense layer with tanh, the pooler, or by the `"mean"` of
+            its tokens, which an encoder that never learnt to gather a text in its first token tells more by.
         dropout: Fraction dropped before the logits in training.
     Input shape: that of `bert`.
-    Output shape: `(batch, num_outputs)`, from the first token through a dense layer with tanh, the pooler; or
-        `(batch, tokens, num_outputs)`.
-    Reference: Devlin et al., 2018, arXiv 1810.04805, section 3.2.
+    Output shape: `(batch, num_outputs)`, or `(batch, tokens, num_outputs)`.
+    Reference: Devlin et al., 2018, arXiv 1810.04805, section 3.2; the mean: Reimers and Gurevych, 2019, arXiv 1908.10084.
     """
     x = encoder.get_layer("encoded").output
-    if not per_token:
+    mean = choose("pooling", pooling, {"first": False, "mean": True})
+    if not per_token and mean:
+        x = SequencePooling("mean", name="pooling")(x, mask=encoder.get_layer("mask").output)
+    elif not per_token:
         x = SequencePooling("first", name="pooling")(x)
         x = Dense(x.shape[-1], activation="tanh", name="pooler")(x)
     x = Dropout(dropout, name="logits_dropout")(x)
