@@ -2,10 +2,11 @@
 
     python -m bench.few_labels TASK --pretrained SOURCE --data DATA [--counts 100,300,1000] [--seeds 3] [--steps 400] [options]
 
-takes some minutes on two cores, and writes a figure to `docs/gallery` and all that was measured to `docs/few-labels.md`. Every
+takes some minutes on two cores and writes a figure to `docs/gallery` and all that was measured to `docs/few-labels.md`. Every
 run of a number of labels has the same network, vocabulary, labels, order and steps, ends with its last weights, and is judged
-on the whole test split; only its first weights differ. `--name` tells apart several of a task, further options are those of
-`triptych train TASK`. The texts of `docs/few-labels.md` are written by `python -m bench.few_labels corpus FILE`.
+on the whole test split; only its first weights differ. `--name` tells apart several of a task, `--before` is for the page the
+command that SOURCE was made by, further options are those of `triptych train TASK`. The texts that the networks of the page
+were trained on before are written by `python -m bench.few_labels corpus FILE`.
 """
 
 import dataclasses
@@ -109,7 +110,11 @@ def drawn(record):
 def page(records):
     """The Markdown of all that was measured."""
     lines = ["# Few labels", "", "What a network trained before is worth where labels are few (`python -m bench.few_labels`)."]
-    lines += [" ".join(measure.__doc__.split("\n\n")[0].split()), ""]
+    lines += [
+        "For each number of labels and seed the three ways have the same network, vocabulary, labels, order and steps; each "
+        "ends with its last weights and is judged on the whole test split. Beside them stand the task's plain methods.",
+        "",
+    ]
     for record in records.values():
         lines += [f"## {record['name']}", "", f"![{record['name']}](gallery/few-labels-{record['name']}.png)", ""]
         found = summary(record["rows"])
@@ -119,7 +124,7 @@ def page(records):
             shown = [f"{mean:.3f} ({least:.3f}-{most:.3f})" if least < most else f"{mean:.3f}" for _, mean, least, most in points]
             lines.append(f"| {way} | " + " | ".join(shown) + " |")
         lines += ["", f"Mean, least and most of {record['seeds']} seeds, {record['seconds']} s on {record['backend']}.", ""]
-        lines += ["", "    " + record["command"], "", *([record["before"], ""] if record.get("before") else [])]
+        lines += [f"    {line}" for line in (record["before"], record["command"]) if line] + [""]
     return "\n".join(lines)
 
 
@@ -166,10 +171,11 @@ def main(words):
     config = make_config(app.Config, settle_switches(given, options_of(app.Config)))
     if config.pretrained is None:
         raise UserError("--pretrained is missing: what the runs begin with")
-    rows, metric, seconds = measure(app, config, counts, seeds, steps)
     import keras
 
-    command = f"python -m bench.few_labels {' '.join(words)}"
+    rows, metric, seconds = measure(app, config, counts, seeds, steps)
+    shown = ["BUNDLE" if word == config.pretrained and not config.library else word for word in words]
+    command = f"python -m bench.few_labels {' '.join(shown)}"
     record = {"name": name, "metric": metric, "seeds": seeds, "seconds": seconds, "backend": keras.backend.backend(),
               "command": command, "before": before, "rows": rows}  # fmt: skip
     path = DOCS / "few-labels.json"
