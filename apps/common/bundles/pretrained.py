@@ -130,8 +130,9 @@ def kind_of(layer, variable):
 
 
 def names_of(variable):
-    """What a variable may be called: by its path, and by its path without the model it lies in."""
-    return (variable.path, variable.path.partition("/")[2])
+    """What a variable may be called: by its path, and by its path without the model it lies in, if a layer is left of it."""
+    inner = variable.path.partition("/")[2]
+    return (variable.path, inner) if "/" in inner else (variable.path,)
 
 
 def shown_options(bundle):
