@@ -16,6 +16,7 @@ from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
 
 AT_ONCE = 256  # images a model that draws in steps works at
+MOST_WORDS = 10_000  # outputs of a network that tells a word at each place of a caption
 CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
 
 
@@ -76,10 +77,13 @@ class Judge:
         moments = [(part.mean(0), np.cov(part.T)) for part in (features, real)]
         found = {
             "frechet_own_features": frechet_distance(*moments[0], *moments[1]),
-            "class_coverage": class_coverage(classes, labels, self.num_classes),
+            "class_coverage": self.coverage(classes, labels),
             "diversity": np.trace(moments[0][1]) / np.trace(moments[1][1]),
         }
         return found if asked is None else {**found, "class_accuracy": np.mean(classes == asked)}
+
+    def coverage(self, classes, labels):
+        return class_coverage(classes, labels, self.num_classes)
 
 
 _kept = []
@@ -88,8 +92,17 @@ _kept = []
 def judge_of(data):
     """The `Judge` of these data, trained once in a process."""
     if not _kept or _kept[0] is not data.train.x:
-        _kept[:] = data.train.x, Judge(data.train, len(data.about["class_names"]))
+        _kept[:] = data.train.x, made_judge(data)
     return _kept[1]
+
+
+def made_judge(data):
+    names, about = data.about["class_names"], data.about
+    if about.get("captions") and (len(about["words"]) + 2) * about["length"] <= MOST_WORDS:
+        from apps.common.reports.captions_found import CaptionJudge
+
+        return CaptionJudge(data.train, encode(names, about["words"], about["length"]), len(about["words"]) + 2)
+    return Judge(data.train, len(names))
 
 
 def scaled(images):
