@@ -103,6 +103,11 @@ class PredictOptions:
     folder: str = option("pictures", "where the PNG files go")
     steps: int = option(50, "steps of a model that draws in steps", low=1, high=1000)
     guidance: float = option(1.0, "above 1, more as told than the model would (of a model that draws in steps)", low=0, high=50)
+    gif: bool = option(False, "also an animation of each picture coming out of noise (of a model that draws in steps)")
+    between: int = option(
+        0, "also a strip of so many pictures between those of each seed and the next; with one seed, of each text and the next",
+        low=0, high=100,
+    )  # fmt: skip
 
 
 EQUAL = "control: a normal distribution for each pixel, in the same features; trained as long as {} to lie beside it"
@@ -337,24 +342,36 @@ def evaluate(model, data, config):
 
 def predict(model, inputs, about, options=PredictOptions()):
     """PNG files of the classes asked for, or of `any`, one a seed: `predict MODEL 3 7 --seeds 0,1,2`."""
-    from apps.common.reports.generated_images import draw_images, latents_of, write_images
+    from apps.common.reports.drawn_files import denoising, steps_of, ways, write_gif, write_images
+    from apps.common.reports.generated_images import draw_images, latents_of
 
-    drawn = {"steps": options.steps, "guidance": options.guidance} if hasattr(model, "sample") else {}
+    told = bool(model.num_classes or about.get("captions"))
+    drawn = steps_of(model, told, options)
     pairs = [(name, seed) for name in inputs for seed in options.seeds]
     chosen = told_of(model, pairs, about)
     latents = np.concatenate([latents_of(model, seed, 1) for _, seed in pairs])
     images = draw_images(model, latents, chosen, **drawn)
     titles = [name if about.get("captions") else about["class_names"][index] if model.num_classes else "any"
               for (name, _), index in zip(pairs, chosen, strict=True)]  # fmt: skip
-    said = [{"Software": "triptych", "Generated": "yes", "Model": model.name, "Prompt": title, "Seed": seed}
-            for title, (_, seed) in zip(titles, pairs, strict=True)]  # fmt: skip
+    always = {"Software": "triptych", "Generated": "yes", "Model": model.name}
+    said = [{**always, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
     paths = write_images(options.folder, images, files, said)
-    told = bool(model.num_classes or about.get("captions"))
-    return [
+    rows = [
         {"class": title if told else None, "seed": seed, "picture": str(path)}
         for title, (_, seed), path in zip(titles, pairs, paths, strict=True)
     ]
+    if options.gif:
+        frames = denoising(model, latents, chosen if told else None, **drawn)
+        for row, each, name, words in zip(rows, frames, files, said, strict=True):
+            row["animation"] = str(write_gif(options.folder, each, name, words))
+    if options.between:
+        first = slice(None, None, len(options.seeds))
+        strips = ways(model, chosen[first] if told else None, titles[first], options.seeds, options.between, **drawn)
+        for name, strip, words in strips:
+            [path] = write_images(options.folder, strip[None], [name], [{**always, **words}])
+            rows.append({"class": words["Prompt"] if told else None, "seed": words["Seed"], "picture": str(path)})
+    return rows
 
 
 def told_of(model, pairs, about):
@@ -367,6 +384,8 @@ def told_of(model, pairs, about):
     if about.get("captions"):
         for prompt, _ in pairs:
             unknown = unknown_words(prompt, about["words"])
+            if len(words_of(prompt)) > about["length"]:
+                raise UserError(f"{prompt[:60]}: {len(words_of(prompt))} words; this model reads {about['length']} at most")
             if unknown or not words_of(prompt):
                 strange, known = ", ".join(unknown) or "none at all", ", ".join(about["words"][:30])
                 raise UserError(f"{prompt}: words this model has never seen: {strange}. It knows: {known}")

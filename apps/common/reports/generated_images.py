@@ -1,17 +1,13 @@
 """Generated images judged by a classifier of our own, and written to files."""
 
-import io
 import math
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from apps.common.data.examples import Examples
 from apps.common.data.images.captioned import encode
-from apps.common.errors import UserError
-from apps.common.files import write_bytes
 from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
 
@@ -227,36 +223,3 @@ def spherical(start, end, shares):
     cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))
     angle, shares = np.arccos(np.clip(cosine, -0.9999, 0.9999)), np.asarray(shares)[:, None]
     return ((np.sin((1 - shares) * angle) * start + np.sin(shares * angle) * end) / np.sin(angle)).astype("float32")
-
-
-def made_folder(name):
-    """The folder of `--folder`, made where it is missing."""
-    folder = Path(name).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
-    return folder
-
-
-def write_images(folder, images, names, said=None):
-    """PNG files called `names` in a folder that is made where it is missing; returns their paths.
-
-    Args:
-        folder: Of the files.
-        images: uint8 `(n, height, width, channels)`.
-        names: One a picture.
-        said: `{key: text}` written into each file: that it was generated, by what, from which seed.
-    """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    folder, paths = made_folder(folder), []
-    for index, (image, name) in enumerate(zip(images, names, strict=True)):
-        buffer, told = io.BytesIO(), PngInfo()
-        for key, value in (said[index] if said else {}).items():
-            told.add_text(key, str(value))
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=told)
-        paths.append(folder / f"{''.join(c if c.isalnum() or c in '-_ ' else '_' for c in name)}.png")
-        write_bytes(paths[-1], buffer.getvalue())
-    return paths
