@@ -146,13 +146,16 @@ RECIPES = {
 
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits, of other data as well."""
-    if config.model in TEXT and (config.data in (None, "captioned-shapes") or caption_file(config.data)):
+    if config.model in TEXT and config.data in (None, "captioned-shapes"):
         return load_captions(config, about)
     name, options = config.data or "digits", {"image_size": config.image_size}
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about.get("classes", about["class_names"])}
-    found = named_images(name, **options) or read_labelled_images(find_data(name), **options)
+    found = named_images(name, **options)
+    if config.model in TEXT and not found and caption_file(name):
+        return load_captions(config, about)
+    found = found or read_labelled_images(find_data(name), **options)
     splits, notes = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}, list(found.notes)
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
     train, validation, test = complete_splits(splits, config, notes)

@@ -78,8 +78,13 @@ def test_order_of_the_classes_does_not_matter(generator):
     data = app.load_data(make_config(app.Config, {"data": str(generator[0] / "pictures")}))
     turned = replace(data, about={**data.about, "class_names": ["light", "dark"]}, train=replace(data.train, y=1 - data.train.y))
     asked = []
+
+    def draw(model, latents, told):
+        asked.append(told)
+        return np.zeros((len(told), 8, 8, 1), "uint8")
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(added_pictures, "draw_images", lambda model, latents, told: asked.append(told) or np.zeros((len(told), 8, 8, 1), "uint8"))
+        patch.setattr(added_pictures, "draw_images", draw)
         more, _ = added_pictures.with_generated(turned, generator[0] / generator[1], 1.0, 0)
     np.testing.assert_array_equal(asked[0], 1 - more.y[len(data.train) :])
 

@@ -53,7 +53,9 @@ def caption_file(name):
         return path if path.suffix.lower() in ENDINGS else None
     found = [each for each in sorted(path.iterdir()) if each.suffix.lower() in ENDINGS and each.is_file()]
     captioned = [each for each in found if _columns(next(_rows(each), {}))[1]]
-    return captioned[0] if len(captioned) == 1 else None
+    if len(captioned) > 1:
+        raise UserError(f"{path}: several files of captions. Give one of {', '.join(each.name for each in captioned)}")
+    return captioned[0] if captioned else None
 
 
 def read_captioned(path, image_size):
