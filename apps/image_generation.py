@@ -362,6 +362,9 @@ def predict(model, inputs, about, options=PredictOptions()):
     images = draw_images(model, latents, chosen, **drawn)
     titles = [name if about.get("captions") else about["class_names"][index] if model.num_classes else "any"
               for (name, _), index in zip(pairs, chosen, strict=True)]  # fmt: skip
+    strips, first = [], slice(None, None, len(options.seeds))
+    if options.between:
+        strips = ways(model, chosen[first] if told else None, titles[first], options.seeds, options.between, **drawn)
     always = {"Software": "triptych", "Generated": "yes", "Model": model.name}
     said = [{**always, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
@@ -374,12 +377,9 @@ def predict(model, inputs, about, options=PredictOptions()):
         frames = denoising(model, latents, chosen if told else None, **drawn)
         for row, each, name, words in zip(rows, frames, files, said, strict=True):
             row["animation"] = str(write_gif(options.folder, each, name, words))
-    if options.between:
-        first = slice(None, None, len(options.seeds))
-        strips = ways(model, chosen[first] if told else None, titles[first], options.seeds, options.between, **drawn)
-        for name, strip, words in strips:
-            [path] = write_images(options.folder, strip[None], [name], [{**always, **words}])
-            rows.append({"class": words["Prompt"] if told else None, "seed": words["Seed"], "picture": str(path)})
+    for name, strip, words in strips:
+        [path] = write_images(options.folder, strip[None], [name], [{**always, **words}])
+        rows.append({"class": words["Prompt"] if told else None, "seed": words["Seed"], "picture": str(path)})
     return rows
 
 
