@@ -93,6 +93,8 @@ class Config(Transfer, Splitting):
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
         if self.library == "tfhub:" and self.freeze and self.augment != "none":
             raise UserError("--augment: the features of a SavedModel that is not trained are computed once; leave it out")
+        if self.library == "tfhub:" and self.freeze and self.augment_with:
+            raise UserError("--augment-with: the features of a SavedModel that is not trained are of your pictures; leave it out")
         if self.library and self.renewed:
             raise UserError("--renewed: all that is new of a --pretrained network of another library is its logits; leave it out")
         if self.library and self.model != "small-cnn":
