@@ -268,7 +268,7 @@ def predict(model, inputs, about, options=PredictOptions()):
 
 def judged(model, paths, about, options):
     """A row for each picture file."""
-    from apps.common.reports.generated_images import made_folder, write_images
+    from apps.common.reports.drawn_files import made_folder, write_images
     from apps.common.reports.reconstruction import codes_of, decoded, eight_bit
 
     images, reasons = read_images(paths, about["image_shape"])
@@ -294,7 +294,7 @@ def judged(model, paths, about, options):
 
 def unpacked(model, paths, about, options):
     """A row for each file of a code: where its picture was written."""
-    from apps.common.reports.generated_images import write_images
+    from apps.common.reports.drawn_files import write_images
     from apps.common.reports.reconstruction import decoded, eight_bit
 
     codes, rows, names = [], [], []

@@ -8,14 +8,14 @@ TensorFlow's, on TensorFlow or, frozen, on any backend) or a bundle trained here
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.examples import About, Data, Examples, Report, balanced, class_weights, complete_splits, find_data
 from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
@@ -75,6 +75,10 @@ class Config(Transfer, Splitting):
         CELL, "operation,source,operation,source of each node of the repeated cell", search=CELLS,
         needs={"model": "cell-network"},
     )  # fmt: skip
+    augment_with: str | None = option(None, "bundle of image-generation whose pictures of each class are added to the training")
+    augment_times: float = option(
+        1.0, "generated pictures to each of your own", above=0, high=1000, needs={"augment_with": lambda value: value is not None}
+    )
     augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
     classes: str = option("", "comma-separated names of the classes to tell apart; the pictures of all others are left out")
     renewed: int = option(
@@ -89,6 +93,8 @@ class Config(Transfer, Splitting):
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
         if self.library == "tfhub:" and self.freeze and self.augment != "none":
             raise UserError("--augment: the features of a SavedModel that is not trained are computed once; leave it out")
+        if self.library == "tfhub:" and self.freeze and self.augment_with:
+            raise UserError("--augment-with: the features of a SavedModel that is not trained are of your pictures; leave it out")
         if self.library and self.renewed:
             raise UserError("--renewed: all that is new of a --pretrained network of another library is its logits; leave it out")
         if self.library and self.model != "small-cnn":
@@ -177,6 +183,18 @@ def load_data(config, about=None):
         what = f"--pretrained {config.pretrained}"
         train, validation, test = (with_features(content, part, what) for part in (train, validation, test))
     return Data(train, validation, test, about, notes, name)
+
+
+def more_examples(data, config):
+    """The training examples and, with `--augment-with`, pictures that a generator draws of their classes."""
+    if not config.augment_with:
+        return data
+    from apps.common.reports.added_pictures import with_generated
+
+    train, note = with_generated(data, config.augment_with, config.augment_times, config.seed)
+    if config.class_weights == "balanced":
+        train = replace(train, weight=class_weights(train.y, len(data.about["class_names"])))
+    return replace(data, train=train, notes=[*data.notes, note])
 
 
 def build_model(config, data):

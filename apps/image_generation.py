@@ -1,9 +1,10 @@
 """Draw new images in the manner of a set, also by class or from a text: VAE, adversarial networks, diffusion, flow.
 
-triptych train image-generation --model cflow --epochs 60
+triptych train image-generation --model latent-diffusion
+triptych predict MODEL "a blue triangle above a red square" --gif yes
 
-The default, a VAE told the class on 1,800 digits of 8 x 8 pixels, takes a minute and a half on two cores. `--model text-flow`
-without data learns to draw shapes from captions such as "a red circle left of a blue square".
+The default, a VAE told the class on 1,800 digits of 8 x 8 pixels, takes a minute and a half on two cores. Without data a model
+that draws from captions learns on drawn shapes; of labelled pictures the caption is the class.
 """
 
 import math
@@ -14,11 +15,14 @@ import numpy as np
 
 from apps.common.app import Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data, split_indices
+from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
 from apps.common.data.images.captioned import (
+    caption_file,
     draw_captioned,
     encode,
     read_captioned,
+    split_pairs,
+    text_of,
     unknown_words,
     vocabulary_of,
     words_of,
@@ -30,7 +34,9 @@ from apps.common.options.training import Recipe, Splitting
 
 VAES, GANS, CRITICS = ("vae", "cvae"), ("dcgan", "cdcgan"), ("wgan-gp", "cwgan-gp")
 LATENT = (*VAES, *GANS, *CRITICS)
-TEXT = ("text-diffusion", "text-flow")
+CODED = ("latent-diffusion", "latent-flow")  # draw the codes of an autoencoder
+TEXT = ("text-diffusion", "text-flow", *CODED)
+NOISED = ("diffusion", "cdiffusion", "text-diffusion", "latent-diffusion")
 STEPPED = ("diffusion", "cdiffusion", "flow", "cflow", *TEXT)  # draw in many steps
 NETWORKS = (*LATENT, *STEPPED)
 BY_CLASS = ("cvae", "cdcgan", "cwgan-gp", "cdiffusion", "cflow")
@@ -41,12 +47,13 @@ METRIC = Metric("frechet_own_features", higher_is_better=False)
 @dataclass(frozen=True)
 class Config(Splitting):
     model: Literal[(*NETWORKS, "pixel-gaussian")] = option(
-        "cvae", "architecture; those with a c draw by class, text- from captions", search=LATENT
+        "cvae", "architecture; those with a c draw by class, text- and latent- from captions", search=LATENT
     )
     epochs: int = option(80, "passes over the training data", low=1, high=100_000)
     latent_dim: int | None = option(
-        None, "length of the latent vector (VAE 16, GAN 64)", low=1, high=4096, search=(8, 16, 32, 64), needs={"model": LATENT}
-    )
+        None, "length of the latent vector (VAE 16, GAN 64); of latent- the channels of a code (4)", low=1, high=4096,
+        search=(8, 16, 32, 64), needs={"model": (*LATENT, *CODED)},
+    )  # fmt: skip
     width: int = option(
         32, "channels of the largest hidden picture", low=1, high=1024, search=(16, 32, 64), needs={"model": NETWORKS}
     )
@@ -68,12 +75,19 @@ class Config(Splitting):
         search=(1, 2, 3), needs={"model": (*GANS, *CRITICS)},
     )  # fmt: skip
     noise_schedule: Literal["cosine", "linear"] = option(
-        "cosine", "how noise grows with time", needs={"model": ("diffusion", "cdiffusion", "text-diffusion")}
+        "cosine", "how noise grows with time", needs={"model": NOISED}
     )
     prediction: Literal["epsilon", "v"] = option(
-        "v", "what is predicted: the noise, or v", needs={"model": ("diffusion", "cdiffusion", "text-diffusion")}
+        "v", "what is predicted: the noise, or v", needs={"model": NOISED}
     )
     judged_steps: int = option(25, "steps in which samples are drawn to be judged", low=1, high=1000, needs={"model": STEPPED})
+    autoencoder: str | None = option(
+        None, "bundle of `autoencoding --model spatial` whose codes are drawn; else one is trained first", needs={"model": CODED}
+    )
+    autoencoder_epochs: int = option(
+        12, "passes in which the autoencoder is trained first", low=1, high=10_000,
+        needs={"model": CODED, "autoencoder": lambda value: value is None},
+    )  # fmt: skip
     image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=256)
     class_weights: str = refused("none", "every image counts once")
 
@@ -89,9 +103,15 @@ class PredictOptions:
     folder: str = option("pictures", "where the PNG files go")
     steps: int = option(50, "steps of a model that draws in steps", low=1, high=1000)
     guidance: float = option(1.0, "above 1, more as told than the model would (of a model that draws in steps)", low=0, high=50)
+    gif: bool = option(False, "also an animation of each picture coming out of noise (of a model that draws in steps)")
+    between: int = option(
+        0, "also a strip of so many pictures between those of each seed and the next; with one seed, of each text and the next",
+        low=0, high=100,
+    )  # fmt: skip
 
 
 EQUAL = "control: a normal distribution for each pixel, in the same features; trained as long as {} to lie beside it"
+SHUFFLED = "control: real pictures under one another's captions, as of a generator that ignores the text; aim: three times it"
 RECIPES = {
     "mnist-vae": Recipe(
         "convolutional VAE on MNIST",
@@ -119,38 +139,60 @@ RECIPES = {
         "flow matching from captions on drawn shapes: the share of pictures that show what the caption says",
         data="captioned-shapes", options={"keep": "last", "model": "text-flow", "epochs": 60, "image_size": 20, "width": 16,
                                           "ema": 0.995, "learning_rate": 2e-3, "schedule": "cosine"},
-        metric="class_accuracy", floor=0.3, source="control: three times the share by a generator that ignores the text",
-        minutes=15,
+        metric="class_accuracy", floor=0.3, beside="shuffled captions", source=SHUFFLED, minutes=15,
+    ),
+    "captioned-shapes-latent": Recipe(
+        "latent flow matching from captions on drawn shapes, in the codes of its own autoencoder",
+        data="captioned-shapes", options={"keep": "last", "model": "latent-flow", "epochs": 60, "image_size": 24,
+                                          "ema": 0.995, "learning_rate": 2e-3, "schedule": "cosine"},
+        metric="class_accuracy", floor=0.1, beside="shuffled captions", source=SHUFFLED, minutes=15,
     ),
 }  # fmt: skip
 
 
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits, of other data as well."""
-    if config.model in TEXT:
+    if config.model in TEXT and config.data in (None, "captioned-shapes"):
         return load_captions(config, about)
     name, options = config.data or "digits", {"image_size": config.image_size}
     if about:
         *size, channels = about["image_shape"]
-        options = {"image_size": tuple(size), "channels": channels, "class_names": about["class_names"]}
-    found = named_images(name, **options) or read_labelled_images(find_data(name), **options)
+        options = {"image_size": tuple(size), "channels": channels, "class_names": about.get("classes", about["class_names"])}
+    found = named_images(name, **options)
+    if config.model in TEXT and not found and caption_file(name):
+        return load_captions(config, about)
+    found = found or read_labelled_images(find_data(name), **options)
     splits, notes = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}, list(found.notes)
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
     train, validation, test = complete_splits(splits, config, notes)
     about = {"class_names": found.class_names, "image_shape": list(train.x.shape[1:])}
-    return Data(train, validation, test, about, notes, name)
+    data = Data(train, validation, test, about, notes, name)
+    return told_in_words(data) if config.model in TEXT else data
+
+
+def told_in_words(data):
+    """The same pictures, each with the name of its class for a caption."""
+    classes = data.about["class_names"]
+    names = [text_of(name) for name in classes]
+    words, length = vocabulary_of(names), max(len(words_of(name)) for name in names)
+    ids = encode(names, words, length)
+    parts = [Examples(each.x, {"label": each.y, "text": ids[each.y]}) for each in (data.train, data.validation, data.test)]
+    about = {**data.about, "class_names": names, "classes": classes, "words": words, "length": length, "captions": True}
+    notes = [*data.notes, f"each picture's caption is its class: {names[0]!r}"]
+    return Data(*parts, about, notes, data.source, example=f'"{names[0]}"')
 
 
 def load_captions(config, about=None):
     """Pictures and the ids of their captions, each different caption a class for the judge; drawn shapes without data."""
     if config.data and config.data != "captioned-shapes":
-        images, captions, notes = read_captioned(find_data(config.data), config.image_size)
+        side = about["image_shape"][0] if about else config.image_size
+        images, captions, notes = read_captioned(caption_file(config.data), side)
     else:
-        side = config.image_size or 16
+        side = config.image_size or (24 if config.model in CODED else 16)
         images, captions = draw_captioned(3000, side, config.seed, pairs=side >= 20)
         notes = [f"{len(images)} drawn shapes of {side} x {side} pixels with captions"]
     names, words = (about or {}).get("class_names"), (about or {}).get("words")
-    rest = split_indices(np.zeros(len(images)), (0.1, 0.15), config.seed, False)[0]
+    rest = split_pairs(images, config.seed)[0]
     names = names or sorted({captions[index] for index in rest})
     words = words or vocabulary_of(names)
     length = about["length"] if about else max(len(words_of(name)) for name in names)
@@ -164,13 +206,15 @@ def load_captions(config, about=None):
     source = config.data or "captioned-shapes"
     if about:
         return Data(None, None, examples, about, notes, source)
-    parts = split_indices(np.zeros(len(examples)), (0.1, 0.15), config.seed, False)
+    parts = split_pairs(examples.x, config.seed)
     described = {"class_names": names, "image_shape": list(images.shape[1:]), "words": words, "length": length, "captions": True}
     return Data(*(examples.subset(part) for part in parts), described, notes, source, example=f'"{names[0]}"')
 
 
 def build_model(config, data):
     """Latent vector (and class) -> image; the VAE's encoder or the GAN's discriminator beside it."""
+    from apps.common.bundles.pretrained import note_trunk
+    from apps.common.training.codes import autoencoder_sizes
     from apps.common.training.optimizers import compile_model
     from layers import models
 
@@ -184,9 +228,14 @@ def build_model(config, data):
     if config.model in STEPPED:
         prediction = "flow" if config.model.endswith("flow") else config.prediction
         text = (len(data.about["words"]) + 2, data.about["length"]) if config.model in TEXT else None
-        model = models.Diffusion(
-            shape, num_classes=told, text=text, width=config.width, schedule=config.noise_schedule, prediction=prediction
-        )
+        options = {"num_classes": told, "text": text, "width": config.width, "schedule": config.noise_schedule}
+        options["prediction"] = prediction
+        if config.model not in CODED:
+            return compile_model(models.Diffusion(shape, **options), config, data.train)
+        sizes, digest = autoencoder_sizes(config, shape)
+        model = models.LatentDiffusion(shape, **sizes, **options)
+        if digest:
+            note_trunk(model, config.autoencoder, digest)
         return compile_model(model, config, data.train)
     options = {"num_classes": told, "width": config.width, "depth": config.depth}
     if config.model in VAES:
@@ -198,6 +247,16 @@ def build_model(config, data):
     generator = replace(config, accumulate=config.accumulate * config.discriminator_steps)
     players = [(model.generator.trainable_variables, generator), (model.discriminator.trainable_variables, discriminator)]
     return compile_model(model, config, data.train, players=players)
+
+
+def prepare(model, data, config):
+    """The autoencoder whose codes are drawn: the one that is named, or one trained now on the training pictures."""
+    if config.model not in CODED:
+        return
+    from apps.common.training.codes import named_autoencoder, trained_autoencoder
+
+    found = named_autoencoder(config) if config.autoencoder else trained_autoencoder(model, data, config)
+    model.adapt(found, data.train.x[:5000])
 
 
 def on_epoch(model, epoch, tracker, data, config):
@@ -227,14 +286,18 @@ def sampling(config):
 
 
 def baselines(data, config):
-    """A normal distribution for each pixel, all of them independent."""
+    """A normal distribution for each pixel, all of them independent; real pictures under one another's captions."""
+    from apps.common.reports.captions_found import shuffled_share
     from apps.common.reports.generated_images import judge_of
 
     pixels, count = data.train.x.astype("float32"), min(2000, max(1000, len(data.test)))
-    generator = np.random.default_rng([config.seed, 44])
+    judge, generator = judge_of(data), np.random.default_rng([config.seed, 44])
     noise = generator.normal(size=(count, *pixels.shape[1:])).astype("float32")
     images = np.clip(np.rint(pixels.mean(0) + pixels.std(0) * noise), 0, 255).astype("uint8")
-    return {"pixel gaussian": judge_of(data).metrics(images, None, "test", data.test)}
+    found = {"pixel gaussian": judge.metrics(images, None, "test", data.test)}
+    if config.model in TEXT:
+        found["shuffled captions"] = {"class_accuracy": shuffled_share(judge, data.test, config.seed)}
+    return found
 
 
 def evaluate(model, data, config):
@@ -244,6 +307,7 @@ def evaluate(model, data, config):
         bound,
         draw_images,
         judge_of,
+        labels_of,
         latents_of,
         sample,
         sheet,
@@ -273,29 +337,50 @@ def evaluate(model, data, config):
         given, labels = data.test.take(spread(data.test, 10))
         again = draw_images(model, predict_all(model, given)[0], labels)
         drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "again"])
-    return Report(metrics, drawn)
+    if config.model in CODED:
+        given = data.test.x[spread(data.test, 10)]
+        again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
+        drawn["codes"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "from its code"])
+    tables = {}
+    if config.model in TEXT:
+        metrics["class_accuracy_of_real"] = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
+        if hasattr(judge, "words"):
+            tables["words"] = judge.words(images, asked, data.about["words"])
+    return Report(metrics, drawn, tables)
 
 
 def predict(model, inputs, about, options=PredictOptions()):
     """PNG files of the classes asked for, or of `any`, one a seed: `predict MODEL 3 7 --seeds 0,1,2`."""
-    from apps.common.reports.generated_images import draw_images, latents_of, write_images
+    from apps.common.reports.drawn_files import denoising, steps_of, ways, write_gif, write_images
+    from apps.common.reports.generated_images import draw_images, latents_of
 
-    drawn = {"steps": options.steps, "guidance": options.guidance} if hasattr(model, "sample") else {}
+    told = bool(model.num_classes or about.get("captions"))
+    drawn = steps_of(model, told, options)
     pairs = [(name, seed) for name in inputs for seed in options.seeds]
     chosen = told_of(model, pairs, about)
     latents = np.concatenate([latents_of(model, seed, 1) for _, seed in pairs])
     images = draw_images(model, latents, chosen, **drawn)
     titles = [name if about.get("captions") else about["class_names"][index] if model.num_classes else "any"
               for (name, _), index in zip(pairs, chosen, strict=True)]  # fmt: skip
-    said = [{"Software": "triptych", "Generated": "yes", "Model": model.name, "Prompt": title, "Seed": seed}
-            for title, (_, seed) in zip(titles, pairs, strict=True)]  # fmt: skip
+    strips, first = [], slice(None, None, len(options.seeds))
+    if options.between:
+        strips = ways(model, chosen[first] if told else None, titles[first], options.seeds, options.between, **drawn)
+    always = {"Software": "triptych", "Generated": "yes", "Model": model.name}
+    said = [{**always, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
     paths = write_images(options.folder, images, files, said)
-    told = bool(model.num_classes or about.get("captions"))
-    return [
+    rows = [
         {"class": title if told else None, "seed": seed, "picture": str(path)}
         for title, (_, seed), path in zip(titles, pairs, paths, strict=True)
     ]
+    if options.gif:
+        frames = denoising(model, latents, chosen if told else None, **drawn)
+        for row, each, name, words in zip(rows, frames, files, said, strict=True):
+            row["animation"] = str(write_gif(options.folder, each, name, words))
+    for name, strip, words in strips:
+        [path] = write_images(options.folder, strip[None], [name], [{**always, **words}])
+        rows.append({"class": words["Prompt"] if told else None, "seed": words["Seed"], "picture": str(path)})
+    return rows
 
 
 def told_of(model, pairs, about):
@@ -308,6 +393,8 @@ def told_of(model, pairs, about):
     if about.get("captions"):
         for prompt, _ in pairs:
             unknown = unknown_words(prompt, about["words"])
+            if len(words_of(prompt)) > about["length"]:
+                raise UserError(f"{prompt[:60]}: {len(words_of(prompt))} words; this model reads {about['length']} at most")
             if unknown or not words_of(prompt):
                 strange, known = ", ".join(unknown) or "none at all", ", ".join(about["words"][:30])
                 raise UserError(f"{prompt}: words this model has never seen: {strange}. It knows: {known}")

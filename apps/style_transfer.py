@@ -188,7 +188,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     """A PNG file of each picture repainted, or why it cannot be read."""
     from apps.common.data.images.decoding import Unreadable
     from apps.common.data.images.pictures import read_picture
-    from apps.common.reports.generated_images import write_images
+    from apps.common.reports.drawn_files import write_images
     from apps.common.reports.pictures import file_names
     from apps.common.training.restyling import Restyler
 

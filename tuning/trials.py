@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 
-from apps.common.app import metric_of, task_name
+from apps.common.app import metric_of, task_name, training_data
 from apps.common.errors import UserError
 from apps.common.options.declare import to_plain
 from apps.common.output import say
@@ -51,7 +51,7 @@ class DataCache:
                 self.kept.append(entry)
                 return data
         watched, seen = _watched(config)
-        data = self.app.load_data(watched)
+        data = training_data(self.app, watched)
         if not self.kept:
             print_notes(data)
         if data.validation is None or not len(data.validation):

@@ -28,6 +28,8 @@ OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
+    "more_examples": "`(data, config) -> Data`: with what is added to the training examples, before a run and never to evaluate",
+    "prepare": "`(model, data, config)`: what is done once before the first epoch, and not again where a run goes on",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: the last ones stand",
     "reply": "`(model, turns, about[, options]) -> pieces of text`: the answer in a dialogue, for `triptych chat`",
     "check_data": "`(name)`: refuses a `--data NAME` that cannot be, before a backend is imported",
@@ -38,6 +40,8 @@ ARGUMENTS = {
     "evaluate": ("model", "data", "config"),
     "predict": ("model", "inputs", "about"),
     "baselines": ("data", "config"),
+    "more_examples": ("data", "config"),
+    "prepare": ("model", "data", "config"),
     "on_epoch": ("model", "epoch", "tracker", "data", "config"),
     "reply": ("model", "turns", "about"),
     "check_data": ("name",),
@@ -134,6 +138,12 @@ def task_name(app):
     """`apps.image_classification` is the task `image-classification`."""
     path = app.__spec__.name if app.__name__ == "__main__" else app.__name__
     return path.rpartition(".")[2].replace("_", "-")
+
+
+def training_data(app, config):
+    """The data of a run, with what the app adds to the examples that are trained on."""
+    data = app.load_data(config)
+    return app.more_examples(data, config) if hasattr(app, "more_examples") else data
 
 
 def metrics_of(app):

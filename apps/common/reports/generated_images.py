@@ -1,21 +1,18 @@
 """Generated images judged by a classifier of our own, and written to files."""
 
-import io
 import math
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from apps.common.data.examples import Examples
 from apps.common.data.images.captioned import encode
-from apps.common.errors import UserError
-from apps.common.files import write_bytes
 from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
 
 AT_ONCE = 256  # images a model that draws in steps works at
+MOST_WORDS = 10_000  # outputs of a network that tells a word at each place of a caption
 CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
 
 
@@ -76,10 +73,13 @@ class Judge:
         moments = [(part.mean(0), np.cov(part.T)) for part in (features, real)]
         found = {
             "frechet_own_features": frechet_distance(*moments[0], *moments[1]),
-            "class_coverage": class_coverage(classes, labels, self.num_classes),
+            "class_coverage": self.coverage(classes, labels),
             "diversity": np.trace(moments[0][1]) / np.trace(moments[1][1]),
         }
         return found if asked is None else {**found, "class_accuracy": np.mean(classes == asked)}
+
+    def coverage(self, classes, labels):
+        return class_coverage(classes, labels, self.num_classes)
 
 
 _kept = []
@@ -88,8 +88,17 @@ _kept = []
 def judge_of(data):
     """The `Judge` of these data, trained once in a process."""
     if not _kept or _kept[0] is not data.train.x:
-        _kept[:] = data.train.x, Judge(data.train, len(data.about["class_names"]))
+        _kept[:] = data.train.x, made_judge(data)
     return _kept[1]
+
+
+def made_judge(data):
+    names, about = data.about["class_names"], data.about
+    if about.get("captions") and (len(about["words"]) + 2) * about["length"] <= MOST_WORDS:
+        from apps.common.reports.captions_found import CaptionJudge
+
+        return CaptionJudge(data.train, encode(names, about["words"], about["length"]), len(about["words"]) + 2)
+    return Judge(data.train, len(names))
 
 
 def scaled(images):
@@ -214,36 +223,3 @@ def spherical(start, end, shares):
     cosine = np.dot(start, end) / (np.linalg.norm(start) * np.linalg.norm(end))
     angle, shares = np.arccos(np.clip(cosine, -0.9999, 0.9999)), np.asarray(shares)[:, None]
     return ((np.sin((1 - shares) * angle) * start + np.sin(shares * angle) * end) / np.sin(angle)).astype("float32")
-
-
-def made_folder(name):
-    """The folder of `--folder`, made where it is missing."""
-    folder = Path(name).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
-    return folder
-
-
-def write_images(folder, images, names, said=None):
-    """PNG files called `names` in a folder that is made where it is missing; returns their paths.
-
-    Args:
-        folder: Of the files.
-        images: uint8 `(n, height, width, channels)`.
-        names: One a picture.
-        said: `{key: text}` written into each file: that it was generated, by what, from which seed.
-    """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    folder, paths = made_folder(folder), []
-    for index, (image, name) in enumerate(zip(images, names, strict=True)):
-        buffer, told = io.BytesIO(), PngInfo()
-        for key, value in (said[index] if said else {}).items():
-            told.add_text(key, str(value))
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=told)
-        paths.append(folder / f"{''.join(c if c.isalnum() or c in '-_ ' else '_' for c in name)}.png")
-        write_bytes(paths[-1], buffer.getvalue())
-    return paths

@@ -53,6 +53,12 @@ def make_model(app, config, data):
         raise UserError(f"{task_name(app)}: this model cannot be built: {error}") from None
 
 
+def prepare(app, model, data, config):
+    """What the app does once to a new model before its first epoch."""
+    if hasattr(app, "prepare"):
+        app.prepare(model, data, config)
+
+
 def train_epochs(model, batches, *, seed, epochs, start=0, callbacks=(), accelerate=True):
     """`fit` over epochs whose data order and dropout seeds follow from (seed, epoch) alone.
 
@@ -82,6 +88,8 @@ def fit(app, config, data, model, run, tracker, interrupts=None, *, until=None):
     if on_epoch:  # first, since the others may look at its numbers
         stateful.insert(0, AfterEpoch(lambda *arguments: on_epoch(*arguments, data, config), tracker))
     done, history = load_checkpoint(run.checkpoints, model, stateful, say)
+    if not done:
+        prepare(app, model, data, config)
     epochs, quiet = until or config.epochs, until is not None
     if done and not quiet:
         say(f"going on after epoch {done} of {config.epochs}, written by the {run.record['backend']} backend")

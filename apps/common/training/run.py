@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from apps.common import figures
-from apps.common.app import inputs_of, metric_of, task_name
+from apps.common.app import inputs_of, metric_of, task_name, training_data
 from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.bundles.card import model_card
 from apps.common.bundles.pretrained import pretrained_facts
@@ -24,7 +24,7 @@ from apps.common.records.folder import find_run, mark_dead_runs, open_run
 from apps.common.records.mlflow import Tracker, send_rest
 from apps.common.training import rescue
 from apps.common.training.batches import Batches
-from apps.common.training.fit import fit, make_model
+from apps.common.training.fit import fit, make_model, prepare
 from apps.common.training.interrupts import Interrupts
 from apps.common.training.rate_finder import find_learning_rate
 from apps.common.training.remarks import remarks
@@ -59,7 +59,7 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 return run.record["result"]
         mark_dead_runs()
         backend.configure(deterministic=config.compile != "on")
-        data = app.load_data(config)
+        data = training_data(app, config)
         metric = metric_of(app, data.about)
         ranked = {"metric": f"test_{metric.name}", "higher_is_better": str(metric.higher_is_better)}
         facts = {"data_fingerprint": fingerprint(data), **ranked, **describe_machine()}
@@ -198,9 +198,10 @@ def find_rate(app, config):
     from pathlib import Path
 
     config = dataclasses.replace(config, schedule="constant", warmup=0.0)
-    data = app.load_data(config)
+    data = training_data(app, config)
     print_notes(data)
     model = make_model(app, config, data)
+    prepare(app, model, data, config)
     batches = Batches(data.train, config.batch_size, config.seed)
 
     def batch(step):

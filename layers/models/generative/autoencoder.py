@@ -5,6 +5,7 @@ import math
 import keras
 
 from ... import Conv2D, Dense, PixelShuffle, drawing
+from ...diffusion import group_norm
 from ...generative import weighted_mean
 from .._inputs import choose, image_input
 from .._policy import recorded
@@ -84,14 +85,18 @@ def spatial_pair(image_shape, latent_channels, width, depth):
     single = keras.config.floatx()
     image = x = image_input(image_shape, minimum=2**depth)
     for index in range(depth):
-        x = Conv2D(width * 2**index, 4, strides=2, padding="same", activation="silu")(x)
-    x = Conv2D(width * 2**depth, 3, padding="same", activation="silu")(x)
+        x = normed(Conv2D(width * 2**index, 4, strides=2, padding="same")(x))
+    x = normed(Conv2D(width * 2**depth, 3, padding="same")(x))
     code = Conv2D(latent_channels, 1, dtype=single)(x)
     latent = keras.Input(code.shape[1:], name="latent")
-    x = Conv2D(width * 2**depth, 3, padding="same", activation="silu")(latent)
-    for index in reversed(range(1, depth)):
-        x = keras.layers.Activation("silu")(PixelShuffle()(Conv2D(4 * width * 2**index, 3, padding="same")(x)))
-    x = keras.layers.Activation("silu")(PixelShuffle()(Conv2D(4 * width, 3, padding="same")(x)))
+    x = normed(Conv2D(width * 2**depth, 3, padding="same")(latent))
+    for index in reversed(range(depth)):
+        x = normed(PixelShuffle()(Conv2D(4 * width * 2**index, 3, padding="same")(x)))
     x = Conv2D(image_shape[-1], 3, padding="same", dtype=single)(x)
     x = x[:, : image_shape[0], : image_shape[1]]
     return keras.Model(image, code, name="encoder"), keras.Model(latent, x, name="generator")
+
+
+def normed(x):
+    """Normalised and bent; without the norm, pictures that are nearly all background teach it nothing but the background."""
+    return ops.silu(group_norm(x.shape[-1])(x))

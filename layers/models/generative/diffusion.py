@@ -132,7 +132,8 @@ class Diffusion(keras.Model):
 
         Args:
             noise: Standard normal numbers, `(n, latent_dim)` or `(n, *latent_shape)`.
-            y: What to draw, as the target of `fit`; `None` leaves it to the model.
+            y: What to draw, as the target of `fit`; `None` leaves it to the model. Of texts also `(first, second, shares)`, what
+                lies between two, `shares` `(n,)` in 0..1.
             steps: Number of steps, up to 1,000.
             guidance: 1 draws as told; above, more as told than it would; it then takes two passes a step.
             eta: Share of fresh noise in each step.
@@ -155,6 +156,10 @@ class Diffusion(keras.Model):
 
     def encoded(self, count, y, guided):
         """The condition of each image to be drawn; if guided, those of the same images told nothing after them."""
+        if isinstance(y, tuple):
+            first, second, shares = y
+            ends = [self.encoded(count, each, guided) for each in (first, second)]
+            return between(*ends, np.tile(np.asarray(shares, "float32"), 2 if guided else 1))
         empty = {}
         if self.num_classes:
             empty["label"] = np.full(count, self.num_classes, "int32")
@@ -196,3 +201,16 @@ class Diffusion(keras.Model):
         if name not in kept:
             kept[name] = backend.compiled(function, self)
         return kept[name]
+
+
+def between(first, second, shares):
+    """Conditions on the way from some to others; a token that either has counts, but at the ends those of the end alone."""
+    found, shares = {}, ops.convert_to_tensor(shares)
+    for name, start in first.items():
+        end, share = second[name], ops.reshape(shares, (-1,) + (1,) * (len(start.shape) - 1))
+        if keras.backend.standardize_dtype(start.dtype) == "bool":
+            found[name] = ops.logical_or(ops.logical_and(start, share < 1.0), ops.logical_and(end, share > 0.0))
+        else:
+            share = ops.cast(share, start.dtype)
+            found[name] = (1 - share) * start + share * end
+    return found

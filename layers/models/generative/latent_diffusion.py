@@ -23,14 +23,17 @@ class LatentDiffusion(Diffusion):
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         latent_channels: Channels of a code, a picture halved twice, or once below 16 pixels a side.
         autoencoder_width: Channels of the autoencoder's largest hidden picture.
+        autoencoder_depth: Times it halves a picture; by default as said above.
         The others: those of `Diffusion`.
     Input and target shape: those of `Diffusion`.
     Output shape: `(batch, *latent_shape)`, the codes, standardised.
     Reference: Rombach et al., 2021, arXiv 2112.10752.
     """
 
-    def __init__(self, image_shape, *, latent_channels=4, autoencoder_width=16, prediction="v", **kwargs):
-        self._codec = latent_channels, autoencoder_width  # read while the rest is made
+    def __init__(
+        self, image_shape, *, latent_channels=4, autoencoder_width=16, autoencoder_depth=None, prediction="v", **kwargs
+    ):
+        self._codec = latent_channels, autoencoder_width, autoencoder_depth  # read while the rest is made
         super().__init__(image_shape, prediction=prediction, **kwargs)
 
     def adapt(self, autoencoder, images):
@@ -42,8 +45,8 @@ class LatentDiffusion(Diffusion):
         self.codes_deviation.assign(np.maximum(codes.std((0, 1, 2)), 1e-3))
 
     def build_codec(self, width):
-        channels, autoencoder_width = self._codec
-        self.autoencoder = Autoencoder(self.image_shape, channels, kind="spatial", width=autoencoder_width)
+        channels, autoencoder_width, depth = self._codec
+        self.autoencoder = Autoencoder(self.image_shape, channels, kind="spatial", width=autoencoder_width, depth=depth)
         self.autoencoder.trainable = False
         options = {"shape": (channels,), "trainable": False, "autocast": False}
         self.codes_mean = self.add_weight(name="codes_mean", initializer="zeros", **options)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.examples import find_data, split_indices
+from apps.common.data.fingerprint import row_digests
 from apps.common.data.images.labelled import read_images
 from apps.common.errors import UserError, count_skipped
 
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 PICTURES, TEXTS = ("image", "path", "file", "filename", "file_name", "picture"), ("text", "caption", "captions", "prompt")
 COLORS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220)}
 SHAPES = ("circle", "square", "triangle")
@@ -43,8 +46,22 @@ def unknown_words(text, vocabulary):
     return [word for word in words_of(text) if word not in set(vocabulary)]
 
 
+def caption_file(name):
+    """The file of pictures and texts that `--data` names, or the only one in the folder it names; else `None`."""
+    path = find_data(name)
+    if path.is_file():
+        return path if path.suffix.lower() in ENDINGS else None
+    found = [each for each in sorted(path.iterdir()) if each.suffix.lower() in ENDINGS and each.is_file()]
+    captioned = [each for each in found if _columns(next(_rows(each), {}))[1]]
+    if len(captioned) > 1:
+        raise UserError(f"{path}: several files of captions. Give one of {', '.join(each.name for each in captioned)}")
+    return captioned[0] if captioned else None
+
+
 def read_captioned(path, image_size):
     """`(pictures uint8, captions, notes)` of a CSV, TSV or JSONL file whose rows name a picture and its text.
+
+    A row that says what another one says counts once; one without a picture or a text is left out, counted and named.
 
     Raises:
         UserError: No such columns, or too many pictures that cannot be read or have no caption.
@@ -52,12 +69,16 @@ def read_captioned(path, image_size):
     path = Path(path)
     rows, picture, text = picture_rows(path, TEXTS)
     side = image_size or 32
+    found = len(rows)
+    rows = list({(row[picture], row[text]): row for row in rows}.values())
     told = [row for row in rows if words_of(row[text])]
     missing = [f"{row[picture]} (no caption)" for row in rows if not words_of(row[text])]
     images, reasons = read_images([path.parent / row[picture] for row in told], (side, side, 3))
     skipped = [f"{row[picture]} ({reason})" for row, reason in zip(told, reasons, strict=True) if reason]
     notes = [count_skipped(missing, len(rows), "captions"), count_skipped(skipped, len(rows), "pictures")]
     captions = [row[text] for row, reason in zip(told, reasons, strict=True) if not reason]
+    if len(rows) < found:
+        notes.append(f"{found - len(rows)} rows say what another row says and count once")
     return images, captions, [f"pictures made {side} x {side}", *filter(None, notes)]
 
 
@@ -111,6 +132,31 @@ def said_twice(captions):
     common, count = Counter(captions).most_common(1)[0]
     repeated = len(captions) - len(set(captions))
     return f"{repeated} captions repeat another, most often {common!r} ({count} times)" if repeated else ""
+
+
+def _columns(row):
+    """The columns of the picture and of the text, `None` where there is none."""
+    return tuple(next((name for name in names if name in row), None) for names in (PICTURES, TEXTS))
+
+
+def split_pairs(images, seed):
+    """Positions of the pairs to train, validate and test on; those of one picture, which may have several texts, stay together.
+
+    Raises:
+        UserError: There are too few pictures.
+    """
+    digests = row_digests(images)
+    _, first, picture = np.unique(digests, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[picture]  # the pictures in the order in which they come
+    parts = split_indices(np.zeros(len(first)), (0.1, 0.15), seed, False)
+    if min(map(len, parts)) < 1:
+        raise UserError(f"{len(first)} different pictures with captions; at least 10 are needed to train, validate and test")
+    return [np.flatnonzero(np.isin(place, part)) for part in parts]
+
+
+def text_of(name):
+    """The caption of a class: its name, of a number that of the digit."""
+    return f"the digit {name}" if name.isdecimal() else name.replace("_", " ")
 
 
 def draw_captioned(count, side, seed, pairs=True):

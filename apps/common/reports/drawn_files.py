@@ -1,0 +1,128 @@
+"""Pictures as files: PNG and GIF that say they were generated, and by what; the way from one picture to another."""
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from apps.common.errors import UserError
+from apps.common.files import write_bytes
+
+FRAMES, SMALLEST = 30, 128  # of an animation, and its pixels a side: small pictures are shown larger
+
+
+def made_folder(name):
+    """The folder of `--folder`, made where it is missing."""
+    folder = Path(name).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
+    return folder
+
+
+def write_images(folder, images, names, said=None):
+    """PNG files called `names` in a folder that is made where it is missing; returns their paths.
+
+    Args:
+        folder: Of the files.
+        images: uint8 `(n, height, width, channels)`.
+        names: One a picture.
+        said: `{key: text}` written into each file: that it was generated, by what, from which seed.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    folder, paths = made_folder(folder), []
+    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+        buffer, told = io.BytesIO(), PngInfo()
+        for key, value in (said[index] if said else {}).items():
+            told.add_text(key, str(value))
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=told)
+        paths.append(folder / file_name(name, "png"))
+        write_bytes(paths[-1], buffer.getvalue())
+    return paths
+
+
+def file_name(name, ending):
+    return f"{''.join(c if c.isalnum() or c in '-_ ' else '_' for c in name)}.{ending}"
+
+
+def write_gif(folder, frames, name, said):
+    """One animation of pictures `(frames, height, width, channels)`, uint8, that rests at its end; returns its path.
+
+    Args:
+        folder, name: As of `write_images`.
+        frames: The pictures.
+        said: `{key: text}`, which the file holds as its comment.
+    """
+    from PIL import Image
+
+    times = max(1, -(-SMALLEST // max(frames.shape[1:3])))
+    frames = frames.repeat(times, 1).repeat(times, 2)
+    pictures = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
+    buffer, lasting = io.BytesIO(), [80] * (len(pictures) - 1) + [2000]
+    comment = "; ".join(f"{key}: {value}" for key, value in said.items()).encode("ascii", "replace")
+    pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=lasting, loop=0, comment=comment)
+    path = made_folder(folder) / file_name(name, "gif")
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def denoising(model, latents, told, **sampling):
+    """How pictures come out of noise: uint8 `(n, frames, height, width, channels)`, the noise first."""
+    steps = list(model.trajectory(latents, told, **sampling))
+    chosen = np.unique(np.linspace(0, len(steps) - 1, FRAMES).astype(int))
+    frames = [np.rint(255 * np.clip(model.pictures(steps[index]), 0, 1)).astype("uint8") for index in chosen]
+    return np.stack(frames, 1)
+
+
+def ways(model, told, titles, seeds, count, **sampling):
+    """The ways between pictures, each as one strip of `count` pictures between two: `[(name, strip, what is said of it)]`.
+
+    With several seeds the way is from each to the next, of each thing that is drawn; with one, from each text to the next.
+
+    Args:
+        model: The generator.
+        told: What it is told of each title, `None` where it is told nothing.
+        titles: What is drawn.
+        seeds: Whole numbers.
+        count: Pictures between the two ends.
+        sampling: `steps` and `guidance` of a model that draws in steps.
+    Raises:
+        UserError: There is no way: one seed only, and no two texts.
+    """
+    from apps.common.reports.generated_images import draw_images, latents_of, spherical
+
+    shares, found = np.linspace(0, 1, count + 2), []
+    text = getattr(model, "text_encoder", None) is not None
+    if len(seeds) < 2 and not (text and len(titles) > 1):
+        raise UserError("--between: give two --seeds or more, or, of a model that draws from captions, two texts and one seed")
+    if len(seeds) > 1:
+        ends = {seed: latents_of(model, seed, 1)[0] for seed in seeds}
+        for place, title in enumerate(titles):
+            labels = None if told is None else np.repeat(np.asarray(told)[place : place + 1], len(shares), 0)
+            for first, second in itertools.pairwise(seeds):
+                images = draw_images(model, spherical(ends[first], ends[second], shares), labels, **sampling)
+                found.append((f"{title}-{first}-to-{second}", images, {"Prompt": title, "Seed": f"{first} to {second}"}))
+    else:
+        noise = np.repeat(latents_of(model, seeds[0], 1), len(shares), 0)
+        for first, second in itertools.pairwise(range(len(titles))):
+            given = (*(np.repeat(np.asarray(told)[end : end + 1], len(shares), 0) for end in (first, second)), shares)
+            images = np.rint(255 * model.sample(noise, given, **sampling)).astype("uint8")
+            name = f"{titles[first]} to {titles[second]}"
+            found.append((f"{name}-{seeds[0]}", images, {"Prompt": name, "Seed": seeds[0]}))
+    return [(name, np.concatenate(list(images), 1), said) for name, images, said in found]
+
+
+def steps_of(model, told, options):
+    """Arguments of a model that draws in steps, none of another; what it cannot do is refused."""
+    if hasattr(model, "sample"):
+        if options.guidance != 1.0 and not told:
+            raise UserError(f"--guidance {options.guidance:g}: this model is told no class and no text to be guided by")
+        return {"steps": options.steps, "guidance": options.guidance}
+    for flag, given in (("--guidance", options.guidance != 1.0), ("--gif", options.gif)):
+        if given:
+            raise UserError(f"{flag}: this model draws at once, not in steps; leave it out or train one such as --model cflow")
+    return {}
