@@ -1,7 +1,9 @@
 """A TensorFlow SavedModel as the trunk of a classifier: trained on TensorFlow, its features on every backend."""
 
+import io
 import json
 import shutil
+import tarfile
 
 import keras
 import numpy as np
@@ -142,3 +144,14 @@ def test_what_could_read_files_or_takes_no_such_pictures_is_refused_in_one_line(
     assert saved_model.opened(saved_model.packed(f"tfhub:{place / 'small'}"), (4, 4, 3), "").features == 3
     refused = forked("train", *OPTIONS, "--pretrained", "tfhub:nowhere", "--freeze", cwd=place, check=2)
     assert "no saved_model.pb" in refused.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["../outside", "/outside"])
+def test_nothing_is_unpacked_outside_its_folder(tmp_path, name):
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ValueError, match="no plain file inside it"):
+        saved_model.unpack(written.getvalue(), tmp_path / "inside")
+    assert not (tmp_path / "outside").exists()

@@ -83,14 +83,29 @@ def opened(content, shape, what):
     backends.reveal("tensorflow")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                archive.extractall(folder, filter="data")
+            unpack(content, folder)
             return SavedModel(folder, tuple(shape[:2]))
         except ImportError:
             raise UserError(f"{what}: a SavedModel needs TensorFlow. Install: pip install -e '.[tensorflow]'") from None
         except (ValueError, OSError, tarfile.TarError) as error:
             said = " ".join(str(error).split())[:300]
             raise UserError(f"{what}: {said}. Give another SavedModel, or another --image-size") from None
+
+
+def unpack(content, folder):
+    """Write the plain files of a packed SavedModel into a folder.
+
+    Raises:
+        ValueError: One of them would lie outside it.
+    """
+    root = Path(folder).resolve()
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        for member in archive:
+            target = (root / member.name).resolve()
+            if not member.isfile() or not target.is_relative_to(root):
+                raise ValueError(f"{FILE}: {member.name[:80]!r} is no plain file inside it")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.extractfile(member).read())
 
 
 @dataclass(frozen=True)
