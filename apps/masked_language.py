@@ -34,17 +34,21 @@ class Config(Training):
     level: Literal["word", "subword"] = option("subword", "what a token is: a word, or a piece of one")
     vocabulary_size: int = option(4000, "tokens known at most, the commonest", low=16, high=1_000_000)
     max_tokens: int = option(64, "tokens of a passage, and of a text at most", low=8, high=65_536, search=(32, 64, 128))
-    mask_share: float = option(0.15, "share of the tokens to guess", above=0, high=0.9, search=(0.1, 0.4))
+    mask_share: float = option(0.3, "share of the tokens to guess; long runs want 0.15", above=0, high=0.9, search=(0.1, 0.4))
     width: int = option(128, "features of a token", low=2, search=(64, 128, 256))
     depth: int = option(2, "transformer blocks", low=1, high=96, search=(1, 2, 4))
     num_heads: int = option(4, "attention heads; must divide the width", low=1)
     dropout: float = option(0.0, "share of units dropped in training; long runs want 0.1", low=0, high=0.95, search=(0.0, 0.3))
-    epochs: int = option(6, "passes over the text, with other tokens to guess in each", low=1, high=100_000)
-    batch_size: int = option(32, "passages a step", low=1, high=65_536, search=(16, 32, 64))
+    epochs: int = option(8, "passes over the text, with other tokens to guess in each", low=1, high=100_000)
+    batch_size: int = option(16, "passages a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adagrad", "adadelta"] = option(
         "adamw", "gradient descent rule", search=("adam", "adamw")
     )
+    beta2: float = option(
+        0.98, "share of the mean squared gradient kept; short runs want less", low=0, high=0.99999,
+        needs={"optimizer": ("adam", "adamw")},
+    )  # fmt: skip
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
@@ -236,13 +240,15 @@ def predict(model, inputs, about):
     most = max(1, int((places > 0).sum(1).max()))
     asked = {"tokens": x, "segments": np.zeros_like(x), "places": np.minimum(places[:, :most], length - 1)}
     rows = []
-    for text, found, counts, reason in zip(texts, predict_all(model, asked, 32), places > 0, reasons, strict=True):
+    guessed, sizes = predict_all(model, asked, 32), map(len, ids)
+    for text, found, counts, reason, size in zip(texts, guessed, places > 0, reasons, sizes, strict=True):
         if reason:
             rows.append({"reason": reason})
             continue
         gaps = [likeliest(np.exp(log_softmax(logits)), tokenizer) for logits in found[: counts.sum()]]
         best = iter([next(iter(gap), "").removeprefix("##") for gap in gaps])
-        rows.append({"filled": GAP.sub(lambda _, best=best: next(best), text), "gaps": gaps})
+        row = {"filled": GAP.sub(lambda _, best=best: next(best), text), "gaps": gaps}
+        rows.append(row if size <= length else {**row, "note": f"read up to token {length} of {size}"})
     return rows
 
 
