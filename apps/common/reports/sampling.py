@@ -96,3 +96,31 @@ def continuation(decoder, prompt, sampler, generator):
             waiting = [*tokens[len(tokens) - kept + 1 :], following]
             decoder.reset()
             tokens = []
+
+
+def continuations(decoder, prompts, sampler, generators, goes_on):
+    """Continue several texts at once, each as `continuation` would by itself.
+
+    All have taken as many tokens at any time, so their windows are full, and are begun anew, at the same moment.
+
+    Args:
+        decoder: A `layers.Decoder` for as many texts.
+        prompts: One token or more of each.
+        sampler: A `Sampler`.
+        generators: A `np.random.Generator` for each.
+        goes_on: `goes_on(number, token)` hears the token added to text `number` and says whether it wants another.
+    """
+    decoder.reset()
+    texts = [list(prompt)[-decoder.block_size :] for prompt in prompts]
+    going, first = np.ones(len(texts), bool), 0  # the windows begin at token `first`
+    while going.any():
+        place = first + decoder.position
+        logits = decoder(np.array([text[place] if place < len(text) else 0 for text in texts]))
+        for number in np.flatnonzero(going):
+            text = texts[number]
+            if place == len(text) - 1:
+                text.append(sampler.draw(logits[number], generators[number], text[first:]))
+                going[number] = goes_on(number, text[-1])
+        if decoder.position == decoder.block_size:
+            first = place + 2 - decoder.block_size // 2
+            decoder.reset()
