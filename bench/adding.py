@@ -132,10 +132,14 @@ def trained(cell, **options):
         "weights": model.count_params(),
         "test_mse": backend.evaluation(model, tested)()["loss"],
         "validation_mse": history,
-        "reach": {"before": before.tolist(), "after": reach(model, data.validation).tolist()},
+        "reach": {"before": rounded(before), "after": rounded(reach(model, data.validation))},
         "norms": flow.norms,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def rounded(values):
+    return [float(f"{value:.3g}") for value in values]
 
 
 def figure(rows):
@@ -148,13 +152,13 @@ def figure(rows):
         for row in (each for each in rows if each["length"] == length):
             color = f"C{CELLS.index(row['cell'])}"
             for name, style in (("before", ":"), ("after", "-")):
-                norms = np.maximum(row["reach"][name], 1e-20)
+                norms = np.maximum(row["reach"][name], 1e-16)
                 axes[0].semilogy(range(1, length + 1), norms, style, color=color, label=f"{row['cell']} {name} training")
             axes[1].semilogy(range(1, len(row["validation_mse"]) + 1), row["validation_mse"], color=color, marker=".")
-        axes[0].set(xlabel="step of the sequence", ylabel="norm of the gradient by its input", title=f"{length} steps")
+        axes[0].set(xlabel="step of the sequence", ylabel="gradient by the input of a step (norm)", title=f"{length} steps")
         axes[0].legend(frameon=False, fontsize=7)
         axes[1].axhline(1 / 6, color="0.6", linestyle="--", linewidth=0.8)
-        axes[1].set(xlabel="tenth of the run", ylabel="squared error on validation; dashed: always answering 1")
+        axes[1].set(xlabel="tenth of the run", ylabel="squared error; dashed: always 1")
         for axis in axes:
             axis.grid(alpha=0.3)
     return drawn
