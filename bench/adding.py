@@ -133,7 +133,7 @@ def trained(cell, **options):
         "test_mse": backend.evaluation(model, tested)()["loss"],
         "validation_mse": history,
         "reach": {"before": rounded(before), "after": rounded(reach(model, data.validation))},
-        "norms": flow.norms,
+        "norms": [{name: rounded([norm])[0] for name, norm in each.items()} for each in flow.norms],
         "seconds": round(time.monotonic() - started, 1),
     }
 
