@@ -107,6 +107,13 @@ def test_words_the_vocabulary_lacks_are_numbered_above_it_and_spelt_again():
 
 
 @once
+def test_a_copied_word_keeps_an_accent_that_is_a_character_of_its_own():
+    coder = copying_coder()
+    (ids,), (copied,) = coder.encode_sources(["the cafe\u0301 ."])
+    assert copied == ["caf\u00e9"] and coder.decode(ids, copied) == "the caf\u00e9."
+
+
+@once
 def test_a_coder_comes_back_from_its_files():
     coder = copying_coder()
     pairs = Pairs(["the dog", "a cat saw the dog"], [["dog"], ["cat"]])
