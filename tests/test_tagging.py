@@ -76,7 +76,7 @@ def test_words_are_split_with_their_places():
     assert all(text[start:end] == word for word, start, end in split_words(text))
 
 
-@once
+@pytest.mark.once
 def test_marks_and_joined_pictures_stay_with_what_they_belong_to():
     words = [word for word, _, _ in split_words("cafe\u0301 שָׁלוֹם हिन्दी 👨‍👩‍👧 👍🏽!?")]
     assert words == ["cafe\u0301", "שָׁלוֹם", "हिन्दी", "👨‍👩‍👧", "👍🏽", "!", "?"]
