@@ -52,7 +52,7 @@ class Config(Training):
     )
     vocabulary_size: int = option(2000, "pieces of words at most", low=300, high=65_000, needs={"level": "subword"})
     block_size: int = option(32, "tokens the model sees at most", low=2, high=65_536, search=(32, 64, 128, 256))
-    steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text", low=1)
+    steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text (of dialogues: at least)", low=1)
     epochs: int = option(4, "epochs of --steps", low=1, high=100_000)
     batch_size: int = option(32, "windows a step", low=1, high=65_536, search=(8, 16, 32, 64))
     learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
@@ -154,7 +154,10 @@ def load_dialogues(config, path, about=None):
     parts = [np.arange(len(examples))] * 3 if few else split_indices(np.zeros(len(examples)), (0.1, 0.1), config.seed, False)
     if few:
         notes.append(f"{len(examples)} dialogues are too few to hold some out: the test is on what was trained on")
-    train, validation, test = (examples.subset(part) for part in parts)
+    times = max(1, round(config.steps * config.batch_size / len(parts[0])))
+    if times > 1:
+        notes.append(f"an epoch goes {times} times through the {len(parts[0])} dialogues to train on, for it has --steps")
+    train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
     example = next(text for is_answer, text in dialogues[0] if not is_answer) if not dialogues[0][0][0] else "Hello"
     described = about_of(vocabulary, dialogue=True)
     return Data(train, validation, test, described, notes, config.data, example=f'"{example[:60]}"')
