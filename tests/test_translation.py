@@ -36,6 +36,8 @@ def test_the_same_pairs_come_from_every_format(tmp_path):
     expected = Pairs(GERMAN, [[each] for each in ENGLISH])
     for name in ("parallel", "parallel/train.de.gz", "table.tsv", "headed.tsv"):
         assert read_pairs(tmp_path / name)[0] == {"train": expected}, name
+    turned = read_pairs(tmp_path / "parallel" / "train.en")[0]["train"]  # the file that is named is the source
+    assert turned == Pairs(ENGLISH, [[each] for each in GERMAN])
     for name in ("parallel", "keys.jsonl", "nested.jsonl"):
         assert read_pairs(tmp_path / name, "de", "en")[0] == {"train": expected}, name
 

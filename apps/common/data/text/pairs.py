@@ -196,6 +196,9 @@ def chosen_languages(path, found, source, target, notes):
     for flag, given in (("--source-language", source), ("--target-language", target)):
         if given and given not in there:
             raise UserError(f"{flag} {given}: no such file in {path}; it has {', '.join(there)}")
+    own = ending(path)[1:]  # of two parallel files the one that is named is the source
+    if path.is_file() and not source and own in there and own != target:
+        source = own
     others = [each for each in there if each not in (source, target)]
     missing = [each for each in (source, target) if not each]
     if len(missing) > len(others) or (missing and len(others) > len(missing)):
