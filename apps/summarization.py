@@ -19,16 +19,16 @@ from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import short_stories
 from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
-from apps.common.errors import UserError
-from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Splitting
+from apps.common.options.declare import option
+from apps.common.options.training import Recipe
+from apps.common.options.writing import Writing, WritingOptions
 
 VALIDATED = 100  # texts of the validation part summarised after each epoch
 SENTENCE = re.compile(r"(?<=[.!?。])\s+")
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
+class Config(Writing):
     model: Literal["pointer-generator", "transformer"] = option(
         "pointer-generator", "architecture", search=("pointer-generator", "transformer")
     )
@@ -39,40 +39,22 @@ class Config(Splitting):
         20, "words of a text beyond the vocabulary that can be copied", low=0, high=10_000,
         needs={"model": "pointer-generator", "tokens": "words"},
     )  # fmt: skip
-    lowercase: bool = option(False, "small letters alone")
     source_length: int = option(400, "tokens of a text at most; what is longer is cut", low=2, high=100_000)
     target_length: int = option(100, "tokens of a summary at most", low=2, high=10_000)
     width: int = option(64, "features of a token", low=2, search=(64, 128, 256))
     units: int = option(128, "units of the decoder", low=2, search=(128, 256), needs={"model": "pointer-generator"})
     depth: int = option(2, "blocks of each side", low=1, high=24, search=(1, 2, 3), needs={"model": "transformer"})
-    num_heads: int = option(4, "attention heads; must divide the width", low=1, needs={"model": "transformer"})
-    dropout: float = option(0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5))
-    beam_width: int = option(4, "beams with which the test is summarised; 1 is greedy", low=1, high=64)
-    length_penalty: float = option(0.6, "favours longer beams; 0 is off", low=0, high=10)
     epochs: int = option(5, "passes over the training data", low=1, high=100_000)
-    batch_size: int = option(32, "examples a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(4e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
-    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
-        "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
-    )
-    clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
-    class_weights: str = refused("none", "every token counts as often as it occurs")
 
     @property
     def num_copied(self):
         return self.copied if self.model == "pointer-generator" and self.tokens == "words" else 0
 
-    def check(self):
-        super().check()
-        if self.model == "transformer" and (self.width % self.num_heads or self.width % 2):
-            raise UserError(f"--width {self.width}: expected an even number, a multiple of --num-heads {self.num_heads}")
-
 
 @dataclass(frozen=True)
-class PredictOptions:
-    beam_width: int = option(4, "summaries kept in view; 1 takes the likeliest token each time", low=1, high=64)
-    length_penalty: float = option(0.6, "favours longer summaries; 0 is off", low=0, high=10)
-    max_length: int | None = option(None, "tokens of a summary at most (default: half as many again as in training)", low=1)
+class PredictOptions(WritingOptions):
+    """How to summarise."""
 
 
 INPUTS = Inputs("texts", column=("text", "source", "article", "document"))

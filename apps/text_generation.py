@@ -41,6 +41,9 @@ from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Transfer, is_given, is_missing
 
+SHOWN = 8  # prompts at most whose text is shown while it is written, one after the other
+AT_ONCE = 32  # texts that are written side by side
+
 
 @dataclass(frozen=True)
 class Config(Transfer):
@@ -62,7 +65,7 @@ class Config(Transfer):
         2000, "pieces of words at most", low=300, high=65_000, needs={"level": "subword", "pretrained": is_missing}
     )
     block_size: int = option(32, "tokens the model sees at most", low=2, high=65_536, search=(32, 64, 128, 256))
-    steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text", low=1)
+    steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text (of dialogues: at least)", low=1)
     epochs: int = option(4, "epochs of --steps", low=1, high=100_000)
     batch_size: int = option(32, "windows a step", low=1, high=65_536, search=(8, 16, 32, 64))
     learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
@@ -103,7 +106,7 @@ class PredictOptions:
     top_p: float = option(1.0, "draw from the likeliest tokens that together have this probability", above=0, high=1)
     repetition_penalty: float = option(1.0, "above 1, tokens seen already become less likely", above=0, high=10)
     seed: int = option(0, "seed of the draws", low=0, high=2**31 - 1)
-    stream: bool = option(True, "show the text on standard error while it is written")
+    stream: bool = option(True, f"show the text on standard error while it is written, of up to {SHOWN} prompts")
 
 
 INPUTS = Inputs("texts")
@@ -174,7 +177,10 @@ def load_dialogues(config, path, about=None):
     parts = [np.arange(len(examples))] * 3 if few else split_indices(np.zeros(len(examples)), (0.1, 0.1), config.seed, False)
     if few:
         notes.append(f"{len(examples)} dialogues are too few to hold some out: the test is on what was trained on")
-    train, validation, test = (examples.subset(part) for part in parts)
+    times = max(1, round(config.steps * config.batch_size / len(parts[0])))
+    if times > 1:
+        notes.append(f"an epoch goes {times} times through the {len(parts[0])} dialogues to train on, for it has --steps")
+    train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
     example = next(text for is_answer, text in dialogues[0] if not is_answer) if not dialogues[0][0][0] else "Hello"
     described = about_of(vocabulary, config, brought)
     described["dialogue"] = True
@@ -290,25 +296,65 @@ def next_token_losses(model, windows, batch_size=128):
 
 def predict(model, inputs, about, options=PredictOptions()):
     """Each prompt and the text that the model writes after it, or its answer where it was trained on dialogues."""
+    rows, given = [{"prompt": prompt} for prompt in inputs], {}
+    for number, row in enumerate(rows):
+        text = written([(False, row["prompt"])], waiting=True) if about.get("dialogue") else row["prompt"]
+        try:
+            given[number] = ids_of(text, about)
+        except UserError as error:
+            row["reason"] = str(error)
+    one_by_one = options.stream and len(given) <= SHOWN
+    names = [inputs[number] for number in given]
+    made = streamed(model, names, given.values(), about, options) if one_by_one else together(model, given, about, options)
+    block = model.inputs[0].shape[1]
+    for (number, ids), text in zip(given.items(), made, strict=True):
+        rows[number]["text"] = text
+        if len(ids) > block:
+            rows[number]["note"] = f"read from its end, {block} tokens of {len(ids)}"
+    return rows
+
+
+def streamed(model, prompts, given, about, options):
+    """The text written after each prompt, shown on standard error while it is written."""
     from layers import Decoder
 
-    decoder, rows = Decoder(model), []
-    for prompt in inputs:
-        text = ""
-        try:
-            given = written([(False, prompt)], waiting=True) if about.get("dialogue") else prompt
-            for piece in pieces_after(decoder, given, about, options):
-                if options.stream:
-                    print(piece if text else prompt + (" -> " if about.get("dialogue") else "") + piece, end="", file=sys.stderr,
-                          flush=True)  # fmt: skip
-                text += piece
-        except UserError as error:
-            rows.append({"prompt": prompt, "reason": str(error)})
-            continue
-        rows.append({"prompt": prompt, "text": text})
-        if options.stream:
-            print("\n", file=sys.stderr)
-    return rows
+    decoder, made = Decoder(model), []
+    for prompt, ids in zip(prompts, given, strict=True):
+        print(prompt + (" -> " if about.get("dialogue") else ""), end="", file=sys.stderr)
+        pieces = []
+        for piece in pieces_after(decoder, ids, about, options):
+            print(piece, end="", file=sys.stderr, flush=True)
+            pieces.append(piece)
+        print("\n", file=sys.stderr)
+        made.append("".join(pieces))
+    return made
+
+
+def together(model, given, about, options):
+    """The text written after each prompt, those of a batch side by side; the same as one by one."""
+    from apps.common.reports.sampling import continuations
+    from layers import Decoder
+
+    vocabulary, prompts, made = vocabulary_of(about), list(given.values()), []
+    size = min(AT_ONCE, 1 << (len(prompts) - 1).bit_length()) if prompts else 1
+    decoder = Decoder(model, size)
+    for first in range(0, len(prompts), size):
+        some = prompts[first : first + size]
+        spell, pieces = [vocabulary.decoder() for _ in some], [[] for _ in some]
+
+        def goes_on(number, token, spell=spell, pieces=pieces):
+            if number >= len(spell):  # one that fills up
+                return False
+            piece = spell[number](token)
+            ended = about.get("dialogue") and ENDED in piece
+            pieces[number] += [] if ended else [piece]
+            return not ended and len(pieces[number]) < options.length
+
+        filled = [*some, *(some[:1] * (size - len(some)))]
+        generators = [np.random.default_rng(options.seed) for _ in filled]
+        continuations(decoder, filled, sampler_of(options), generators, goes_on)
+        made += map("".join, pieces)
+    return made
 
 
 def reply(model, turns, about, options=PredictOptions()):
@@ -317,24 +363,33 @@ def reply(model, turns, about, options=PredictOptions()):
 
     if not about.get("dialogue"):
         raise UserError("this model was trained on plain text; train on a JSONL of dialogues to converse")
-    return pieces_after(Decoder(model), written(turns, waiting=True), about, options)
+    return pieces_after(Decoder(model), ids_of(written(turns, waiting=True), about), about, options)
 
 
-def pieces_after(decoder, text, about, options):
-    """What the model writes after a text, piece by piece, to the end of an answer or `--length` tokens.
+def ids_of(text, about):
+    """The tokens of a prompt.
 
     Raises:
         UserError: The text is empty or has characters that the model has never seen.
     """
-    from apps.common.reports.sampling import Sampler, continuation
-
-    vocabulary = vocabulary_of(about)
-    ids, shown = vocabulary.encode(text, f"prompt {text[:40].strip(ASKED)!r}"), clean(text)
-    if not len(ids) or not shown:
+    ids = vocabulary_of(about).encode(text, f"prompt {text[:40].strip(ASKED)!r}").tolist()
+    if not ids or not clean(text):
         raise UserError("an empty prompt: expected at least one character to go on from")
-    sampler = Sampler(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
-    following = continuation(decoder, ids.tolist(), sampler, np.random.default_rng(options.seed))
-    spell = vocabulary.decoder()
+    return ids
+
+
+def sampler_of(options):
+    from apps.common.reports.sampling import Sampler
+
+    return Sampler(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
+
+
+def pieces_after(decoder, ids, about, options):
+    """What the model writes after a prompt, piece by piece, to the end of an answer or `--length` tokens."""
+    from apps.common.reports.sampling import continuation
+
+    following = continuation(decoder, ids, sampler_of(options), np.random.default_rng(options.seed))
+    spell = vocabulary_of(about).decoder()
     for token in itertools.islice(following, options.length):
         piece = spell(token)
         if about.get("dialogue") and ENDED in piece:

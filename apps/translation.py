@@ -19,9 +19,9 @@ from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import additions, made_up_language
 from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
-from apps.common.errors import UserError
-from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Splitting
+from apps.common.options.declare import option
+from apps.common.options.training import Recipe
+from apps.common.options.writing import Writing, WritingOptions
 
 MADE = {"made-up-language": made_up_language, "addition": additions}
 RECURRENT = ("gru", "lstm")
@@ -30,7 +30,7 @@ DICTIONARY = 5_000  # sentences from which the plain dictionary is learnt
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
+class Config(Writing):
     source_language: str | None = option(None, "ending, key or column of the source, such as de (default: found out)")
     target_language: str | None = option(None, "of the target, such as en")
     model: Literal["gru", "lstm", "transformer"] = option("gru", "architecture", search=("gru", "transformer"))
@@ -39,36 +39,18 @@ class Config(Splitting):
     )
     tokens: Literal[KINDS] = option("byte-bpe", "what a token is: pieces of words, words or characters")
     vocabulary: int = option(4_000, "tokens of each side at most", low=8, high=500_000, search=(1_000, 4_000, 8_000, 16_000))
-    lowercase: bool = option(False, "small letters alone, in training and scores")
     max_length: int = option(100, "tokens of a sentence at most; what is longer is cut", low=2, high=10_000)
     width: int = option(128, "features of a token; units of a recurrent network", low=2, search=(64, 128, 256))
     depth: int = option(1, "layers that read; blocks of a transformer on each side", low=1, high=24, search=(1, 2, 3))
-    num_heads: int = option(4, "attention heads; must divide the width", low=1, needs={"model": "transformer"})
-    dropout: float = option(0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5))
     label_smoothing: float = option(0.0, "share of the target spread over all tokens", low=0, high=0.9, search=(0.0, 0.2))
-    beam_width: int = option(4, "beams with which the test is translated; 1 is greedy", low=1, high=64)
-    length_penalty: float = option(0.6, "favours longer beams; 0 is off", low=0, high=10)
     bleu_tokenize: Literal["13a", "intl", "zh", "char"] = option("13a", "sacrebleu's tokenizer; char where no spaces are")
     epochs: int = option(6, "passes over the training data", low=1, high=100_000)
-    batch_size: int = option(32, "examples a step", low=1, high=65_536, search=(16, 32, 64, 128))
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
-    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
-        "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
-    )
-    clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
-    class_weights: str = refused("none", "every token counts as often as it occurs")
-
-    def check(self):
-        super().check()
-        if self.model == "transformer" and (self.width % self.num_heads or self.width % 2):
-            raise UserError(f"--width {self.width}: expected an even number, a multiple of --num-heads {self.num_heads}")
 
 
 @dataclass(frozen=True)
-class PredictOptions:
-    beam_width: int = option(4, "translations kept in view; 1 takes the likeliest token each time", low=1, high=64)
-    length_penalty: float = option(0.6, "favours longer translations; 0 is off", low=0, high=10)
-    max_length: int | None = option(None, "tokens of a translation at most (default: half as many again as in training)", low=1)
+class PredictOptions(WritingOptions):
+    """How to translate."""
 
 
 INPUTS = Inputs("texts", column=("source", "text"))

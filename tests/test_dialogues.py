@@ -72,7 +72,7 @@ def test_a_repetition_penalty_makes_what_was_said_less_likely():
 
 def test_a_model_of_few_dialogues_answers_as_it_was_taught(tmp_path):
     write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 5])
-    result = train("text-generation", "--data", "talk.jsonl", "--epochs", "60", *OPTIONS, cwd=tmp_path)
+    result = train("text-generation", "--data", "talk.jsonl", "--epochs", "4", "--steps", "30", *OPTIONS, cwd=tmp_path)
     assert result["metrics"]["cross_entropy"] < 0.3
     options = ("--temperature", "0", "--no-stream", "--json")
     rows = json.loads(forked("predict", result["model"], "hi", "bye", *options, cwd=tmp_path).stdout)["predictions"]
@@ -82,7 +82,7 @@ def test_a_model_of_few_dialogues_answers_as_it_was_taught(tmp_path):
 @pytest.mark.once
 def test_chat_answers_line_by_line_and_ends_at_an_empty_one(tmp_path):
     write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 5])
-    result = train("text-generation", "--data", "talk.jsonl", "--epochs", "60", *OPTIONS, cwd=tmp_path)
+    result = train("text-generation", "--data", "talk.jsonl", "--epochs", "4", "--steps", "30", *OPTIONS, cwd=tmp_path)
     command = [sys.executable, str(HOUSE / "triptych.py"), "chat", result["model"], "--temperature", "0", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), input="hi\n\n", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

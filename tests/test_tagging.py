@@ -76,6 +76,12 @@ def test_words_are_split_with_their_places():
     assert all(text[start:end] == word for word, start, end in split_words(text))
 
 
+@pytest.mark.once
+def test_marks_and_joined_pictures_stay_with_what_they_belong_to():
+    words = [word for word, _, _ in split_words("cafe\u0301 שָׁלוֹם हिन्दी 👨‍👩‍👧 👍🏽!?")]
+    assert words == ["cafe\u0301", "שָׁלוֹם", "हिन्दी", "👨‍👩‍👧", "👍🏽", "!", "?"]
+
+
 def test_what_was_not_seen_often_enough_is_unknown():
     entries = fit_entries([["a", "b"], ["a", "c", "b"]], least=2)
     assert entries.ids(["b", "a", "c"]).tolist() == [3, 2, 1] and len(entries) == 4

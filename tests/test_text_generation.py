@@ -418,3 +418,12 @@ def test_the_text_is_shown_while_it_is_written_unless_that_is_not_wanted(capsys)
     assert app.predict(loud("gpt"), ["abc"], about, app.PredictOptions(length=30, stream=False)) == [row]
     assert capsys.readouterr() == ("", "")
     assert "empty prompt" in app.predict(loud("gpt"), [""], about)[0]["reason"]
+
+
+@each_model
+def test_texts_written_side_by_side_are_those_written_one_by_one(name):
+    about = {"characters": "".join(map(chr, range(97, 97 + VOCABULARY)))}
+    model, prompts = loud(name), ["abc", "c", "abcabcabcabcabcabc", "ba", "aabb"]
+    alone = [app.predict(model, [each], about, app.PredictOptions(length=20, stream=False))[0] for each in prompts]
+    assert app.predict(model, prompts, about, app.PredictOptions(length=20, stream=False)) == alone
+    assert "note" in alone[2] and "note" not in alone[0] and len({row["text"] for row in alone}) > 1

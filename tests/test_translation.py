@@ -36,6 +36,8 @@ def test_the_same_pairs_come_from_every_format(tmp_path):
     expected = Pairs(GERMAN, [[each] for each in ENGLISH])
     for name in ("parallel", "parallel/train.de.gz", "table.tsv", "headed.tsv"):
         assert read_pairs(tmp_path / name)[0] == {"train": expected}, name
+    turned = read_pairs(tmp_path / "parallel" / "train.en")[0]["train"]  # the file that is named is the source
+    assert turned == Pairs(ENGLISH, [[each] for each in GERMAN])
     for name in ("parallel", "keys.jsonl", "nested.jsonl"):
         assert read_pairs(tmp_path / name, "de", "en")[0] == {"train": expected}, name
 
@@ -104,6 +106,13 @@ def test_words_the_vocabulary_lacks_are_numbered_above_it_and_spelt_again():
     assert [int(each) - size for each in ids if each >= size] == [0, 1, 0] and (ids == 1).sum() == 1  # Eve is one too many
     (target,) = coder.encode_targets(["Bob saw the Zebra, Ann ."], copied)
     assert coder.decode([coder.target.begin, *target, coder.target.end], copied[0]) == "Bob saw the Zebra [UNK] [UNK]."
+
+
+@once
+def test_a_copied_word_keeps_an_accent_that_is_a_character_of_its_own():
+    coder = copying_coder()
+    (ids,), (copied,) = coder.encode_sources(["the cafe\u0301 ."])
+    assert copied == ["caf\u00e9"] and coder.decode(ids, copied) == "the caf\u00e9."
 
 
 @once

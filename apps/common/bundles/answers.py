@@ -111,7 +111,7 @@ def _existing(word):
     """The path a word means, or `None` for a word that is no path; a text may be longer than any name."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):
         path = Path(word).expanduser()
-        if path.is_file() or path.is_dir():  # not a device, which may have no end
+        if word and (path.is_file() or path.is_dir()):  # not a device, which may have no end; no word is no folder
             return path
     return None
 

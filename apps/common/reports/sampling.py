@@ -24,29 +24,40 @@ class Sampler:
     repetition_penalty: float = 1.0
 
     def probabilities(self, logits):
-        """The distribution drawn from, of the shape of `logits`, `(entries,)`."""
+        """The distribution drawn from, of the shape of `logits`, `(..., entries)`."""
         logits = np.asarray(logits, "float64")
-        order = np.argsort(-logits, kind="stable")
-        with np.errstate(divide="ignore", over="ignore"):
-            scaled = (logits[order] - logits[order[0]]) / self.temperature if self.temperature else None
-        sorted_p = np.exp(scaled) if scaled is not None else (np.arange(len(order)) == 0).astype("float64")
+        order = np.argsort(-logits, axis=-1, kind="stable")
+        ranked = np.take_along_axis(logits, order, -1)
+        if self.temperature:
+            with np.errstate(divide="ignore", over="ignore"):
+                ranked_p = np.exp((ranked - ranked[..., :1]) / self.temperature)
+        else:
+            ranked_p = np.zeros_like(ranked)
+            ranked_p[..., 0] = 1.0
         if self.top_k is not None:
-            sorted_p[self.top_k :] = 0.0
-        sorted_p /= sorted_p.sum()
-        before = np.cumsum(sorted_p) - sorted_p
-        sorted_p[before >= self.top_p] = 0.0
-        probabilities = np.empty_like(sorted_p)
-        probabilities[order] = sorted_p / sorted_p.sum()
+            ranked_p[..., self.top_k :] = 0.0
+        ranked_p /= ranked_p.sum(-1, keepdims=True)
+        before = np.cumsum(ranked_p, -1) - ranked_p
+        ranked_p[before >= self.top_p] = 0.0
+        probabilities = np.empty_like(ranked_p)
+        np.put_along_axis(probabilities, order, ranked_p / ranked_p.sum(-1, keepdims=True), -1)
         return probabilities
 
     def draw(self, logits, generator, seen=()):
         """One token: the first whose cumulated probability exceeds a uniform number; `seen` are those before it."""
-        if self.repetition_penalty != 1.0 and len(seen):
-            logits, seen = np.array(logits, "float64"), np.unique(seen)
-            penalty = np.where(logits[seen] > 0, 1 / self.repetition_penalty, self.repetition_penalty)
-            logits[seen] *= penalty
-        cumulated = np.cumsum(self.probabilities(logits))
-        return int(min(np.searchsorted(cumulated, generator.random() * cumulated[-1], "right"), len(cumulated) - 1))
+        return self.draws(np.asarray(logits)[None], [generator], [seen])[0]
+
+    def draws(self, logits, generators, seen):
+        """A token for each of several texts, from logits `(texts, entries)`, a generator each and the tokens before it each."""
+        if self.repetition_penalty != 1.0:
+            logits = np.array(logits, "float64")
+            for row, tokens in zip(logits, map(np.unique, seen), strict=True):
+                tokens = tokens.astype("int64")
+                row[tokens] *= np.where(row[tokens] > 0, 1 / self.repetition_penalty, self.repetition_penalty)
+        cumulated = np.cumsum(self.probabilities(logits), -1)
+        uniform = [generator.random() for generator in generators]
+        drawn = [np.searchsorted(row, number * row[-1], "right") for row, number in zip(cumulated, uniform, strict=True)]
+        return [int(min(token, cumulated.shape[-1] - 1)) for token in drawn]
 
 
 class Uncached:
@@ -96,3 +107,32 @@ def continuation(decoder, prompt, sampler, generator):
             waiting = [*tokens[len(tokens) - kept + 1 :], following]
             decoder.reset()
             tokens = []
+
+
+def continuations(decoder, prompts, sampler, generators, goes_on):
+    """Continue several texts at once, each as `continuation` would by itself.
+
+    All have taken as many tokens at any time, so their windows are full, and are begun anew, at the same moment.
+
+    Args:
+        decoder: A `layers.Decoder` for as many texts.
+        prompts: One token or more of each.
+        sampler: A `Sampler`.
+        generators: A `np.random.Generator` for each.
+        goes_on: `goes_on(number, token)` hears the token added to text `number` and says whether it wants another.
+    """
+    decoder.reset()
+    texts = [list(prompt)[-decoder.block_size :] for prompt in prompts]
+    going, first = np.ones(len(texts), bool), 0  # the windows begin at token `first`
+    while going.any():
+        place = first + decoder.position
+        logits = decoder(np.array([text[place] if place < len(text) else 0 for text in texts]))
+        ready = [number for number in np.flatnonzero(going).tolist() if place == len(texts[number]) - 1]
+        seen = [texts[number][first:] for number in ready]
+        drawn = sampler.draws(logits[ready], [generators[number] for number in ready], seen) if ready else []
+        for number, token in zip(ready, drawn, strict=True):
+            texts[number].append(token)
+            going[number] = goes_on(number, token)
+        if decoder.position == decoder.block_size:
+            first = place + 2 - decoder.block_size // 2
+            decoder.reset()

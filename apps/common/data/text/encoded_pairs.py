@@ -1,6 +1,7 @@
 """Pairs of texts as ids for an encoder-decoder, and ids back to text; words that a vocabulary lacks can be copied."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class PairCoder:
         """`(ids, copied)`: an array of ids and the words to copy of each text."""
         if not self.num_copied:
             return self.source.encode(texts), [[] for _ in texts]
-        rows, words = [], []
+        rows, words, texts = [], [], composed(texts)
         for text, found in zip(texts, self._encoded(self.source, texts), strict=True):
             own = dict.fromkeys(text[slice(*found.offsets[place])] for place in unknown_places(found))
             own = list(own)[: self.num_copied]
@@ -58,6 +59,7 @@ class PairCoder:
         """The ids of each text, without begin and end, where `copied` are the words of its source."""
         if not self.num_copied:
             return self.target.encode(texts)
+        texts = composed(texts)
         found = self._encoded(self.target, texts)
         return [self._with_copied(*each) for each in zip(texts, found, copied, strict=True)]
 
@@ -106,6 +108,11 @@ class PairCoder:
         for place in unknown_places(found):
             ids[place] = numbers.get(text[slice(*found.offsets[place])], ids[place])
         return ids
+
+
+def composed(texts):
+    """The texts with letter and accent in one character, as tokenizers read them: their offsets are those of such a text."""
+    return [unicodedata.normalize("NFC", text) for text in texts]
 
 
 def unknown_places(found):

@@ -158,7 +158,8 @@ def pairs_of_cells(file, lines, source, target):
         if not line.strip():
             continue
         if len(cells) < 2:
-            raise UserError(f"{file}: line {number} has no tab; expected source, tab, target")
+            expected = "expected source, tab, target, or two files of one name, such as train.de and train.en"
+            raise UserError(f"{file}: line {number} has no tab; {expected}")
         rows.append(cells)
     header = [each.strip().lower() for each in rows[0]] if rows else []
     heads = [([name.lower()] if name else known) for name, known in ((source, SOURCES), (target, TARGETS))]
@@ -183,7 +184,8 @@ def parallel_files(path, source, target):
     found = {place: each for place, each in found.items() if len(each) > 1}
     if not found:
         raise UserError(
-            f"{path}: no pairs of texts found; expected a .tsv or .jsonl file, or parallel files such as train.de and train.en"
+            f"{path}: no pairs of texts found; expected a .tsv or .jsonl file, or parallel files of one name whose endings are "
+            "their languages, such as train.de and train.en"
         )
     return found
 
@@ -194,6 +196,9 @@ def chosen_languages(path, found, source, target, notes):
     for flag, given in (("--source-language", source), ("--target-language", target)):
         if given and given not in there:
             raise UserError(f"{flag} {given}: no such file in {path}; it has {', '.join(there)}")
+    own = ending(path)[1:]  # of two parallel files the one that is named is the source
+    if path.is_file() and not source and own in there and own != target:
+        source = own
     others = [each for each in there if each not in (source, target)]
     missing = [each for each in (source, target) if not each]
     if len(missing) > len(others) or (missing and len(others) > len(missing)):

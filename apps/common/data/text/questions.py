@@ -130,7 +130,7 @@ def read_babi(path):
         UserError: A line that is not of this form, by number, or no question at all.
     """
     made, story, before = [], [], 0
-    for number, line in enumerate(text_of(path).splitlines(), 1):
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if not line.strip():
             continue
         found = re.fullmatch(r"\s*(\d+) (.*)", line)

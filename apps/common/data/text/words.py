@@ -10,7 +10,15 @@ import numpy as np
 
 RESERVED = 2  # ids: 0 is padding, 1 whatever is unknown
 # Addresses, @names and #tags stay whole, as do words with hyphens; of "isn't" two words are made, "isn" and "'t".
-WORD = re.compile(r"https?://\S+|[@#]\w+|\w+(?:-\w+)*|['’]\w+|[^\w\s]")
+# An accent that is a character of its own stays with its letter, as the vowel signs of many scripts do, and what makes one
+# picture of several (skin tones, joiners, variants) with the first.
+MARKS = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670"  # Latin, Cyrillic, Hebrew, Arabic
+    "\u0900-\u0903\u093a-\u094f\u0e31-\u0e4e\u20d0-\u20ff"  # Devanagari, Thai, symbols
+)
+LETTERS = rf"[\w{MARKS}]+"
+PICTURE = "[^\\w\\s](?:[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\u20e3]|\u200d[^\\w\\s])*"
+WORD = re.compile(rf"https?://\S+|[@#]{LETTERS}|{LETTERS}(?:-{LETTERS})*|['’]{LETTERS}|{PICTURE}")
 
 
 def split_words(text):
