@@ -26,6 +26,7 @@ REQUIRED = {
 }
 OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
+    "settle": "`(config, data) -> (config, why)`: the options that were left open, as these data want them, and a line that says so",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: the last ones stand",
@@ -38,6 +39,7 @@ ARGUMENTS = {
     "evaluate": ("model", "data", "config"),
     "predict": ("model", "inputs", "about"),
     "baselines": ("data", "config"),
+    "settle": ("config", "data"),
     "on_epoch": ("model", "epoch", "tracker", "data", "config"),
     "reply": ("model", "turns", "about"),
     "check_data": ("name",),

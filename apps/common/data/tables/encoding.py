@@ -272,7 +272,8 @@ def stack(frames, target):
     import pandas
 
     whole = pandas.concat(frames.values(), ignore_index=True)
-    labels = np.unique(whole[target].astype(str), return_inverse=True)[1]
+    codes, distinct = pandas.factorize(whole[target])
+    labels = np.unique(distinct.astype(str), return_inverse=True)[1][codes]
     rows, start = {}, 0
     for split, frame in frames.items():
         positions = np.arange(start, start + len(frame))
