@@ -1,5 +1,6 @@
 """Classify images into the classes their folders name."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from apps.common.data.examples import Data, Examples, Report, balanced, complete
 from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Activation, Recipe, Splitting, Transfer
 
 # Where an architecture's own default is the large published form, the small one that suits images of 28 pixels.
@@ -38,19 +40,26 @@ class Config(Transfer, Splitting):
     libraries = ("keras:",)
 
     pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id, name@alias or keras:NAME[=FILE]")
-    model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
+    epochs: int | None = option(None, "passes over the training pictures; none: by their number, 10 to 60", low=1, high=100_000)
+    batch_size: int | None = option(
+        None, "pictures a step; none: by their number, 16 to 64", low=1, high=65_536, search=(16, 32, 64, 128, 256)
+    )
+    model: Literal[("auto", *MODELS)] = option(
+        "auto", "architecture; auto: by the size and number of the pictures", search=("small-cnn", "lenet", "resnet")
+    )
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
         0.0, "share of the target spread over all classes", low=0, high=0.9, search=(0.0, 0.2), needs={"loss": "cross-entropy"}
     )
     dropout: float = option(
         0.2, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
-        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit", "cell-network")},
+        needs={"model": ("auto", "small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit",
+                         "cell-network")},
     )  # fmt: skip
     activation: Activation = option("relu", "of the hidden units", needs={"model": ("mlp", "lenet")})
     hidden_dims: tuple[int, ...] = option((256, 128, 100), "widths of the hidden layers", low=1, needs={"model": "mlp"})
     batch_norm: bool = option(
-        True, "batch normalization after each hidden layer", needs={"model": ("small-cnn", "mlp", "vgg")}
+        True, "batch normalization after each hidden layer", needs={"model": ("auto", "small-cnn", "mlp", "vgg")}
     )
     skip: bool = option(False, "skip connections between hidden layers of one width", needs={"model": "mlp"})
     depth: int | None = option(
@@ -74,7 +83,7 @@ class Config(Transfer, Splitting):
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
-        if self.library and self.model != "small-cnn":
+        if self.library and self.model != "auto":
             raise UserError(f"--model {self.model}: the network is that of --pretrained {self.pretrained}; leave --model out")
 
 
@@ -91,8 +100,8 @@ RECIPES = {
         "two convolutions, under 100K parameters, on Fashion-MNIST",
         data="fashion_mnist",
         options={"keep": "last",
-                 "epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005, "augment": "flip",
-                 "dropout": 0.1},
+                 "model": "small-cnn", "epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005,
+                 "augment": "flip", "dropout": 0.1},
         metric="accuracy", published=0.925, tolerance=0.006, source=FASHION, minutes=6, seeds=1,
     ),
     "mnist-lenet": Recipe(
@@ -110,7 +119,8 @@ RECIPES = {
         options={"keep": "last",
                  "model": "resnet", "depth": 18, "width": 16, "epochs": 8, "batch_size": 64, "schedule": "one-cycle",
                  "augment": "shift"},
-        metric="auc", control={"model": "perceptron", "epochs": 20}, source="control: logistic regression on the pixels",
+        metric="auc", control={"model": "perceptron", "epochs": 20, "batch_size": 64},
+        source="control: logistic regression on the pixels",
         minutes=4, seeds=1,
     ),
 }  # fmt: skip
@@ -119,11 +129,12 @@ RECIPES = {
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits."""
     name = config.data or "digits"
-    options = {"image_size": config.image_size}
+    options, white = {"image_size": config.image_size}, None
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about["class_names"]}
-    found = named_images(name, **options) or read_labelled_images(find_data(name), **options)
+        white = about.get("white")
+    found = named_images(name, **options) or read_labelled_images(find_data(name), **options, white=white)
     splits = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}
     notes, names = list(found.notes), found.class_names
     if about:
@@ -138,9 +149,25 @@ def load_data(config, about=None):
         "mean": pixels.mean((0, 1, 2)).tolist(),
         "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
     }
+    if found.white:
+        about["white"] = found.white
     if config.class_weights == "balanced":
         train = balanced(train, names)
     return Data(train, validation, test, about, notes, name)
+
+
+def settle(config, data):
+    """The network by the pictures' size, the steps by their number; many passes over few pictures."""
+    config, steps = settled_steps(
+        config, len(data.train), batches=((1_000, 16), (5_000, 32), (None, 64)), steps=1_500, epochs=(10, 60)
+    )
+    if config.model != "auto":
+        return config, steps
+    if config.library:
+        return config, steps
+    height, width, _ = data.about["image_shape"]
+    why = f"small-cnn with {halvings((height, width))} convolutions, by the pictures' size ({height} by {width} pixels)"
+    return dataclasses.replace(config, model="small-cnn"), f"{why}; {steps}" if steps else why
 
 
 def build_model(config, data):
@@ -180,11 +207,12 @@ def network(config, shape, num_classes):
 
     known, options = options_of(Config), {name: getattr(config, name) for name in SHAPING}
     given = {name: value for name, value in options.items() if value is not None and is_active(config, known[name])}
-    if config.model == "small-cnn" and (stages := halvings(shape)) > 2:
+    model = "small-cnn" if config.model == "auto" else config.model
+    if model == "small-cnn" and (stages := halvings(shape)) > 2:
         # Two pools leave a large picture large: its dense layer would be nearly all of the network, and learn nothing.
         given |= {"filters": (32, *[64] * (stages - 1)), "dense_dim": 64}
-    build = getattr(models, {"lenet": "lenet5"}.get(config.model, config.model.replace("-", "_")))
-    return build(shape, num_classes, **{**MODELS[config.model], **given})
+    build = getattr(models, {"lenet": "lenet5"}.get(model, model.replace("-", "_")))
+    return build(shape, num_classes, **{**MODELS[model], **given})
 
 
 def baselines(data, config):
@@ -245,7 +273,7 @@ def predict(model, inputs, about):
     from apps.common.reports.classification import class_prediction, softmax
     from apps.common.training.batches import predict_all
 
-    images, reasons = read_images(inputs, about["image_shape"])
+    images, reasons = read_images(inputs, about["image_shape"], about.get("white"))
     found = iter(class_prediction(softmax(predict_all(model, images)), about["class_names"]) if len(images) else ())
     return [{"reason": reason} if reason else next(found) for reason in reasons]
 

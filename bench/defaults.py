@@ -27,6 +27,8 @@ from apps.common.training.fit import make_model, settled, stateful_callbacks, tr
 from layers import backend
 
 INNER_SEED = 17  # of the split that options are chosen on
+COLUMNS = ("data", "learnt from", "tested on", "tries", "metric", "ours", "best baseline", "difference", "seconds a run",
+           "backend", "chosen")  # fmt: skip
 KEPT = "## How the defaults were chosen"  # from this heading on the page is written by hand
 HEAD = """# Default options beside plain methods
 
@@ -58,9 +60,9 @@ def main():
     differences = []
     for name in words.data:
         rows, seconds = [], 0.0
-        for part in [{"fold": fold} for fold in range(min(words.tried, words.folds))] or [{"seed": n} for n in range(words.seeds)]:
-            config = make_config(app.Config, {"data": name, "folds": words.folds, **part, **options} if words.folds else
-                                 {"data": name, **part, **options})  # fmt: skip
+        folds = [{"folds": words.folds, "fold": fold} for fold in range(min(words.tried, words.folds))]
+        for part in folds or [{"seed": seed} for seed in range(words.seeds)]:
+            config = make_config(app.Config, {"data": name, **part, **options})
             data = prepared(app.load_data(config), words.cut, words.on, config.seed)
             started = time.monotonic()
             key, ours, about = trained(app, config, data)
@@ -152,13 +154,12 @@ def page(rows, kept=""):
     lines = [HEAD]
     for task in dict.fromkeys(row["task"] for row in rows):
         chosen = sorted((row for row in rows if row["task"] == task), key=lambda row: (row["data"], -(row["cut"] or 1e9)))
-        lines += [f"## {task}", "", "| data | learnt from | tested on | tries | metric | ours | best baseline | difference | seconds a"
-                  " run | backend | chosen |", "|" + "---|" * 11]  # fmt: skip
+        lines += [f"## {task}", "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
         for row in chosen:
             tries = f"{row['tries']} of {row['folds']} folds" if row["folds"] else f"{row['tries']} seeds"
             learnt, tested = row["examples"]
-            cells = [Path(row["data"]).name, f"{learnt:,}" + (" (cut)" if row["cut"] else ""), f"{tested:,}", tries, row["metric"],
-                     f"{row['ours']:.3f}", f"{row['baseline']:.3f}", f"{row['ours'] - row['baseline']:+.3f}",
+            cells = [Path(row["data"]).name, f"{learnt:,}" + (" (cut)" if row["cut"] else ""), f"{tested:,}", tries,
+                     row["metric"], f"{row['ours']:.3f}", f"{row['baseline']:.3f}", f"{row['ours'] - row['baseline']:+.3f}",
                      f"{row['seconds']:.0f}", row["backend"], row["chosen"]]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
         differences = [row["ours"] - row["baseline"] for row in chosen]

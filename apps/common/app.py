@@ -26,11 +26,12 @@ REQUIRED = {
 }
 OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
-    "settle": "`(config, data) -> (config, why)`: the options that were left open, as these data want them, and a line that says so",
+    "settle": "`(config, data) -> (config, why)`: options left open as these data want them, and a line that says so",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: the last ones stand",
     "reply": "`(model, turns, about[, options]) -> pieces of text`: the answer in a dialogue, for `triptych chat`",
+    "check_about": "`(about)`: refuses the `about` of a bundle that training cannot have written, before it is used",
     "check_data": "`(name)`: refuses a `--data NAME` that cannot be, before a backend is imported",
 }
 ARGUMENTS = {
@@ -42,6 +43,7 @@ ARGUMENTS = {
     "settle": ("config", "data"),
     "on_epoch": ("model", "epoch", "tracker", "data", "config"),
     "reply": ("model", "turns", "about"),
+    "check_about": ("about",),
     "check_data": ("name",),
 }
 

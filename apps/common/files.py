@@ -23,7 +23,8 @@ def write_bytes(path, content):
 
 
 def write_text(path, text):
-    write_bytes(path, text.encode())
+    """A name that is not UTF-8, as those of files may be, is written with escapes, which JSON reads as it was."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path, value, indent=1):

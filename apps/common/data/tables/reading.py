@@ -145,11 +145,11 @@ def make_frame(columns):
     """A `DataFrame` of `{name: float64 array, or text and None}`; text stays Python objects on any pandas."""
     import pandas as pd
 
-    series = {
-        name: values if isinstance(values, np.ndarray) and values.dtype.kind == "f" else pd.Series(values, dtype=object, copy=False)
-        for name, values in columns.items()
-    }
-    return pd.DataFrame(series, copy=False)
+    def series(values):
+        numbers = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+        return values if numbers else pd.Series(values, dtype=object, copy=False)
+
+    return pd.DataFrame({name: series(values) for name, values in columns.items()}, copy=False)
 
 
 def category_text(value):

@@ -68,7 +68,7 @@ def read_column(name, texts, role=None, *, comma=False):
     import pyarrow
 
     if pyarrow.types.is_floating(texts.type):
-        values = texts.to_numpy()
+        values = np.require(texts.to_numpy(), requirements="W")
         return values, role or {"role": "constant" if (values == values[0]).all() else "number"}, None
     if pyarrow.types.is_timestamp(texts.type):
         times = texts.to_numpy()
