@@ -18,8 +18,9 @@ from apps.common.options.training import Activation, Recipe, Splitting, Transfer
 
 # Where an architecture's own default is the large published form, the small one that suits images of 28 pixels.
 MODELS = {
-    "small-cnn": {}, "perceptron": {"unit": "sigmoid"}, "mlp": {}, "lenet": {}, "alexnet": {}, "vgg": {"depth": 11},
-    "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {}, "vit": {"width": 96, "depth": 6}, "cell-network": {},
+    "cnn": {"dense_dim": 128}, "small-cnn": {}, "perceptron": {"unit": "sigmoid"}, "mlp": {}, "lenet": {}, "alexnet": {},
+    "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {}, "vit": {"width": 96, "depth": 6},
+    "cell-network": {},
 }  # fmt: skip
 SHAPING = ("hidden_dims", "activation", "dropout", "batch_norm", "skip", "depth", "width", "patch_size", "cell")
 AUGMENTATIONS = {
@@ -40,12 +41,15 @@ class Config(Transfer, Splitting):
     libraries = ("keras:",)
 
     pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id, name@alias or keras:NAME[=FILE]")
-    epochs: int | None = option(None, "passes over the training pictures; none: by their number, 10 to 60", low=1, high=100_000)
+    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
+        "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
+    epochs: int | None = option(None, "passes over the training pictures; none: by their number, 10 to 40", low=1, high=100_000)
     batch_size: int | None = option(
         None, "pictures a step; none: by their number, 16 to 64", low=1, high=65_536, search=(16, 32, 64, 128, 256)
     )
     model: Literal[("auto", *MODELS)] = option(
-        "auto", "architecture; auto: by the size and number of the pictures", search=("small-cnn", "lenet", "resnet")
+        "auto", "architecture; auto: cnn, as deep as the pictures are large", search=("cnn", "lenet", "resnet")
     )
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
@@ -53,13 +57,13 @@ class Config(Transfer, Splitting):
     )
     dropout: float = option(
         0.2, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
-        needs={"model": ("auto", "small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit",
+        needs={"model": ("auto", "cnn", "small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit",
                          "cell-network")},
     )  # fmt: skip
     activation: Activation = option("relu", "of the hidden units", needs={"model": ("mlp", "lenet")})
     hidden_dims: tuple[int, ...] = option((256, 128, 100), "widths of the hidden layers", low=1, needs={"model": "mlp"})
     batch_norm: bool = option(
-        True, "batch normalization after each hidden layer", needs={"model": ("auto", "small-cnn", "mlp", "vgg")}
+        True, "batch normalization after each hidden layer", needs={"model": ("auto", "cnn", "small-cnn", "mlp", "vgg")}
     )
     skip: bool = option(False, "skip connections between hidden layers of one width", needs={"model": "mlp"})
     depth: int | None = option(
@@ -159,15 +163,15 @@ def load_data(config, about=None):
 def settle(config, data):
     """The network by the pictures' size, the steps by their number; many passes over few pictures."""
     config, steps = settled_steps(
-        config, len(data.train), batches=((1_000, 16), (5_000, 32), (None, 64)), steps=1_500, epochs=(10, 60)
+        config, len(data.train), batches=((1_000, 16), (5_000, 32), (None, 64)), steps=1_000, epochs=(10, 40)
     )
     if config.model != "auto":
         return config, steps
     if config.library:
         return config, steps
     height, width, _ = data.about["image_shape"]
-    why = f"small-cnn with {halvings((height, width))} convolutions, by the pictures' size ({height} by {width} pixels)"
-    return dataclasses.replace(config, model="small-cnn"), f"{why}; {steps}" if steps else why
+    why = f"cnn with {len(filters_of((height, width)))} convolutions, by the pictures' size ({height} by {width} pixels)"
+    return dataclasses.replace(config, model="cnn"), f"{why}; {steps}" if steps else why
 
 
 def build_model(config, data):
@@ -207,11 +211,13 @@ def network(config, shape, num_classes):
 
     known, options = options_of(Config), {name: getattr(config, name) for name in SHAPING}
     given = {name: value for name, value in options.items() if value is not None and is_active(config, known[name])}
-    model = "small-cnn" if config.model == "auto" else config.model
+    model = "cnn" if config.model == "auto" else config.model
+    if model == "cnn":
+        given |= {"filters": filters_of(shape)}
     if model == "small-cnn" and (stages := halvings(shape)) > 2:
         # Two pools leave a large picture large: its dense layer would be nearly all of the network, and learn nothing.
         given |= {"filters": (32, *[64] * (stages - 1)), "dense_dim": 64}
-    build = getattr(models, {"lenet": "lenet5"}.get(model, model.replace("-", "_")))
+    build = getattr(models, {"lenet": "lenet5", "cnn": "small_cnn"}.get(model, model.replace("-", "_")))
     return build(shape, num_classes, **{**MODELS[model], **given})
 
 
@@ -238,6 +244,14 @@ def shrunk_pixels(images, side=16):
     rows, columns = images.shape[1] // height, images.shape[2] // width
     blocks = images.reshape(len(images), rows, height, columns, width, images.shape[3])
     return blocks.mean((2, 4), dtype="float32").reshape(len(images), -1)
+
+
+def filters_of(shape):
+    """Filters of the convolutions of `--model cnn`, whose pools halve a picture until about four pixels a side are left.
+
+    What is flattened is then small: a dense layer over thousands of numbers takes steps so large that its units die.
+    """
+    return (32, 64, 128, 128, 128)[: max(2, round(math.log2(min(shape[:2]) / 4)))]
 
 
 def halvings(shape):

@@ -44,8 +44,8 @@ def test_what_is_settled_stays_settled(app):
 
 def test_the_network_is_chosen_by_the_pictures_and_why_is_said():
     small, why = settled(image_classification, image_classification.Config(), pictures(100, 28))
-    assert small.model == "small-cnn" and "2 convolutions" in why and "28 by 28" in why
-    assert "4 convolutions" in settled(image_classification, image_classification.Config(), pictures(100, 128))[1]
+    assert small.model == "cnn" and "3 convolutions" in why and "28 by 28" in why
+    assert "5 convolutions" in settled(image_classification, image_classification.Config(), pictures(100, 128))[1]
     asked = make_config(image_classification.Config, {"model": "lenet"})
     assert settled(image_classification, asked, pictures(100, 28))[0].model == "lenet"
 
@@ -62,8 +62,8 @@ def test_a_run_says_what_it_chose_keeps_it_and_resumes_with_what_was_asked(tmp_p
     words = ("--model", "auto", "--epochs", "1")
     result = train("image-classification", *words, cwd=tmp_path)
     record = read_json(tmp_path / "mlruns" / "runs" / result["run_id"] / "run.json")
-    assert record["options"]["model"] == "small-cnn" and record["asked"]["model"] == "auto"
-    assert "small-cnn with 2 convolutions" in record["chosen"] and record["options"]["batch_size"] == 32
+    assert record["options"]["model"] == "cnn" and record["asked"]["model"] == "auto"
+    assert "cnn with 2 convolutions" in record["chosen"] and record["options"]["batch_size"] == 32
     again = forked("train", "image-classification", *words, "--resume", "last", cwd=tmp_path)
     assert "finished already" in again.stderr
     other = forked("train", "image-classification", "--model", "lenet", "--resume", "last", cwd=tmp_path, check=2)

@@ -231,7 +231,7 @@ def test_looking_at_the_gradients_changes_nothing_in_the_model():
 
 
 def tabular_model(**options):
-    config = make_config(tabular.Config, {"hidden_dims": (8,), "epochs": 6, "learning_rate": 0.02, **options})
+    config = make_config(tabular.Config, {"hidden_dims": (8,), "epochs": 6, "batch_size": 32, "learning_rate": 0.02, **options})
     data = tabular.load_data(config)
     return run.make_model(tabular, config, data), data, config
 

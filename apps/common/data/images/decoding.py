@@ -19,7 +19,7 @@ ENDINGS = (
 # Only these decoders are tried: Pillow would hand an EPS file to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 50_000_000
-DEFAULT_SIDE = 224
+DEFAULT_SIDE = 128
 WORKERS = 4
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 

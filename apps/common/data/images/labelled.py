@@ -76,7 +76,7 @@ def read_labelled_images(path, *, image_size=None, channels=None, class_names=No
     Args:
         path: A file or folder that is there (see `FORMATS`).
         image_size: Side all images are resized to, or `(height, width)`; `None` keeps a size they share, and takes the
-            median of the shorter sides, at most 224, when they differ.
+            median of the shorter sides, at most 128, when they differ.
         channels: 1 or 3; `None` keeps grey when all images are grey.
         class_names: Classes of a trained model, to evaluate it: labels are positions in these, and what only training
             needs (a train split, two classes, two examples of each) is not asked for.
