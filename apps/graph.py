@@ -1,8 +1,11 @@
 """Classify the nodes of a graph by their features and their neighbours."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from apps.common.app import Metric
 from apps.common.command import start
@@ -89,7 +92,8 @@ def load_data(config, about=None):
     }
     train = GraphNodes(graph, masks["train"], entries, weight)
     held, test = (GraphNodes(graph, masks[each], entries) for each in ("validation", "test"))
-    return Data(train, held, test, about, graph.notes, name)
+    example = shlex.join(graph.node_names[node] for node in np.flatnonzero(masks["test"])[:3])
+    return Data(train, held, test, about, graph.notes, name, example)
 
 
 def settle(config, data):

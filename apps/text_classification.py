@@ -5,6 +5,7 @@ come to.
 """
 
 import itertools
+import shlex
 import textwrap
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -132,7 +133,7 @@ def load_data(config, about=None):
     notes += [f"a vocabulary of {len(tokenizer)} {config.level}s", *train.notes(config.batch_size or BATCHES[-1][1])]
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))
-    example = "'" + textwrap.shorten(str(parts[2].x[0]), 100, placeholder="").replace("'", "") + "'"
+    example = shlex.quote(textwrap.shorten(str(parts[2].x[0]), 100, placeholder=""))
     return Data(train, validation, test, about, notes, source, example=example)
 
 

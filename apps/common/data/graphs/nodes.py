@@ -280,6 +280,12 @@ def _npz_path(name):
             names = ", ".join(entry.name for entry in found) or "none"
             raise UserError(f"--data {name}: expected one .npz in this folder. Received: {names}. Name the file itself")
         path = found[0]
+    if path.suffix != ".npz":
+        raise UserError(
+            f"--data {name}: expected an .npz with the arrays edges (pairs of node numbers) and labels, and features where "
+            "there are any. A text of edges becomes one by numpy.savez('graph.npz', edges=numpy.loadtxt("
+            f"{path.name!r}, int), labels=...)"
+        )
     return Path(path)
 
 
