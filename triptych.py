@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from apps.common.app import load_app, recipes, tasks
-from apps.common.command import BACKEND, FLAGS, SWITCHES, TRAIN, answered, check_data, show, summary
+from apps.common.command import BACKEND, FLAGS, SWITCHES, TRAIN, answered, check_data, run_and_leave, show, summary
 from apps.common.command import check_flags as check_known
 from apps.common.command import train as train_app
 from apps.common.errors import UserError, nearest
@@ -369,5 +369,10 @@ def command_doctor(positionals, given, as_json):
     return {"rows": rows}, table(rows)
 
 
+def run():
+    """The program: what `triptych` on the command line calls."""
+    run_and_leave(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -169,3 +169,42 @@ def test_the_door_opens_quickly(tmp_path):
         subprocess.run(command("list"), cwd=tmp_path, capture_output=True, check=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 1.5
+
+
+LEAVING = """
+import atexit, sys
+from apps.common.command import run_and_leave
+
+class Slow:
+    def __del__(self):
+        print("freed", flush=True)
+
+kept = Slow()
+atexit.register(lambda: print("before", flush=True))
+
+def command():
+    atexit.register(lambda: print("registered", flush=True))
+    print("done")
+    if {fails}:
+        raise RuntimeError("a fault of ours")
+    return {code}
+
+run_and_leave(command)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("code", "found"), [(0, 0), (2, 2), (None, 0), ("'words'", 1)])
+def test_a_command_leaves_with_its_code_once_what_was_registered_is_done(code, found):
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING.format(code=code, fails=False)], cwd=HOUSE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == found and "freed" not in done.stdout
+    assert done.stdout.split() == ["done", "registered"] or done.stdout.split() == ["done", "registered", "before"]
+
+
+@pytest.mark.once
+def test_a_fault_of_ours_keeps_its_traceback_and_its_code():
+    code = LEAVING.format(code=0, fails=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "a fault of ours" in done.stderr

@@ -212,8 +212,7 @@ def test_a_column_that_is_absent_counts_as_missing():
 
 @pytest.mark.parametrize(
     "change",
-    [{"numeric": "columns"}, {"roles": []}, {"classes": [1, 2]}, {"categorical": [{"name": "a"}]}, {"columns": None},
-     {"kind": "x"}],  # fmt: skip
+    [{"numeric": "columns"}, {"roles": []}, {"classes": [1, 2]}, {"categorical": [{"name": "a"}]}, {"columns": None}],
 )
 def test_an_about_that_somebody_has_edited_is_refused(change):
     about = tabular.load_data(make_config(tabular.Config, {})).about

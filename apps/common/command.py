@@ -1,6 +1,7 @@
 """What every command shares: exit codes, one line for a user's error, one JSON object or a text; and `train`, which an app
 runs by itself as well (`python -m apps.tabular --epochs 3`)."""
 
+import atexit
 import contextlib
 import errno
 import os
@@ -50,6 +51,25 @@ def answered(command):
         return 130
     except SystemExit as stopped:
         return stopped.code
+
+
+def run_and_leave(command):
+    """Run `command()` and end the process with the exit code it returns, as soon as what others registered for the end is done.
+
+    Python would then take one to two seconds to free what a backend holds, piece by piece, before the prompt is back.
+    """
+    codes = []
+
+    def leave():
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        if codes:  # else an exception ends the program, with its traceback and its code
+            os._exit(codes[0] if isinstance(codes[0], int) else int(bool(codes[0])))
+
+    atexit.register(leave)  # first of all, so that it is called last
+    codes.append(command())
+    sys.exit(codes[0])
 
 
 @contextlib.contextmanager
@@ -114,7 +134,7 @@ def start(spec):
             result = train(app, given)
         return show(result, as_json)
 
-    sys.exit(answered(command))
+    run_and_leave(lambda: answered(command))
 
 
 def train(app, given):
