@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from apps.common.app import checked, task_name
+from apps.common.data.ahead import read_ahead
 from apps.common.errors import UserError, nearest
 from apps.common.options import backends
 from apps.common.options.command_line import read_command_line, settle_switches
@@ -160,7 +161,10 @@ def train(app, given):
 
         backend, given = fastest(app, task, given, settled="resume" in flags)
         config = make_config(app.Config, given)
-    backends.prepare(backends.choose(backend))
+    backend = backends.choose(backend)
+    if "resume" not in flags and "find_lr" not in flags:
+        read_ahead(app, config)
+    backends.prepare(backend)
     from apps.common.training import run
 
     if "find_lr" in flags:

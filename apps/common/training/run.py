@@ -14,6 +14,7 @@ from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.bundles.card import model_card
 from apps.common.bundles.pretrained import pretrained_facts
 from apps.common.bundles.served import MODEL_FILE, model_file
+from apps.common.data.ahead import data_of
 from apps.common.data.fingerprint import example_digests, fingerprint
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
@@ -59,7 +60,7 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 return run.record["result"]
         mark_dead_runs()
         backend.configure(deterministic=config.compile != "on")
-        data = app.load_data(config)
+        data, said = data_of(app, config)
         metric = metric_of(app, data.about)
         ranked = {"metric": f"test_{metric.name}", "higher_is_better": str(metric.higher_is_better)}
         facts = {"data_fingerprint": fingerprint(data), **ranked, **describe_machine()}
@@ -70,7 +71,8 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
             config = rescue.split_batches(config, run.record["parts"])
         model = make_model(app, config, data)
         facts |= pretrained_facts(model)
-        print_notes(data)
+        if not said:
+            print_notes(data)
         if chosen:
             say(chosen)
             facts["chosen"] = chosen
