@@ -63,7 +63,9 @@ def main():
         folds = [{"folds": words.folds, "fold": fold} for fold in range(min(words.tried, words.folds))]
         for part in folds or [{"seed": seed} for seed in range(words.seeds)]:
             config = make_config(app.Config, {"data": name, **part, **options})
-            data = prepared(app.load_data(config), words.cut, words.on, config.seed)
+            whole = app.load_data(config)
+            data = prepared(whole, words.cut, words.on, config.seed)
+            cut = words.cut if words.cut < len(whole.train) + len(whole.validation) else 0
             started = time.monotonic()
             key, ours, about = trained(app, config, data)
             seconds += time.monotonic() - started
@@ -71,7 +73,7 @@ def main():
             rows.append((ours, best))
         ours, best = (statistics.mean(values) for values in zip(*rows, strict=True))
         differences.append(ours - best)
-        row = {"task": words.task, "data": name, "cut": words.cut, "metric": key, "ours": ours, "baseline": best,
+        row = {"task": words.task, "data": name, "cut": cut, "metric": key, "ours": ours, "baseline": best,
                "tries": len(rows), "folds": words.folds, "seconds": seconds / len(rows), "backend": keras.backend.backend(),
                "chosen": about, "examples": [len(data.train) + len(data.validation), len(data.test)]}  # fmt: skip
         print(f"| {name} | {words.cut or ''} | {ours:.3f} | {best:.3f} | {ours - best:+.3f} | {row['seconds']:.0f} |"
@@ -156,7 +158,7 @@ def page(rows, kept=""):
         chosen = sorted((row for row in rows if row["task"] == task), key=lambda row: (row["data"], -(row["cut"] or 1e9)))
         lines += [f"## {task}", "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
         for row in chosen:
-            tries = f"{row['tries']} of {row['folds']} folds" if row["folds"] else f"{row['tries']} seeds"
+            tries = f"{row['tries']} of {row['folds']} folds" if row["folds"] else f"{row['tries']} seed{'s' * (row['tries'] > 1)}"
             learnt, tested = row["examples"]
             cells = [Path(row["data"]).name, f"{learnt:,}" + (" (cut)" if row["cut"] else ""), f"{tested:,}", tries,
                      row["metric"], f"{row['ours']:.3f}", f"{row['baseline']:.3f}", f"{row['ours'] - row['baseline']:+.3f}",
