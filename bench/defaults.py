@@ -158,7 +158,8 @@ def page(rows, kept=""):
         chosen = sorted((row for row in rows if row["task"] == task), key=lambda row: (row["data"], -(row["cut"] or 1e9)))
         lines += [f"## {task}", "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
         for row in chosen:
-            tries = f"{row['tries']} of {row['folds']} folds" if row["folds"] else f"{row['tries']} seed{'s' * (row['tries'] > 1)}"
+            seeds = f"{row['tries']} seed{'s' * (row['tries'] > 1)}"
+            tries = f"{row['tries']} of {row['folds']} folds" if row["folds"] else seeds
             learnt, tested = row["examples"]
             cells = [Path(row["data"]).name, f"{learnt:,}" + (" (cut)" if row["cut"] else ""), f"{tested:,}", tries,
                      row["metric"], f"{row['ours']:.3f}", f"{row['baseline']:.3f}", f"{row['ours'] - row['baseline']:+.3f}",
