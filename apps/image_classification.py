@@ -1,6 +1,13 @@
-"""Classify images into the classes their folders name."""
+"""Classify images into the classes their folders name.
+
+    triptych train image-classification --data PICTURES --pretrained keras:MobileNetV2 --freeze
+
+begins with a network trained before, also `hf:FOLDER` (a vision transformer of Hugging Face's), `tfhub:FOLDER` (a SavedModel of
+TensorFlow's, on TensorFlow or, frozen, on any backend) or a bundle trained here.
+"""
 
 import dataclasses
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +16,8 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
-from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
+from apps.common.data.examples import About, Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
 from apps.common.options.settle import settled_steps
@@ -38,9 +45,11 @@ INPUTS = Inputs("files", ENDINGS)
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
-    libraries = ("keras:",)
+    libraries = ("keras:", "hf:", "tfhub:")
 
-    pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id, name@alias or keras:NAME[=FILE]")
+    pretrained: str | None = option(
+        None, "weights to begin with: a bundle folder, a run id, name@alias, keras:NAME[=FILE], hf:FOLDER or tfhub:PATH_OR_URL"
+    )
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
@@ -80,6 +89,10 @@ class Config(Transfer, Splitting):
         needs={"model": "cell-network"},
     )  # fmt: skip
     augment: str = option("none", f"comma-separated, of: {', '.join(AUGMENTATIONS)}", search=("none", "shift", "flip,shift"))
+    classes: str = option("", "comma-separated names of the classes to tell apart; the pictures of all others are left out")
+    renewed: int = option(
+        0, "layers of the bundle, counted back from its logits, that begin anew as well", low=0, needs={"pretrained": bool}
+    )
     image_size: int | None = option(None, "side every image is resized to; else the side they share", low=4, high=2048)
 
     def check(self):
@@ -87,6 +100,10 @@ class Config(Transfer, Splitting):
         for name in filter(None, self.augment.replace("none", "").split(",")):
             if name.strip() not in AUGMENTATIONS:
                 raise UserError(f"--augment: unknown augmentation {name!r}. {nearest(name, AUGMENTATIONS)}")
+        if self.library == "tfhub:" and self.freeze and self.augment != "none":
+            raise UserError("--augment: the features of a SavedModel that is not trained are computed once; leave it out")
+        if self.library and self.renewed:
+            raise UserError("--renewed: all that is new of a --pretrained network of another library is its logits; leave it out")
         if self.library and self.model != "auto":
             raise UserError(f"--model {self.model}: the network is that of --pretrained {self.pretrained}; leave --model out")
 
@@ -117,6 +134,14 @@ RECIPES = {
         metric="error", published=0.0095, tolerance=0.0015, lower_is_better=True, seeds=1,
         source="LeCun et al., 1998 (quoted from memory)", minutes=4,
     ),
+    "mnist-transfer": Recipe(
+        "two convolutions trained on the digits 0-4 of MNIST and frozen, a new head for 5-9",
+        data="mnist",
+        first={"keep": "last", "classes": "0,1,2,3,4", "epochs": 5},
+        options={"keep": "last", "classes": "5,6,7,8,9", "epochs": 5, "freeze": True, "renewed": 1},
+        metric="accuracy", published=0.992, tolerance=0.003,
+        source="keras-team/keras, examples/mnist_transfer_cnn.py (.998 for 0-4)", minutes=5, seeds=1,
+    ),
     "pneumonia-resnet": Recipe(
         "ResNet-18, a quarter wide, on PneumoniaMNIST at 28 pixels, against logistic regression",
         data="pneumoniamnist",
@@ -132,6 +157,8 @@ RECIPES = {
 
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits."""
+    from apps.common.bundles.saved_model import FILE, content_of, with_features
+
     name = config.data or "digits"
     options, white = {"image_size": config.image_size}, None
     if about:
@@ -139,12 +166,15 @@ def load_data(config, about=None):
         options = {"image_size": tuple(size), "channels": channels, "class_names": about["class_names"]}
         white = about.get("white")
     found = named_images(name, **options) or read_labelled_images(find_data(name), **options, white=white)
+    chosen = [name.strip() for name in config.classes.split(",") if name.strip()]
+    if chosen and not about:
+        found = only_classes(found, chosen)
     splits = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}
     notes, names = list(found.notes), found.class_names
     if about:
         chosen = [splits["test"]] if "test" in splits else list(splits.values())
-        x, y = np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen])
-        return Data(None, None, Examples(x, y), about, notes, name)
+        test = Examples(np.concatenate([part.x for part in chosen]), np.concatenate([part.y for part in chosen]))
+        return Data(None, None, test, about, notes, name)
     train, validation, test = complete_splits(splits, config, notes)
     pixels = train.x[:: max(1, len(train) // 5000)] / 255.0
     about = {
@@ -157,6 +187,12 @@ def load_data(config, about=None):
         about["white"] = found.white
     if config.class_weights == "balanced":
         train = balanced(train, names)
+    content = content_of(config.pretrained)
+    if content:
+        about = About({**about, "saved_model": hashlib.sha256(content).hexdigest()[:24]}, {FILE: content})
+    if content and config.freeze:
+        what = f"--pretrained {config.pretrained}"
+        train, validation, test = (with_features(content, part, what) for part in (train, validation, test))
     return Data(train, validation, test, about, notes, name)
 
 
@@ -169,40 +205,48 @@ def settle(config, data):
         return config, steps
     if config.library:
         return config, steps
+    if config.pretrained:  # its weights fit its own architecture
+        from apps.common.bundles.bundle import open_bundle
+
+        given = open_bundle(config.pretrained).options
+        named = next((given[key] for key in ("model", "architecture") if given.get(key) in MODELS), "cnn")
+        why = f"{named}, the architecture of --pretrained"
+        return dataclasses.replace(config, model=named), f"{why}; {steps}" if steps else why
     height, width, _ = data.about["image_shape"]
     why = f"cnn with {len(filters_of((height, width)))} convolutions, by the pictures' size ({height} by {width} pixels)"
     return dataclasses.replace(config, model="cnn"), f"{why}; {steps}" if steps else why
 
 
 def build_model(config, data):
-    """uint8 images -> standardised -> augmented (in training only) -> the network -> logits."""
+    """uint8 images -> standardised -> augmented (in training only) -> the network -> logits; or features -> logits."""
     import keras
 
     import layers
     from apps.common.bundles.pretrained import note_trunk
+    from apps.common.bundles.saved_model import Featured
+    from apps.common.training.given_classifier import given_classifier
     from apps.common.training.losses import OneHotLoss, accuracy
     from apps.common.training.optimizers import compile_model
-    from apps.common.training.trunks import keras_classifier
 
     names, shape = data.about["class_names"], tuple(data.about["image_shape"])
-    mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
-    inputs = keras.Input(shape, name="pixels", dtype="uint8")
-    scale = (1 / (255 * deviation)).tolist()
-    x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
+    given = given_classifier(config, data)
     chosen = [name.strip() for name in config.augment.split(",")]
+    if isinstance(data.train, Featured):
+        inputs = x = keras.Input(data.train.features.shape[1:], name="features")
+    else:
+        mean, deviation = np.array(data.about["mean"]), np.array(data.about["deviation"])
+        inputs = keras.Input(shape, name="pixels", dtype="uint8")
+        scale = (1 / (255 * deviation)).tolist()
+        x = keras.layers.Rescaling(scale, (-mean / deviation).tolist(), name="standardise")(inputs)
     for name, layer in AUGMENTATIONS.items():
         if name in chosen:
             x = getattr(layers, layer)(seed=config.seed)(x)
-    if config.library:
-        pixels = ((255 * deviation).tolist(), (255 * mean).tolist())
-        classifier, trunk, digest = keras_classifier(config.pretrained, shape, len(names), pixels, config.dropout)
-    else:
-        classifier, trunk, digest = network(config, shape, len(names)), None, None
+    classifier = given.model if given else network(config, shape, len(names))
     model = (layers.MixupModel if "mixup" in chosen else keras.Model)(inputs, classifier(x))
     loss = OneHotLoss(config.loss, len(names), config.label_smoothing)
-    if trunk:
-        note_trunk(model, config.pretrained, digest)
-    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=trunk)
+    if given:
+        note_trunk(model, config.pretrained, given.digest)
+    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=given and given.trunk)
 
 
 def network(config, shape, num_classes):
@@ -266,14 +310,17 @@ def evaluate(model, data, config):
     from apps.common import figures
     from apps.common.reports.classification import classification_report, softmax
     from apps.common.reports.explain import grad_cam, worst_mistakes
-    from apps.common.training.batches import predict_all
+    from apps.common.training.given_classifier import scores
 
-    names, images, labels = data.about["class_names"], data.test.x, data.test.y
-    probabilities = softmax(predict_all(model, images))
+    names, labels = data.about["class_names"], data.test.y
+    images = getattr(data.test, "images", data.test.x)
+    probabilities = softmax(scores(model, images, data.about))
     metrics, tables, drawn = classification_report(probabilities, labels, names)
     predicted = probabilities.argmax(1)
     if (predicted != labels).any():
         drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
+    if getattr(data.about, "files", {}):
+        return Report(metrics, drawn, tables)
     sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
     standardise = model.get_layer("standardise")
     heat = grad_cam(model.layers[-1], keras.ops.convert_to_numpy(standardise(images[sample])), predicted[sample])
@@ -285,10 +332,10 @@ def evaluate(model, data, config):
 def predict(model, inputs, about):
     """The class and the probabilities of each image file, or why it cannot be read."""
     from apps.common.reports.classification import class_prediction, softmax
-    from apps.common.training.batches import predict_all
+    from apps.common.training.given_classifier import scores
 
     images, reasons = read_images(inputs, about["image_shape"], about.get("white"))
-    found = iter(class_prediction(softmax(predict_all(model, images)), about["class_names"]) if len(images) else ())
+    found = iter(class_prediction(softmax(scores(model, images, about)), about["class_names"]) if len(images) else ())
     return [{"reason": reason} if reason else next(found) for reason in reasons]
 
 

@@ -2,7 +2,7 @@
 
 `triptych train masked-language` reads the documentation strings of Python's library for about two minutes;
 `triptych predict MODEL 'return the [MASK] of the file.'` then guesses what was left out. A trained model is a beginning for
-others of its kind.
+text-classification, tagging and question-answering, by their `--model bert --pretrained`; and for more of this, on other text.
 """
 
 import re
@@ -15,11 +15,12 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Report, find_data
 from apps.common.data.text.masking import MaskedTexts
+from apps.common.data.text.pieces import has_segments
 from apps.common.data.text.plain import decoded, documentation_strings, text_files
 from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Training
+from apps.common.options.training import Transfer, is_given, is_missing
 
 TOKENIZER = "tokenizer.json"
 KINDS = {"word": "words", "subword": "wordpiece"}
@@ -30,14 +31,27 @@ INPUTS = Inputs("texts")
 
 
 @dataclass(frozen=True)
-class Config(Training):
-    level: Literal["word", "subword"] = option("subword", "what a token is: a word, or a piece of one")
-    vocabulary_size: int = option(4000, "tokens known at most, the commonest", low=16, high=1_000_000)
+class Config(Transfer):
+    libraries = ("hf:",)
+
+    pretrained: str | None = option(
+        None, "a BERT to go on with, and its vocabulary: a bundle (folder, run id, name@alias) of this task, or hf:FOLDER"
+    )
+    trunk_rate: float = option(
+        1.0, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
+        needs={"pretrained": is_given, "freeze": False},
+    )  # fmt: skip
+    level: Literal["word", "subword"] = option(
+        "subword", "what a token is: a word, or a piece of one", needs={"pretrained": is_missing}
+    )
+    vocabulary_size: int = option(
+        4000, "tokens known at most, the commonest", low=16, high=1_000_000, needs={"pretrained": is_missing}
+    )
     max_tokens: int = option(64, "tokens of a passage, and of a text at most", low=8, high=65_536, search=(32, 64, 128))
     mask_share: float = option(0.15, "share of the tokens to guess", above=0, high=0.9, search=(0.1, 0.4))
-    width: int = option(128, "features of a token", low=2, search=(64, 128, 256))
-    depth: int = option(2, "transformer blocks", low=1, high=96, search=(1, 2, 4))
-    num_heads: int = option(4, "attention heads; must divide the width", low=1)
+    width: int = option(128, "features of a token", low=2, search=(64, 128, 256), needs={"pretrained": is_missing})
+    depth: int = option(2, "transformer blocks", low=1, high=96, search=(1, 2, 4), needs={"pretrained": is_missing})
+    num_heads: int = option(4, "attention heads; must divide the width", low=1, needs={"pretrained": is_missing})
     dropout: float = option(0.0, "share of units dropped in training; long runs want 0.1", low=0, high=0.95, search=(0.0, 0.3))
     epochs: int = option(6, "passes over the text, with other tokens to guess in each", low=1, high=100_000)
     batch_size: int = option(32, "passages a step", low=1, high=65_536, search=(16, 32, 64))
@@ -53,7 +67,7 @@ class Config(Training):
 
     def check(self):
         super().check()
-        if self.width % self.num_heads:
+        if not self.pretrained and self.width % self.num_heads:
             raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
 
 
@@ -74,24 +88,42 @@ def load_data(config, about=None):
     if about:
         tokenizer = Tokenizer(about.files[TOKENIZER])
         ids = token_ids(lines, tokenizer)
-        return Data(None, None, passages(ids, about["max_tokens"], tokenizer, config, most=2000), about, notes, source)
+        return Data(None, None, passages(ids, about, tokenizer, config, most=2000), about, notes, source)
     parts = split_lines(lines, source)
-    tokenizer = train_tokenizer(
-        parts[0], KINDS[config.level], config.vocabulary_size, specials=("begin", "end", "mask"), lowercase=True
-    )
+    architecture, tokenizer = begun(config, parts[0])
+    length = min(config.max_tokens, architecture["max_tokens"])
+    about = About({"max_tokens": length, "architecture": architecture}, {TOKENIZER: tokenizer.to_bytes()})
     train, validation, test = (token_ids(part, tokenizer) for part in parts)
     unknown = np.mean(train == tokenizer.unknown)
     notes.append(f"{len(train)} tokens to train on, {len(validation)} for validation, {len(test)} for the test")
-    notes.append(f"a vocabulary of {len(tokenizer)} {config.level}s; {unknown:.1%} of the text is none of them")
+    of = f"tokens, that of {config.pretrained}" if config.pretrained else f"{config.level}s"
+    notes.append(f"a vocabulary of {len(tokenizer)} {of}; {unknown:.1%} of the text is none of them")
+    if length < config.max_tokens:
+        notes.append(f"passages of {length} tokens, the most that {config.pretrained} sees")
     return Data(
-        passages(train, config.max_tokens, tokenizer, config),
-        passages(validation, config.max_tokens, tokenizer, config, most=500),
-        passages(test, config.max_tokens, tokenizer, config, most=2000),
-        About({"max_tokens": config.max_tokens}, {TOKENIZER: tokenizer.to_bytes()}),
+        passages(train, about, tokenizer, config),
+        passages(validation, about, tokenizer, config, most=500),
+        passages(test, about, tokenizer, config, most=2000),
+        about,
         notes,
         source,
         example=f"'{example_of(parts[2])}'",
     )
+
+
+def begun(config, texts):
+    """The architecture and the tokenizer: those the run begins with, or as asked for and made from these texts."""
+    from apps.common.bundles.language_networks import ENCODERS, read_network
+
+    if config.pretrained:
+        brought = read_network(config.pretrained, ENCODERS)
+        return brought["architecture"], Tokenizer(brought.files[TOKENIZER])
+    tokenizer = train_tokenizer(
+        texts, KINDS[config.level], config.vocabulary_size, specials=("begin", "end", "mask"), lowercase=True
+    )
+    sizes = {name: getattr(config, name) for name in ("max_tokens", "width", "depth", "num_heads")}
+    sizes = {"vocabulary_size": len(tokenizer), **sizes}
+    return {"network": "bert", "sizes": sizes, "max_tokens": config.max_tokens}, tokenizer
 
 
 def split_lines(lines, source):
@@ -111,13 +143,15 @@ def token_ids(lines, tokenizer):
     return np.concatenate([np.empty(0, "int32"), *tokenizer.encode(lines)])
 
 
-def passages(ids, length, tokenizer, config, most=None):
+def passages(ids, about, tokenizer, config, most=None):
     """All passages of a text, or about `most` of them evenly apart."""
+    length = about["max_tokens"]
     if not len(ids):
         raise UserError("the text has too few words for a training, a validation and a test part; give a longer one")
     count = -(-len(ids) // (length - 2))
     stride = 1 if most is None else -(-count // most)
-    return MaskedTexts(ids, length, tokenizer, config.mask_share, config.seed, stride)
+    segments = has_segments(about["architecture"])
+    return MaskedTexts(ids, length, tokenizer, config.mask_share, config.seed, stride, segments)
 
 
 def example_of(lines):
@@ -130,15 +164,14 @@ def example_of(lines):
 
 def build_model(config, data):
     """Token ids -> BERT -> logits of the tokens that belong in the hidden places."""
+    from apps.common.bundles.language_networks import ENCODERS, take_network
     from apps.common.training.losses import TokenCrossEntropy, accuracy
     from apps.common.training.optimizers import compile_model
     from layers import models
 
-    model = models.masked_language_model(
-        len(Tokenizer(data.about.files[TOKENIZER])), max_tokens=data.about["max_tokens"], width=config.width,
-        depth=config.depth, num_heads=config.num_heads, dropout=config.dropout,
-    )  # fmt: skip
-    return compile_model(model, config, data.train, loss=TokenCrossEntropy(), metrics=[accuracy()])
+    model = models.masked_language_model(**data.about["architecture"]["sizes"], dropout=config.dropout)
+    trunk = take_network(model, config.pretrained, ENCODERS)
+    return compile_model(model, config, data.train, loss=TokenCrossEntropy(), metrics=[accuracy()], trunk=trunk)
 
 
 def baselines(data, config):
@@ -234,14 +267,16 @@ def predict(model, inputs, about):
         late = f"a gap beyond the {length} tokens that the model reads" if len(gaps) and gaps[-1] >= length else ""
         reasons.append(late if len(gaps) else "no [MASK] in it: write [MASK] in the place of each word to guess")
     most = max(1, int((places > 0).sum(1).max()))
-    asked = {"tokens": x, "segments": np.zeros_like(x), "places": np.minimum(places[:, :most], length - 1)}
+    asked = {"tokens": x, "places": np.minimum(places[:, :most], length - 1)}
+    if has_segments(about["architecture"]):
+        asked["segments"] = np.zeros_like(x)
     rows = []
     for text, found, counts, reason in zip(texts, predict_all(model, asked, 32), places > 0, reasons, strict=True):
         if reason:
             rows.append({"reason": reason})
             continue
         gaps = [likeliest(np.exp(log_softmax(logits)), tokenizer) for logits in found[: counts.sum()]]
-        best = iter([next(iter(gap), "").removeprefix("##") for gap in gaps])
+        best = iter([next(iter(gap), "").removeprefix("##").removeprefix("Ġ") for gap in gaps])
         rows.append({"filled": GAP.sub(lambda _, best=best: next(best), text), "gaps": gaps})
     return rows
 

@@ -23,7 +23,7 @@ from apps.common.data.images.moving import Moves, Moving
 from apps.common.data.images.shapes import NAMES, drawn_shapes
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Splitting
+from apps.common.options.training import Recipe, Splitting, Transfer
 
 RATES = {"ssd": 2e-3, "yolo": 2e-3, "detr": 5e-4}
 # How far each move of `--augment` goes.
@@ -38,7 +38,12 @@ INPUTS = Inputs("files", ENDINGS)
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
+class Config(Transfer, Splitting):
+    libraries = ("keras:",)
+
+    pretrained: str | None = option(
+        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the trunk) or keras:NAME[=FILE]"
+    )
     model: Literal["ssd", "yolo", "detr"] = option("ssd", "detector", search=("ssd", "yolo", "detr"))
     epochs: int = option(15, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))
@@ -140,11 +145,16 @@ def joined(splits):
 
 def build_model(config, data):
     """uint8 pictures -> the detector, which owns its loss."""
+    from apps.common.bundles.pretrained import note_trunk
     from apps.common.training.optimizers import compile_model
+    from apps.common.training.trunk_maps import given_trunk
     from layers import models
 
     shape, num_classes = tuple(data.about["image_shape"]), len(data.about["class_names"])
     options = {} if config.width is None else {"width": config.width}
+    levels = config.levels or {"ssd": 4, "yolo": 3, "detr": 2}[config.model]
+    trunk = given_trunk(config.pretrained, "object-detection", shape, (8, 16, 32)[:levels])
+    options |= {"trunk": trunk.model} if trunk else {}
     if config.model == "detr":
         # Each true box is matched with a query of its own.
         sizes = {"num_queries": max(40, data.about["most_boxes"] + 10)}
@@ -153,7 +163,9 @@ def build_model(config, data):
         options |= {} if config.levels is None else {"num_levels": config.levels}
         model = {"ssd": models.SSD, "yolo": models.YOLO}[config.model](shape, num_classes, **options)
     config = replace(config, learning_rate=config.learning_rate or RATES[config.model])
-    return compile_model(model, config, data.train)
+    if trunk:
+        note_trunk(model, config.pretrained, trunk.digest)
+    return compile_model(model, config, data.train, trunk=trunk and trunk.layers)
 
 
 def on_epoch(model, epoch, tracker, data, config):

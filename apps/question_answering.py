@@ -2,6 +2,7 @@
 
     triptych train question-answering --recipe babi-qa1
 
+A BERT trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
 """
 
 from dataclasses import dataclass
@@ -14,34 +15,49 @@ from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
 from apps.common.data.sequences import bucket_lengths, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
+from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
 from apps.common.data.text.questions import Question, read_questions
 from apps.common.data.text.stories import invented_stories
+from apps.common.data.text.tokenizer import Tokenizer
 from apps.common.data.text.words import Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Splitting
+from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
 
+OWN = ("attention", "gru")  # models with a vocabulary of the training words
 JUDGED = 400  # questions of the validation split that are answered after each epoch
 LONGEST_SPAN = 30  # words of an answer
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
-    model: Literal["attention", "gru"] = option(
-        "attention", "reader that looks at the text, or one that remembers it", search=("attention", "gru")
+class Config(Transfer, Splitting):
+    libraries = ("hf:",)
+
+    pretrained: str | None = option(
+        None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"
     )
+    model: Literal["attention", "gru", "bert"] = option(
+        "attention", "reader that looks at the text, one that remembers it, or, with --pretrained, a BERT",
+        search=("attention", "gru"),
+    )  # fmt: skip
     epochs: int = option(6, "passes over the training questions", low=1, high=100_000)
     batch_size: int = option(32, "questions a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(5e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(5e-4, 2e-2), log=True)
     clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
-    width: int = option(64, "features of a word and of the states", low=2, search=(32, 64, 128))
+    width: int = option(64, "features of a word and of the states", low=2, search=(32, 64, 128), needs={"model": OWN})
     hops: int = option(2, "times the question looks at the text", low=1, high=20, search=(1, 2, 3), needs={"model": "attention"})
     dropout: float = option(0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.4))
-    least: int = option(1, "times a word must occur in training to be known", low=1)
-    most: int = option(50_000, "most words that are known", low=1)
+    least: int = option(1, "times a word must occur in training to be known", low=1, needs={"model": OWN})
+    most: int = option(50_000, "most words that are known", low=1, needs={"model": OWN})
     max_tokens: int = option(400, "words of a training text; longer ones are cut", low=1, high=LONGEST)
     questions: int | None = option(None, "train on this many questions only, the first ones", low=1)
     class_weights: str = refused("none", "answers are counted as they come")
+
+    def check(self):
+        super().check()
+        if self.model == "bert" and self.pretrained is None:
+            raise UserError("--model bert: begins with --pretrained, a bundle of masked-language or hf:FOLDER; add it")
+        check_begins(self, "bert")
 
 
 METRIC = Metric("exact_match")
@@ -85,14 +101,14 @@ def load_data(config, about=None):
         if not fits:
             raise UserError(f"--max-tokens {config.max_tokens}: every training answer stands behind it; give a larger one")
         train = fits
-    entries = fit_entries(map(all_words, train), least=config.least, most=config.most)
-    texts = bucket_lengths([len(split_words(asked.context)) for asked in train], longest=config.max_tokens)
-    # Questions are short: all are as long as the longest.
-    longest = max(len(split_words(asked.question)) for asked in train)
-    buckets = np.stack([texts, np.full(len(texts), max(1, longest))], axis=1)
     # The empty answer stands first, for those that training does not have: it is never given.
     answers = ["", *sorted({asked.answers[0] for asked in train})] if kind == "closed" else None
-    about = About({"kind": kind, "answers": answers, "buckets": buckets.tolist()}, {"words.json": entries.written()})
+    if config.model == "bert":
+        about = begun_about(train, kind, answers, config)
+        notes.append(f"a vocabulary of {about['architecture']['sizes']['vocabulary_size']} tokens, that of {config.pretrained}")
+        train = those_that_fit(train, about, notes)
+    else:
+        about = fitted_about(train, kind, answers, config)
     if answers:
         unseen = sorted({each for asked in (*validation, *test) for each in asked.answers} - set(answers))
         if unseen:
@@ -103,27 +119,89 @@ def load_data(config, about=None):
     return Data(train, held, tested, about, notes, source, example=typed(test))
 
 
+def fitted_about(train, kind, answers, config):
+    """The words and lengths of the training questions."""
+    entries = fit_entries(map(all_words, train), least=config.least, most=config.most)
+    texts = bucket_lengths([len(split_words(asked.context)) for asked in train], longest=config.max_tokens)
+    # Questions are short: all are as long as the longest.
+    longest = max(len(split_words(asked.question)) for asked in train)
+    buckets = np.stack([texts, np.full(len(texts), max(1, longest))], axis=1)
+    return About({"kind": kind, "answers": answers, "buckets": buckets.tolist()}, {"words.json": entries.written()})
+
+
+def begun_about(train, kind, answers, config):
+    """The vocabulary and architecture of a BERT trained before, and the lengths of the training questions in its tokens."""
+    from apps.common.bundles.language_networks import ENCODERS, TOKENIZER, read_network
+
+    brought = read_network(config.pretrained, ENCODERS)
+    about = {"kind": kind, "answers": answers, "architecture": brought["architecture"]}
+    about = About(about, {TOKENIZER: brought.files[TOKENIZER]})
+    lengths = np.array([(len(ids), len(places)) for ids, places in tokens_of(train, about)[0]])
+    most = brought["architecture"]["max_tokens"]
+    about["buckets"] = bucket_lengths(lengths, longest=(most, min(most, config.max_tokens))).tolist()
+    return about
+
+
+def those_that_fit(train, about, notes):
+    """The training questions whose answer a BERT gets to see; how many are left out is noted."""
+    if about["kind"] == "closed":
+        return train
+    places = [places for _, places in tokens_of(train, about)[0]]
+    fits = [asked for asked, seen in zip(train, places, strict=True) if asked.span[1] < len(seen)]
+    if len(fits) < len(train):
+        most = about["architecture"]["max_tokens"]
+        notes.append(f"{len(train) - len(fits)} training answers stand behind the {most} tokens that the network sees, left out")
+    if not fits:
+        raise UserError("every training answer stands behind the tokens that the pretrained network sees; choose another one")
+    return fits
+
+
 def all_words(asked):
     """The words of a text and of the question about it, in small letters."""
     return [word.lower() for text in (asked.context, asked.question) for word, _, _ in split_words(text)]
 
 
+def tokens_of(asked, about):
+    """Of each question and its text, one after the other: `[(ids, places of the text's words)]`, and where the text begins."""
+    tokenizer, most = Tokenizer(about.files["tokenizer.json"]), about["architecture"]["max_tokens"]
+    contexts = word_tokens(tokenizer, [[word for word, _, _ in split_words(each.context)] for each in asked])
+    # The text has half of the room at least.
+    questions = [ids[: most // 2 - 2] for ids in tokenizer.encode([each.question for each in asked])]
+    joined = [joined_words(words, tokenizer, most, before) for words, before in zip(contexts, questions, strict=True)]
+    return joined, [len(ids) + 1 + bool(len(ids)) for ids in questions]
+
+
 def examples_of(asked, about, cut=False):
     """The examples that the model takes; those that are not `cut` have as much room as the longest needs."""
+    if about["kind"] == "closed":
+        known = {answer: place for place, answer in enumerate(about["answers"])}
+        y = np.array([known.get(each.answers[0], 0) for each in asked], "int32")
+    else:
+        y = np.minimum([each.span or (0, 0) for each in asked], LONGEST - 1).astype("int32")
+    if "architecture" in about:
+        return bert_examples(asked, y, about, cut)
     entries = Entries.read(about.files["words.json"])
 
     def ids(texts):
         return ragged([entries.ids([word.lower() for word, _, _ in split_words(text)]) for text in texts], "int32")
 
     x = {"context": ids([each.context for each in asked]), "question": ids([each.question for each in asked])}
-    if about["kind"] == "closed":
-        known = {answer: place for place, answer in enumerate(about["answers"])}
-        y = np.array([known.get(each.answers[0], 0) for each in asked], "int32")
-    else:
-        y = np.minimum([each.span or (0, 0) for each in asked], LONGEST - 1).astype("int32")
     longest = np.array([x["context"].lengths.max(), x["question"].lengths.max()])
     buckets = np.array(about["buckets"]) if cut else with_room(about["buckets"], longest)
     return Annotated(x, y, None, buckets, tuple(asked))
+
+
+def bert_examples(asked, y, about, cut):
+    """The examples of a BERT: question and text one after the other."""
+    texts, firsts = tokens_of(asked, about)
+    if about["kind"] == "span":
+        seen = np.array([max(1, len(places)) for _, places in texts], "int32")
+        y = np.minimum(y, seen[:, None] - 1)
+    examples = word_examples(texts, about, y, asked, firsts=firsts, cut=cut)
+    if about["kind"] == "span":
+        return examples
+    x = {name: each for name, each in examples.x.items() if name != "places"}
+    return Annotated(x, y, None, examples.buckets[:, 1:], tuple(asked))
 
 
 def refuse_unknown(kind, asked, about):
@@ -145,19 +223,26 @@ def typed(asked):
 
 def build_model(config, data):
     """Text and question -> reader -> logits of the answers, or of the span's first and last word."""
+    from apps.common.bundles.language_networks import ENCODERS, network_of, take_network
     from apps.common.training.losses import OneHotLoss
     from apps.common.training.optimizers import compile_model
     from apps.common.training.span_loss import SpanCrossEntropy
     from layers import models
 
-    about = data.about
-    words, answers = len(Entries.read(about.files["words.json"])), about["answers"] and len(about["answers"])
-    if config.model == "attention":
-        model = models.attention_reader(words, answers, width=config.width, hops=config.hops, dropout=config.dropout)
+    about, options = data.about, {"dropout": config.dropout}
+    answers = about["answers"] and len(about["answers"])
+    if config.model == "bert":
+        encoder = network_of(about, **options)
+        model = models.bert_head(encoder, answers, **options) if answers else models.bert_reader(encoder, **options)
     else:
-        model = models.gru_reader(words, answers, width=config.width, dropout=config.dropout)
+        words, options = len(Entries.read(about.files["words.json"])), options | {"width": config.width}
+        if config.model == "attention":
+            model = models.attention_reader(words, answers, hops=config.hops, **options)
+        else:
+            model = models.gru_reader(words, answers, **options)
     loss = SpanCrossEntropy() if answers is None else OneHotLoss("cross-entropy", answers)
-    return compile_model(model, config, data.train, loss=loss)
+    trunk = take_network(model, config.pretrained, ENCODERS)
+    return compile_model(model, config, data.train, loss=loss, trunk=trunk)
 
 
 def answer(model, examples, about):

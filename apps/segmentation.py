@@ -35,6 +35,11 @@ DRAWINGS, SIZE = 800, 40
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
+    libraries = ("keras:",)
+
+    pretrained: str | None = option(
+        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the way down) or keras:NAME[=FILE]"
+    )
     model: Literal[tuple(MODELS)] = option("unet", "architecture", search=tuple(MODELS))
     width: int = option(12, "channels at full size; they double with each step down", low=1, high=256, search=(8, 16, 32))
     depth: int = option(3, "steps down, each of which halves the picture", low=1, high=6, search=(2, 3, 4))
@@ -126,14 +131,23 @@ def build_model(config, data):
     """Pixels in 0..255 -> U-Net -> logits of every pixel."""
     import keras
 
+    from apps.common.bundles.pretrained import note_trunk
     from apps.common.training.optimizers import compile_model
     from apps.common.training.pixels import MeanIoU, PixelLoss
+    from apps.common.training.trunk_maps import given_trunk
     from layers import models
 
-    count = len(data.about["class_names"])
-    model = models.unet(data.about["image_shape"], count, width=config.width, depth=config.depth, **MODELS[config.model])
+    count, (*sides, channels) = len(data.about["class_names"]), data.about["image_shape"]
+    strides = [2**level for level in range(config.depth + 1)]
+    padded = (*(-(-side // strides[-1]) * strides[-1] for side in sides), channels)
+    trunk = given_trunk(config.pretrained, "segmentation", padded, strides)
+    options = {"width": config.width, "depth": config.depth, **MODELS[config.model]}
+    model = models.unet(data.about["image_shape"], count, trunk=trunk and trunk.model, **options)
     metrics = [MeanIoU(count), keras.metrics.SparseCategoricalAccuracy(name="pixel_accuracy")]
-    return compile_model(model, config, data.train, loss=PixelLoss(config.loss, config.gamma), metrics=metrics)
+    if trunk:
+        note_trunk(model, config.pretrained, trunk.digest)
+    loss, layers = PixelLoss(config.loss, config.gamma), trunk and trunk.layers
+    return compile_model(model, config, data.train, loss=loss, metrics=metrics, trunk=layers)
 
 
 def baselines(data, config):

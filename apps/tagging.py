@@ -3,7 +3,8 @@
     triptych train tagging
 
 half a minute on two cores: sentences with made-up people, places, products and dates, none of whose names training had. F1 of the
-entities is about 0.99; the tag a word most often had in training gives 0.28, for only neighbours tell what a new name is.
+entities is about 0.99; the tag a word most often had in training gives 0.28, for only neighbours tell what a new name is. A BERT
+trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
 """
 
 from dataclasses import dataclass
@@ -18,38 +19,53 @@ from apps.common.data.examples import About, Data, Examples, Report, complete_sp
 from apps.common.data.sequences import bucket_lengths, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
+from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
 from apps.common.data.text.tagged import conll, read_tagged, spans
+from apps.common.data.text.tokenizer import Tokenizer
 from apps.common.data.text.words import Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Splitting
+from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
 
+OWN = ("bilstm-crf", "transformer")  # models with a vocabulary of the training words
 LETTERS = 20  # of a word that its characters are seen of
 JUDGED = 400  # sentences of the validation split whose entities are counted after each epoch
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
-    model: Literal["bilstm-crf", "transformer"] = option(
-        "bilstm-crf", "what reads the sentence; a CRF judges the tags of both", search=("bilstm-crf", "transformer")
+class Config(Transfer, Splitting):
+    libraries = ("hf:",)
+
+    pretrained: str | None = option(
+        None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"
     )
+    model: Literal["bilstm-crf", "transformer", "bert"] = option(
+        "bilstm-crf", "what reads the sentence, bert with --pretrained; a CRF judges the tags of all",
+        search=("bilstm-crf", "transformer"),
+    )  # fmt: skip
     epochs: int = option(8, "passes over the training sentences", low=1, high=100_000)
     batch_size: int = option(32, "sentences a step", low=1, high=65_536, search=(8, 16, 32, 64))
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     clip_norm: float | None = option(5.0, "largest norm of the whole gradient", above=0)
-    width: int = option(100, "features of a word, and units of each LSTM", low=4, search=(50, 100, 200))
+    width: int = option(
+        100, "features of a word, and units of each LSTM", low=4, search=(50, 100, 200), needs={"model": OWN}
+    )
     depth: int = option(2, "transformer blocks", low=1, high=96, needs={"model": "transformer"})
     dropout: float = option(0.3, "share of units dropped in training", low=0, high=0.95, search=(0.1, 0.6))
     word_dropout: float = option(
-        0.1, "share of words that become the unknown word in training; their letters stay", low=0, high=0.95, search=(0.0, 0.4)
-    )
-    characters: bool = option(True, "see the letters of a word as well")
-    least: int = option(2, "times a word must occur in training to be known by itself", low=1)
+        0.1, "share of words that become the unknown word in training; their letters stay", low=0, high=0.95,
+        search=(0.0, 0.4), needs={"model": OWN},
+    )  # fmt: skip
+    characters: bool = option(True, "see the letters of a word as well", needs={"model": OWN})
+    least: int = option(2, "times a word must occur in training to be known by itself", low=1, needs={"model": OWN})
     max_tokens: int = option(128, "words of a training sentence; longer ones are cut", low=1, high=4096)
     class_weights: str = refused("none", "the tags of a sentence are judged together")
 
     def check(self):
         super().check()
+        if self.model == "bert" and self.pretrained is None:
+            raise UserError("--model bert: begins with --pretrained, a bundle of masked-language or hf:FOLDER; add it")
+        check_begins(self, "bert")
         if self.model == "transformer" and self.width % 4:
             raise UserError(f"--width {self.width}: expected a multiple of 4 for --model transformer, which has four heads")
 
@@ -91,36 +107,71 @@ def load_data(config, about=None):
         places = {"train": next(iter(places.values()))}
     parts = complete_splits({name: Examples(part) for name, part in places.items()}, config, notes, stratify=False)
     train, validation, test = ([flat[index] for index in part.x] for part in parts)
-    entries = fit_entries([[word.lower() for word in words] for words, _ in train], least=config.least)
-    letters = fit_entries(word for words, _ in train for word in words)
     kinds = sorted({tag[2:] for _, tags in flat for tag in tags if tag != "O"})
     if not kinds:
         raise UserError(f"--data {source}: every word has the tag O, there is nothing to learn; expected B- and I- tags")
-    lengths = [len(words) for words, _ in train]
-    about = About(
-        {
-            "tags": ["O", *(f"{begin}-{kind}" for kind in kinds for begin in "BI")],
-            "letters": "".join(letters.names) if config.characters else None,
-            "buckets": bucket_lengths(lengths, longest=config.max_tokens).tolist(),
-        },
-        {"words.json": entries.written()},
-    )
+    tags = ["O", *(f"{begin}-{kind}" for kind in kinds for begin in "BI")]
+    if config.model == "bert":
+        about = begun_about(train, tags, config)
+        notes.append(f"a vocabulary of {about['architecture']['sizes']['vocabulary_size']} tokens, that of {config.pretrained}")
+    else:
+        about = fitted_about(train, tags, config)
+        notes.append(f"{len(entries_of(about).names)} words are known, the others by their letters and neighbours")
     train = examples_of(train, about, cut=True)
     notes += train.notes(config.batch_size)
-    notes.append(f"{len(entries.names)} words are known, the others by their letters and neighbours")
     held, tested = examples_of(validation, about), examples_of(test, about)
     return Data(train, held, tested, about, notes, source, example=typed(test))
 
 
+def fitted_about(sentences, tags, config):
+    """The words, letters and lengths of the training sentences."""
+    entries = fit_entries([[word.lower() for word in words] for words, _ in sentences], least=config.least)
+    letters = fit_entries(word for words, _ in sentences for word in words)
+    lengths = [len(words) for words, _ in sentences]
+    about = {
+        "tags": tags,
+        "letters": "".join(letters.names) if config.characters else None,
+        "buckets": bucket_lengths(lengths, longest=config.max_tokens).tolist(),
+    }
+    return About(about, {"words.json": entries.written()})
+
+
+def begun_about(sentences, tags, config):
+    """The vocabulary and architecture of a BERT trained before, and the lengths of the training sentences in its tokens."""
+    from apps.common.bundles.language_networks import ENCODERS, TOKENIZER, read_network
+
+    brought = read_network(config.pretrained, ENCODERS)
+    about = About({"tags": tags, "architecture": brought["architecture"]}, {TOKENIZER: brought.files[TOKENIZER]})
+    texts = tokens_of(sentences, about)
+    lengths = np.array([(len(ids), len(words)) for (ids, _), (words, _) in zip(texts, sentences, strict=True)])
+    most = (brought["architecture"]["max_tokens"], config.max_tokens)
+    about["buckets"] = bucket_lengths(lengths, longest=most).tolist()
+    return about
+
+
+def entries_of(about):
+    """The words that a trained model knows by themselves."""
+    return Entries.read(about.files["words.json"])
+
+
+def tokens_of(sentences, about):
+    """Of each sentence the ids of its tokens, and where the first of each word stands."""
+    tokenizer, most = Tokenizer(about.files["tokenizer.json"]), about["architecture"]["max_tokens"]
+    words = word_tokens(tokenizer, [words for words, _ in sentences])
+    return [joined_words(each, tokenizer, most) for each in words]
+
+
 def examples_of(sentences, about, cut=False):
     """The examples that the model takes; those that are not `cut` have as much room as the longest needs."""
-    entries = Entries.read(about.files["words.json"])
     tags = {tag: place for place, tag in enumerate(about["tags"])}
+    y = ragged([[tags[tag] for tag in found] for _, found in sentences], "int32")
+    if "architecture" in about:
+        return word_examples(tokens_of(sentences, about), about, y, sentences, cut=cut)
+    entries = entries_of(about)
     x = {"tokens": ragged([entries.ids([word.lower() for word in words]) for words, _ in sentences])}
     if about["letters"] is not None:
         letters = Entries(tuple(about["letters"]))
         x["characters"] = ragged([spelled(words, letters) for words, _ in sentences])
-    y = ragged([[tags[tag] for tag in found] for _, found in sentences], "int32")
     longest = max(len(words) for words, _ in sentences)
     buckets = about["buckets"] if cut else with_room(about["buckets"], longest)
     return Annotated(x, y, None, buckets, tuple(sentences))
@@ -150,12 +201,16 @@ def typed(sentences):
 
 
 def build_model(config, data):
-    """Words and letters -> BiLSTM or Transformer -> emissions of a CRF, which is the model's own loss."""
+    """Words and letters, or pieces of words -> the network -> emissions of a CRF, which is the model's own loss."""
+    from apps.common.bundles.language_networks import ENCODERS, network_of, take_network
     from apps.common.training.optimizers import compile_model
     from layers import models
 
     about = data.about
-    sizes = (len(Entries.read(about.files["words.json"])), len(about["tags"]))
+    if config.model == "bert":
+        model = models.bert_tagger(network_of(about, dropout=config.dropout), len(about["tags"]), dropout=config.dropout)
+        return compile_model(model, config, data.train, trunk=take_network(model, config.pretrained, ENCODERS))
+    sizes = (len(entries_of(about)), len(about["tags"]))
     letters = 0 if about["letters"] is None else len(about["letters"]) + 2
     options = {"characters": letters, "width": config.width, "dropout": config.dropout, "word_dropout": config.word_dropout}
     if config.model == "transformer":
@@ -169,17 +224,18 @@ def decode(model, examples, names):
     """The tags of each sentence, by name; words beyond the longest bucket are O."""
     from apps.common.training.batches import predict_examples
 
-    emissions, lengths = predict_examples(model, examples), examples.x["tokens"].lengths
+    emissions, lengths = predict_examples(model, examples), examples.y.lengths
+    seen = examples.x.get("places", examples.x["tokens"]).lengths
     found = []
     for first in range(0, len(examples), 256):
-        part, sizes = emissions[first : first + 256], lengths[first : first + 256]
+        part, sizes = emissions[first : first + 256], seen[first : first + 256]
         table = np.zeros((len(part), max(map(len, part)), len(names)), "float32")
         for row, emission in zip(table, part, strict=True):
             row[: len(emission)] = emission
         tags = model.decode(table, np.arange(table.shape[1]) < sizes[:, None])
-        for row, size in zip(tags, sizes, strict=True):
+        for row, size, length in zip(tags, sizes, lengths[first : first + 256], strict=True):
             known = [names[tag] for tag in row[:size]]
-            found.append(known + ["O"] * (size - len(known)))
+            found.append(known + ["O"] * (length - len(known)))
     return found
 
 

@@ -1,7 +1,9 @@
 """Tell the class of a text: sentiment, topic or intent.
 
 `triptych train text-classification` learns in half a minute to judge short reviews whose words alone do not tell what they
-come to.
+come to. What `masked-language` or others have trained on much text goes on with few labelled ones:
+
+    triptych train text-classification --data FEW_LABELLED --model bert --pretrained BUNDLE
 """
 
 import itertools
@@ -17,12 +19,13 @@ from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, class_weights, complete_splits, find_data
 from apps.common.data.sequences import Sequences, bucket_lengths, ragged
 from apps.common.data.text.labelled import read_labelled_texts
+from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
 from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option
 from apps.common.options.settle import settled_steps
-from apps.common.options.training import Recipe, Splitting
+from apps.common.options.training import Recipe, Splitting, Transfer, check_begins, is_missing
 
 # What differs from model to model where nothing is asked for.
 MODELS = {
@@ -46,7 +49,12 @@ INPUTS = Inputs("texts", column=("text", "sentence", "review", "content", "messa
 
 
 @dataclass(frozen=True)
-class Config(Splitting):
+class Config(Transfer, Splitting):
+    libraries = ("hf:",)
+
+    pretrained: str | None = option(
+        None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"
+    )
     epochs: int | None = option(None, "passes over the training texts; none: by their number, 10 to 40", low=1, high=100_000)
     batch_size: int | None = option(
         None, "texts a step; none: by their number, 16 to 64", low=1, high=65_536, search=(16, 32, 64, 128, 256)
@@ -54,15 +62,29 @@ class Config(Splitting):
     model: Literal[tuple(MODELS)] = option("cnn", "architecture", search=("bag", "cnn", "gru", "transformer"))
     text_column: str | None = option(None, "column of the texts, where its name does not tell")
     label_column: str | None = option(None, "column of the classes, where its name does not tell")
-    level: Literal["word", "subword"] = option("word", "what a token is: a word, or a piece of one", search=("word", "subword"))
-    vocabulary_size: int = option(20_000, "tokens known at most, the commonest", low=16, high=1_000_000)
+    level: Literal["word", "subword"] = option(
+        "word", "what a token is: a word, or a piece of one", search=("word", "subword"),
+        needs={"pretrained": is_missing},
+    )  # fmt: skip
+    vocabulary_size: int = option(
+        20_000, "tokens known at most, the commonest", low=16, high=1_000_000, needs={"pretrained": is_missing}
+    )
     max_tokens: int = option(256, "longer texts are cut here", low=4, high=65_536, search=(64, 128, 256))
-    width: int | None = option(None, "features of a token (128; CNN 300)", low=2, search=(64, 128, 256))
+    width: int | None = option(
+        None, "features of a token (128; CNN 300)", low=2, search=(64, 128, 256), needs={"pretrained": is_missing}
+    )
     depth: int | None = option(
         None, "recurrent layers (1) or transformer blocks (2)", low=1, high=48, search=(1, 2, 4),
-        needs={"model": (*RECURRENT, "transformer", "bert")},
+        needs={"model": (*RECURRENT, "transformer", "bert"), "pretrained": is_missing},
     )  # fmt: skip
-    num_heads: int = option(4, "attention heads; must divide the width", low=1, needs={"model": ("transformer", "bert")})
+    num_heads: int = option(
+        4, "attention heads; must divide the width", low=1,
+        needs={"model": ("transformer", "bert"), "pretrained": is_missing},
+    )  # fmt: skip
+    pooling: Literal["first", "mean"] = option(
+        "first", "a text by its first token, or the mean of all: more where few are labelled or the network is frozen",
+        search=("first", "mean"), needs={"model": "bert"},
+    )  # fmt: skip
     filters: int = option(100, "filters of each window", low=1, search=(50, 100, 200), needs={"model": "cnn"})
     windows: tuple[int, ...] = option((3, 4, 5), "words that the filters of each kind see", low=1, needs={"model": "cnn"})
     dropout: float | None = option(
@@ -78,7 +100,8 @@ class Config(Splitting):
 
     def check(self):
         super().check()
-        if self.model in ("transformer", "bert") and self.shape["width"] % self.num_heads:
+        check_begins(self, "bert")
+        if self.model in ("transformer", "bert") and not self.pretrained and self.shape["width"] % self.num_heads:
             raise UserError(f"--width {self.shape['width']}: expected a multiple of --num-heads {self.num_heads}")
 
 
@@ -117,24 +140,41 @@ def load_data(config, about=None):
         split: Examples(np.array(texts, object), class_indices(labels, names)) for split, (texts, labels) in splits.items()
     }
     parts = complete_splits(rows, config, notes)
-    bert = config.model == "bert"
-    specials = ("begin", "end", "mask") if bert else ()
-    tokenizer = train_tokenizer(
-        parts[0].x.tolist(), KINDS[config.level], config.vocabulary_size, specials=specials, lowercase=True
-    )
-    ids = [token_ids(part.x.tolist(), tokenizer, bert) for part in parts]
-    buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=config.max_tokens)
+    architecture, tokenizer = begun(config, parts[0].x.tolist())
+    longest = min(config.max_tokens, architecture["max_tokens"]) if architecture else config.max_tokens
+    ids = [token_ids(part.x.tolist(), tokenizer, bool(architecture)) for part in parts]
+    buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=longest)
     about = About(
         {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER: tokenizer.to_bytes()}
     )
+    if architecture:
+        about["architecture"] = architecture
     train, validation, test = (
         sequences(each, about, part.y) for each, part in zip(ids, parts, strict=True)
     )  # fmt: skip
-    notes += [f"a vocabulary of {len(tokenizer)} {config.level}s", *train.notes(config.batch_size or BATCHES[-1][1])]
+    of = f"tokens, that of {config.pretrained}" if config.pretrained else f"{config.level}s"
+    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(config.batch_size or BATCHES[-1][1])]
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))
     example = shlex.quote(textwrap.shorten(str(parts[2].x[0]), 100, placeholder=""))
     return Data(train, validation, test, about, notes, source, example=example)
+
+
+def begun(config, texts):
+    """The architecture of a BERT, `None` of other models, and the tokenizer: those it begins with, or made from these texts."""
+    from apps.common.bundles.language_networks import ENCODERS, read_network
+
+    if config.pretrained:
+        brought = read_network(config.pretrained, ENCODERS)
+        return brought["architecture"], tokenizer_of(brought)
+    bert = config.model == "bert"
+    specials = ("begin", "end", "mask") if bert else ()
+    tokenizer = train_tokenizer(texts, KINDS[config.level], config.vocabulary_size, specials=specials, lowercase=True)
+    if not bert:
+        return None, tokenizer
+    sizes = {"vocabulary_size": len(tokenizer), "max_tokens": config.max_tokens, "num_heads": config.num_heads}
+    sizes |= {name: config.shape[name] for name in ("width", "depth")}
+    return {"network": "bert", "sizes": sizes, "max_tokens": config.max_tokens}, tokenizer
 
 
 def tokenizer_of(about):
@@ -150,14 +190,14 @@ def token_ids(texts, tokenizer, ends):
 
 def sequences(ids, about, y=None):
     """Texts as the model takes them, in batches of the lengths that it was trained with."""
-    tokens = ragged(ids, "int32")
-    x = {"tokens": tokens, "segments": replace(tokens, values=np.zeros_like(tokens.values))}
-    return Sequences(x if about["model"] == "bert" else tokens, y, buckets=np.array(about["buckets"])[:, None])
+    tokens, architecture = ragged(ids, "int32"), about.get("architecture")
+    x = bert_inputs(tokens, architecture) if architecture else tokens
+    return Sequences(x, y, buckets=np.array(about["buckets"])[:, None])
 
 
 def encoded(texts, about, y=None):
     """New texts for a trained model."""
-    return sequences(token_ids(list(texts), tokenizer_of(about), about["model"] == "bert"), about, y)
+    return sequences(token_ids(list(texts), tokenizer_of(about), "architecture" in about), about, y)
 
 
 def tokens_of(examples):
@@ -197,17 +237,24 @@ def settle(config, data):
 
 def build_model(config, data):
     """Token ids -> the network -> logits."""
+    from apps.common.bundles.language_networks import ENCODERS, network_of, take_network
     from apps.common.training.losses import OneHotLoss, accuracy
     from apps.common.training.optimizers import compile_model
+    from layers import models
 
-    num_classes = len(data.about["class_names"])
-    model = network(config, len(tokenizer_of(data.about)), num_classes, config.max_tokens)
+    num_classes, dropout = len(data.about["class_names"]), config.shape["dropout"]
+    if config.model == "bert":
+        encoder = network_of(data.about, dropout=dropout)
+        model = models.bert_head(encoder, num_classes, pooling=config.pooling, dropout=dropout)
+    else:
+        model = network(config, len(tokenizer_of(data.about)), num_classes)
+    trunk = take_network(model, config.pretrained, ENCODERS)
     loss = OneHotLoss("cross-entropy", num_classes, config.label_smoothing)
-    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()])
+    return compile_model(model, config, data.train, loss=loss, metrics=[accuracy()], trunk=trunk)
 
 
-def network(config, vocabulary_size, num_classes, longest):
-    """The architecture that `--model` names, from token ids to logits."""
+def network(config, vocabulary_size, num_classes):
+    """The architecture that `--model` names, but for BERT's, from token ids to logits."""
     from layers import models
 
     sizes, shape = (vocabulary_size, num_classes), config.shape
@@ -219,10 +266,7 @@ def network(config, vocabulary_size, num_classes, longest):
         return models.text_rnn(
             *sizes, cell=RECURRENT[config.model], bidirectional=config.model == "bilstm", **shape
         )  # fmt: skip
-    if config.model == "transformer":
-        return models.text_transformer(*sizes, num_heads=config.num_heads, **shape)
-    encoder = models.bert(vocabulary_size, max_tokens=longest, num_heads=config.num_heads, **shape)
-    return models.bert_head(encoder, num_classes, dropout=shape["dropout"])
+    return models.text_transformer(*sizes, num_heads=config.num_heads, **shape)
 
 
 def baselines(data, config):

@@ -2,6 +2,7 @@
 
 triptych train text-generation --data book.txt
 
+`--pretrained hf:FOLDER` goes on with a GPT-2, `--pretrained BUNDLE` with an earlier run, in its vocabulary.
 A JSONL of dialogues trains on the answers alone; `triptych chat MODEL` then talks. The default, the documentation strings of
 Python itself, takes a minute and a half on two cores and ends at a cross-entropy of 1.8 nats a character.
 """
@@ -38,16 +39,28 @@ from apps.common.data.text.plain import (
 from apps.common.data.text.subwords import FILE, Subwords, learn_subwords, vocabulary_of
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Training
+from apps.common.options.training import Recipe, Transfer, is_given, is_missing
 
 
 @dataclass(frozen=True)
-class Config(Training):
-    model: Literal["gpt", "lstm"] = option("gpt", "architecture", search=("gpt", "lstm"))
-    level: Literal["char", "byte", "subword"] = option(
-        "char", "what a token is; bytes take any encoding and language, pieces of words are learnt from the text"
+class Config(Transfer):
+    libraries = ("hf:",)
+
+    pretrained: str | None = option(
+        None, "a network to go on with, and its vocabulary: a bundle (folder, run id, name@alias) of this task, or hf:FOLDER"
     )
-    vocabulary_size: int = option(2000, "pieces of words at most", low=300, high=65_000, needs={"level": "subword"})
+    trunk_rate: float = option(
+        1.0, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
+        needs={"pretrained": is_given, "freeze": False},
+    )  # fmt: skip
+    model: Literal["gpt", "lstm"] = option("gpt", "architecture", search=("gpt", "lstm"), needs={"pretrained": is_missing})
+    level: Literal["char", "byte", "subword"] = option(
+        "char", "what a token is; bytes take any encoding and language, pieces of words are learnt from the text",
+        needs={"pretrained": is_missing},
+    )  # fmt: skip
+    vocabulary_size: int = option(
+        2000, "pieces of words at most", low=300, high=65_000, needs={"level": "subword", "pretrained": is_missing}
+    )
     block_size: int = option(32, "tokens the model sees at most", low=2, high=65_536, search=(32, 64, 128, 256))
     steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text", low=1)
     epochs: int = option(4, "epochs of --steps", low=1, high=100_000)
@@ -60,18 +73,25 @@ class Config(Training):
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
     clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
-    width: int = option(128, "features of a token; units of an LSTM", low=2, search=(64, 128, 256))
-    depth: int | None = option(None, "transformer blocks (4) or LSTMs (2)", low=1, high=96, search=(1, 2, 4, 6))
-    num_heads: int = option(4, "attention heads; must divide the width", low=1, needs={"model": "gpt"})
+    width: int = option(
+        128, "features of a token; units of an LSTM", low=2, search=(64, 128, 256), needs={"pretrained": is_missing}
+    )
+    depth: int | None = option(
+        None, "transformer blocks (4) or LSTMs (2)", low=1, high=96, search=(1, 2, 4, 6), needs={"pretrained": is_missing}
+    )
+    num_heads: int = option(
+        4, "attention heads; must divide the width", low=1, needs={"model": "gpt", "pretrained": is_missing}
+    )
     positions: Literal["learned", "rotary"] = option(
-        "rotary", "how a token's place is told", search=("learned", "rotary"), needs={"model": "gpt"}
+        "rotary", "how a token's place is told", search=("learned", "rotary"),
+        needs={"model": "gpt", "pretrained": is_missing},
     )
     dropout: float = option(0.0, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.3))
     class_weights: str = refused("none", "every character counts as often as it occurs")
 
     def check(self):
         super().check()
-        if self.model == "gpt" and self.width % self.num_heads:
+        if not self.pretrained and self.model == "gpt" and self.width % self.num_heads:
             raise UserError(f"--width {self.width}: expected a multiple of --num-heads {self.num_heads}")
 
 
@@ -107,16 +127,17 @@ def load_data(config, about=None):
     path = find_data(config.data) if config.data else None
     if path and is_dialogues(path):
         return load_dialogues(config, path, about)
-    vocabulary = vocabulary_of(about) if about else None
-    level = "char" if config.level == "subword" else config.level
+    brought = about or begun(config)
+    vocabulary = vocabulary_of(brought) if brought else None
+    level = level_of(config, brought)
     if path:
-        pieces, notes = pieces_of(path, level)
+        pieces, notes = pieces_of(path, "byte" if level == "byte" else "char")
     else:
         text, notes = documentation_strings(), ["Python's documentation strings"]
-        pieces = lambda: [text.encode() if config.level == "byte" else text]  # noqa: E731
-    if vocabulary is None and config.level == "subword":
+        pieces = lambda: [text.encode() if level == "byte" else text]  # noqa: E731
+    if vocabulary is None and level == "subword":
         vocabulary = learn_subwords(pieces, config.vocabulary_size)
-    ids, vocabulary, notes = encode_pieces(pieces, config.level, vocabulary, notes)
+    ids, vocabulary, notes = encode_pieces(pieces, level, vocabulary, notes)
     block, source = config.block_size, config.data or "documentation-strings"
     if about:
         return Data(None, None, evenly(ids, block, 20_000), about, notes, source)
@@ -125,7 +146,7 @@ def load_data(config, about=None):
         Windows(train, block, per_epoch=config.steps * config.batch_size),
         evenly(validation, block, 1_000),
         evenly(test, block, 20_000),
-        about_of(vocabulary),
+        about_of(vocabulary, config, brought),
         notes,
         source,
         example='"The "',
@@ -138,8 +159,10 @@ def load_dialogues(config, path, about=None):
     if about:
         test, _ = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
         return Data(None, None, test, about, notes, config.data)
-    texts = [written(turns) for turns in dialogues]
-    if config.level == "subword":
+    texts, brought = [written(turns) for turns in dialogues], begun(config)
+    if brought:
+        vocabulary = vocabulary_of(brought)
+    elif config.level == "subword":
         vocabulary = learn_subwords(lambda: iter(texts), config.vocabulary_size)
     else:
         vocabulary = Vocabulary() if config.level == "byte" else Vocabulary("".join(sorted(set("".join(texts)))))
@@ -153,33 +176,60 @@ def load_dialogues(config, path, about=None):
         notes.append(f"{len(examples)} dialogues are too few to hold some out: the test is on what was trained on")
     train, validation, test = (examples.subset(part) for part in parts)
     example = next(text for is_answer, text in dialogues[0] if not is_answer) if not dialogues[0][0][0] else "Hello"
-    described = about_of(vocabulary, dialogue=True)
+    described = about_of(vocabulary, config, brought)
+    described["dialogue"] = True
     return Data(train, validation, test, described, notes, config.data, example=f'"{example[:60]}"')
 
 
-def about_of(vocabulary, **more):
-    """The plain JSON of a vocabulary, and its file where it is one of pieces."""
+def begun(config):
+    """What the run begins with, or `None`."""
+    from apps.common.bundles.language_networks import DECODERS, read_network
+
+    if not config.pretrained:
+        return None
+    brought = read_network(config.pretrained, DECODERS)
+    block, most = config.block_size, brought["architecture"]["max_tokens"]
+    # Of a larger table the first positions are taken, as it was trained for texts of any length.
+    if most is not None and block != most and not (config.library and block < most):
+        raise UserError(f"--block-size {block}: {config.pretrained} has positions for {most} tokens; give --block-size {most}")
+    return brought
+
+
+def level_of(config, brought):
+    """What a token is: as asked for, or as in what the run begins with."""
+    if brought is None:
+        return config.level
+    return "char" if brought["characters"] else "subword" if FILE in brought.files else "byte"
+
+
+def about_of(vocabulary, config, brought):
+    """The plain JSON of a vocabulary and of the network, and the vocabulary's file where it is one of pieces."""
     files = {FILE: vocabulary.content} if isinstance(vocabulary, Subwords) else {}
-    return About({"characters": vocabulary.characters, **more}, files)
+    architecture = dict(brought["architecture"]) if brought else asked_for(config, len(vocabulary))
+    if architecture["max_tokens"] is not None:
+        architecture["max_tokens"] = config.block_size
+    return About({"characters": vocabulary.characters, "architecture": architecture}, files)
+
+
+def asked_for(config, tokens):
+    """The network as the options say; an LSTM, or one of rotary positions, can see any number of tokens."""
+    gpt = config.model == "gpt"
+    sizes = {"vocabulary_size": tokens, "width": config.width, "depth": config.depth or (4 if gpt else 2)}
+    if gpt:
+        sizes |= {"num_heads": config.num_heads, "positions": config.positions}
+    network = "gpt" if gpt else "lstm_language_model"
+    return {"network": network, "sizes": sizes, "max_tokens": config.block_size if sizes.get("positions") == "learned" else None}
 
 
 def build_model(config, data):
     """Token ids -> GPT or LSTM -> logits of the next token at every position."""
+    from apps.common.bundles.language_networks import DECODERS, network_of, take_network
     from apps.common.training.losses import TokenCrossEntropy
     from apps.common.training.optimizers import compile_model
-    from layers import models
 
-    tokens = len(vocabulary_of(data.about))
-    if config.model == "gpt":
-        model = models.gpt(
-            tokens, config.block_size, width=config.width, depth=config.depth or 4, num_heads=config.num_heads,
-            dropout=config.dropout, positions=config.positions,
-        )  # fmt: skip
-    else:
-        model = models.lstm_language_model(
-            tokens, config.block_size, width=config.width, depth=config.depth or 2, dropout=config.dropout
-        )
-    return compile_model(model, config, data.train, loss=TokenCrossEntropy())
+    model = network_of(data.about, dropout=config.dropout, block_size=config.block_size)
+    trunk = take_network(model, config.pretrained, DECODERS)
+    return compile_model(model, config, data.train, loss=TokenCrossEntropy(), trunk=trunk)
 
 
 def baselines(data, config):

@@ -18,7 +18,7 @@ __all__ = [*sorted(_MODULE_OF), "register"]
 
 def register():
     """Import every family and architecture, so that Keras can load a saved model that holds any of their classes."""
-    for module in sorted(set(_MODULE_OF.values())):
+    for module in sorted(path.stem for path in _FOLDER.glob("[!_]*.py")):
         importlib.import_module(f".{module}", __name__)
     importlib.import_module(".models", __name__).register()
 

@@ -18,7 +18,8 @@ class Decoder:
 
     Args:
         model: A built functional model from token ids `(batch, block_size)` to logits `(batch, block_size, entries)`, none of
-            which depends on later ids; or from a dict of `"target"`, such ids, and `"source"`, a text to translate.
+            which depends on later ids; or from a dict of `"target"` or `"tokens"`, such ids, and of what is known beforehand:
+            `"source"`, a text to translate, or `"image"`, pictures.
         batch_size: Number of texts at a time.
         length: Tokens taken at most between resets; by default what the model was built for.
     Raises:
@@ -32,7 +33,7 @@ class Decoder:
     def __init__(self, model, batch_size=1, length=None):
         self.model, self.batch_size = model, batch_size
         inputs = {each.name: each for each in model.inputs}
-        self._target = inputs.get("target", model.inputs[0])
+        self._target = next((inputs[name] for name in ("target", "tokens") if name in inputs), model.inputs[0])
         self._sources = [each for each in model.inputs if each is not self._target]
         self.block_size = length or self._target.shape[1]
         if self.block_size is None:

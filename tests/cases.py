@@ -462,6 +462,19 @@ CASES = {
         lambda: models.bert_head(models.bert(7, max_tokens=8, width=8), 3),
         {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
     ),
+    "bert_head-mean": classifier(
+        lambda: models.bert_head(models.bert(7, max_tokens=8, width=8, variant={"activation": "gelu_tanh"}), 3, pooling="mean"),
+        {"tokens": texts(7, 6), "segments": integers(2, 6)}, family="attention",
+    ),
+    "bert_reader": Case(
+        lambda: models.bert_reader(models.bert(7, max_tokens=8, width=8)),
+        {"tokens": texts(7, 6), "segments": integers(2, 6), "places": integers(6, 3)}, integers(3, 2),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True), family="attention",
+    ),
+    "bert_tagger": Case(
+        lambda: models.bert_tagger(models.bert(7, max_tokens=8, width=8, variant={"segments": False}), 3),
+        {"tokens": texts(7, 6), "places": 1 + integers(5, 4)}, integers(3, 4), loss="mean_squared_error", family="attention",
+    ),
     "espcn": Case(lambda: models.espcn((5, 6, 1), factor=2, width=4), integers(256, 5, 6, 1), family="convolution"),
     "feature_pyramid": Case(
         lambda: models.feature_pyramid((33, 40, 3), width=4, channels=4, num_levels=3), integers(256, 33, 40, 3),
@@ -474,6 +487,7 @@ CASES = {
         lambda: models.ft_transformer(4, (3, 3), 3, width=8, depth=1, num_heads=2, dropout=0.0), table(4, (3, 3)),
         family="attention",
     ),
+    "gpt2": language_model(lambda: models.gpt2(7, 6, width=8, depth=1, num_heads=2), family="attention"),
     "gpt-padded": language_model(
         lambda: models.gpt(7, 6, width=8, depth=1, num_heads=2), weights=padding(6).astype("float32"),
         family="attention",
@@ -559,6 +573,10 @@ CASES = {
     "unet": pixel_classifier(lambda: models.unet((11, 10, 3), 3, width=4, depth=2), 11, 10, 3, family="normalised"),
     "unet-gated": pixel_classifier(
         lambda: models.unet((8, 8, 3), 3, width=4, depth=2, block="residual", attention=True), 8, 8, 3, family="normalised"
+    ),
+    "unet-trunk": pixel_classifier(
+        lambda: models.unet((16, 16, 3), 3, width=4, depth=4, trunk=models.residual_trunk((16, 16, 3), width=4, num_levels=1)),
+        16, 16, 3, family="normalised",
     ),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1), family="normalised"),
     "vit": classifier(

@@ -1,5 +1,7 @@
 """Weights trained before: what is taken, what is held still, and for how long."""
 
+import json
+import os
 from pathlib import Path
 
 import keras
@@ -7,6 +9,10 @@ import numpy as np
 import pytest
 from app_cases import write_pictures
 from runs import bundle_weights, forked, train
+
+from apps import image_classification
+from apps.common import command
+from apps.common.options.training import Recipe
 
 OPTIONS = ("--model", "small-cnn", "--epochs", "2", "--batch-size", "8", "--learning-rate", "0.01")
 
@@ -68,3 +74,36 @@ def test_what_fits_nothing_is_refused_in_one_line_and_the_source_is_on_record(pl
     result = train("image-classification", "--data", "pictures", *OPTIONS, "--pretrained", source, cwd=place)
     record = (Path(place) / "mlruns" / "runs" / result["run_id"] / "run.json").read_text()
     assert '"pretrained_digest"' in record and keras.backend.backend() in record
+
+
+def test_layers_before_the_logits_begin_anew_and_classes_are_chosen_by_name(place, source):
+    begun = ("--data", "more/pictures", *OPTIONS, "--pretrained", source, "--classes", "white,black")
+    result = train("image-classification", *begun, "--freeze", "--renewed", "1", cwd=place)
+    before, after = kernels(source), kernels(result["model"])
+    changed = [not np.array_equal(one, other) for one, other in zip(sorted_by_size(before), sorted_by_size(after), strict=True)]
+    assert sum(changed) == 2, "the hidden dense layer and the logits"
+    assert json.loads((Path(result["model"]) / "bundle.json").read_text())["about"]["class_names"] == ["white", "black"]
+    refused = forked("train", "image-classification", *begun[:-1], "white,pink", cwd=place, check=2)
+    assert "no class is called 'pink'" in refused.stderr
+    refused = forked("train", "image-classification", *begun, "--renewed", "9", cwd=place, check=2)
+    assert "expected fewer than" in refused.stderr
+
+
+def sorted_by_size(parts):
+    return sorted((array for part in parts for array in part), key=lambda array: (array.size, array.shape))
+
+
+@pytest.mark.once
+def test_a_recipe_trains_the_run_it_begins_with_first(place, monkeypatch):
+    recipe = Recipe(
+        "", data="more/pictures", metric="accuracy", source="", options={"classes": "grey,white", "freeze": True},
+        first={"classes": "black,grey", "epochs": 1, "batch_size": 8},
+    )  # fmt: skip
+    monkeypatch.setitem(image_classification.RECIPES, "two-steps", recipe)
+    monkeypatch.chdir(place)
+    result, _ = command.train(image_classification, {"recipe": "two-steps", "epochs": "1", "batch_size": "8"})
+    newest = sorted(Path("mlruns/runs").glob("*/run.json"), key=os.path.getmtime)[-2:]
+    first, second = (json.loads(path.read_text()) for path in newest)
+    assert result["first"] == first["result"]["metrics"] and result["run_id"] == second["result"]["run_id"]
+    assert second["options"]["pretrained"] == first["result"]["model"]
+    assert moved(kernels(first["result"]["model"])[0], kernels(result["model"])[0]) == 0.0

@@ -110,7 +110,7 @@ def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
     record = {"task": "image-classification", "options": {}, "about": data.about, "metrics": {}, "versions": {}}
     bundle = str(tmp_path / "bundle")
     save_bundle(bundle, make_model(image_classification, config, data), record, {})
-    network, scale, offset = feature_maps.classifier_of(bundle)
+    network, scale, offset = feature_maps.image_network("--features", bundle)
     features = given_features(bundle, (8, 8, 3))
     assert [tuple(map_.shape[1:3]) for map_ in features.outputs] == [(8, 8), (4, 4)]
     pixels = SQUARES[:, :8, :8]

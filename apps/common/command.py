@@ -145,34 +145,52 @@ def train(app, given):
     check_flags("train", flags, TRAIN)
     if "resume" in flags and "find_lr" in flags:
         raise UserError("--find-lr does nothing with --resume: a run that is gone on with has its rate; leave one out")
-    given = settle_switches(given, options)
+    given, first = settle_switches(given, options), {}
     if "recipe" in flags:
         if flags["recipe"] not in app.RECIPES:
             known = nearest(flags["recipe"], app.RECIPES)
             raise UserError(f"--recipe {flags['recipe']}: no such recipe of {task}. {known}")
         recipe = app.RECIPES[flags["recipe"]]
+        first = run_before(recipe, given)
         given = {"data": recipe.data, **recipe.options, **given}
-    config = make_config(app.Config, given)
+    later = {"pretrained": "the run before"} if first else {}
+    config = make_config(app.Config, {**given, **later})
     if config.data is not None and "resume" not in flags:
         check_data(app, config.data)
     backend = flags.get("backend")
     if backend == "auto":
         from apps.common.training.auto import fastest
 
-        backend, given = fastest(app, task, given, settled="resume" in flags)
-        config = make_config(app.Config, given)
+        backend, measured = fastest(app, task, first or given, settled="resume" in flags)
+        given = {**given, "compile": measured["compile"]} if "compile" in measured else given
+        config = make_config(app.Config, {**given, **later})
     backend = backends.choose(backend)
-    if "resume" not in flags and "find_lr" not in flags:
+    if not first and not getattr(config, "pretrained", None) and "resume" not in flags and "find_lr" not in flags:
         read_ahead(app, config)
     backends.prepare(backend)
     from apps.common.training import run
+
+    before = None
+    if first and "resume" not in flags:
+        before = run.train(app, make_config(app.Config, first), given=tuple(first))
+        given = {**given, "pretrained": before["model"]}
+        config = make_config(app.Config, given)
 
     if "find_lr" in flags:
         found = run.find_rate(app, config)
         return found, f"suggested --learning-rate {found['suggestion']:.2g}; curve: {found['figure']}"
     tags = {"recipe": flags["recipe"]} if "recipe" in flags else {}
     result = run.train(app, config, resume=flags.get("resume"), given=tuple(given), tags=tags)
+    if before:
+        result |= {"first": before["metrics"], "seconds": round(before["seconds"] + result["seconds"], 3)}
     return result, summary(result)
+
+
+def run_before(recipe, given):
+    """The options of the run whose bundle a recipe begins with; none where there is none, or the user names a bundle."""
+    if not recipe.first or "pretrained" in given:
+        return {}
+    return {"data": recipe.data, **recipe.first, **{name: given[name] for name in ("data", "seed") if name in given}}
 
 
 def check_data(app, name):

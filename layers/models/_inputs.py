@@ -100,3 +100,15 @@ def choose(name, value, choices):
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}.")
     return choices[value]
+
+
+def differing(name, given, known):
+    """`known` with what is `given` otherwise; `None` gives nothing.
+
+    Raises:
+        ValueError: Something is given that is not known.
+    """
+    for each in given or {}:
+        if each not in known:
+            raise ValueError(f"`{name}` may have {', '.join(map(repr, known))}. Received: {name}={given!r}.")
+    return {**known, **(given or {})}

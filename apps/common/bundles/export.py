@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.bundles.bundle import load_model, open_bundle
+from apps.common.bundles.saved_model import FILE as SAVED_MODEL
 from apps.common.errors import UserError, nearest
 from apps.common.files import remove_left
 
@@ -41,6 +42,8 @@ def export(bundle, form, output):
         raise UserError(f"--output {output}: is there already; name another place or remove it")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} is not there; make it first")
+    if SAVED_MODEL in getattr(bundle.about, "files", {}):
+        raise UserError(f"--format {form}: this model begins with a SavedModel of TensorFlow's and cannot be exported whole")
     needed = [FORMATS[form]] + (["tf2onnx", "onnxruntime"] if form == "onnx" else [])
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:

@@ -21,12 +21,13 @@ def is_bundle(source):
     return bool(source) and not library_of(source)
 
 
-def load_weights(model, source):
+def load_weights(model, source, renewed=0):
     """Put a bundle's weights into a built model whose own have been drawn; the layers they went to.
 
     Args:
         model: The new model.
         source: A bundle folder, a run id or `name@alias`.
+        renewed: How many of the layers with kernels before the one called `logits` stay as they were drawn, too.
     Returns:
         The layers all of whose weights come from the source: the trunk. What is new is said; the layer called `logits` always is.
     Raises:
@@ -34,23 +35,62 @@ def load_weights(model, source):
     """
     bundle = open_bundle(source)
     trained, own = load_model(bundle), list(own_variables(model))
-    taken, new, trunk = [], [], {}
-    for (layer, variable), found in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True):
-        fits = found is not None and layer.name != HEAD and tuple(found.shape) == tuple(variable.shape)
-        if fits:
-            variable.assign(keras.ops.convert_to_numpy(found))
-        (taken if fits else new).append(variable.path)
-        trunk[id(layer)] = layer, trunk.get(id(layer), (layer, True))[1] and fits
-    if not taken:
+    found = {
+        id(variable): theirs
+        for (_, variable), theirs in zip(own, by_order(trained, model, own) or by_name(trained, own), strict=True)
+        if theirs is not None
+    }
+
+    anew = last_layers(model, renewed)
+
+    def fitting(layer, variable):
+        theirs = found.get(id(variable))
+        fits = theirs is not None and id(layer) not in anew and tuple(theirs.shape) == tuple(variable.shape)
+        return keras.ops.convert_to_numpy(theirs) if fits else None
+
+    trunk = take_weights(model, fitting, source, sha256(bundle.folder / "model.keras")[:24])
+    if trunk is None:
         raise UserError(
             f"--pretrained {source}: a {bundle.task} whose weights fit nothing of this model; expected the same architecture and "
             f"widths. It was trained with {shown_options(bundle)}"
         )
-    layers = [layer for layer, whole in trunk.values() if whole]
+    return trunk
+
+
+def take_weights(model, found, source, digest):
+    """Assign what is found for the weights of a built model: the layers all of whose weights are, or `None` if nothing is.
+
+    Args:
+        model: The model.
+        found: Takes a layer and a variable of its own, returns the array it is given, or `None` for one that stays new.
+        source, digest: Of the weights, for the record of the run.
+    """
+    taken, new, trunk = [], [], {}
+    for layer, variable in own_variables(model):
+        array = found(layer, variable)
+        if array is not None:
+            variable.assign(array)
+        (new if array is None else taken).append(variable.path)
+        trunk[id(layer)] = layer, trunk.get(id(layer), (layer, True))[1] and array is not None
+    if not taken:
+        return None
     more = f"; new: {', '.join(new[:4])}{', ...' if len(new) > 4 else ''}" if new else ""
     say(f"{len(taken)} of {len(taken) + len(new)} weights from {source}{more}")
-    vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": sha256(bundle.folder / "model.keras")[:24]}
-    return layers
+    note_trunk(model, source, digest)
+    return [layer for layer, whole in trunk.values() if whole]
+
+
+def last_layers(model, count):
+    """The ids of the last `count` layers with kernels before the one called `logits`, and of all behind them."""
+    head = {id(layer) for layer, _ in own_variables(model) if layer.name == HEAD}
+    before = [each for each in in_order(model) if each[0].name != HEAD]
+    with_kernels = list(dict.fromkeys(id(layer) for layer, variable in before if len(variable.shape) > 1))
+    every = list(dict.fromkeys(id(layer) for layer, _ in before))
+    if not count:
+        return head
+    if count >= len(with_kernels):
+        raise UserError(f"--renewed {count}: expected fewer than the {len(with_kernels)} layers before the logits")
+    return head | set(every[every.index(with_kernels[-count]) :])
 
 
 def by_name(trained, own):
@@ -63,17 +103,18 @@ def by_name(trained, own):
 
 
 def by_order(trained, model, own):
-    """The same of a trained model that has an `encoder`: by place, if its layers are, kind for kind, the first of the new model.
+    """The same of a trained model that owns its objective: by place, if its layers are, kind for kind, the new model's first.
 
-    A model that owns its objective is made anew when it is loaded, and Keras then numbers its layers on: names say nothing.
-    `None` of a model without an encoder.
+    Such a model is made anew when it is loaded, and Keras then numbers its layers on: names say nothing. All of its layers
+    count for a model of its own class, those of its `encoder` for any other. `None` where names are to be asked after all.
     """
-    encoder = getattr(trained, "encoder", None)
+    whole = type(trained) is type(model) and not getattr(trained, "outputs", None)
+    encoder = trained if whole else getattr(trained, "encoder", None)
     if not isinstance(encoder, keras.Model):
         return None
-    source, target = in_order(encoder), [each for each in in_order(model) if each[0].name != HEAD]
+    source, target = ([each for each in in_order(part) if each[0].name != HEAD] for part in (encoder, model))
     if not source or [kind_of(*each) for each in target[: len(source)]] != [kind_of(*each) for each in source]:
-        return [None] * len(own)
+        return None if whole else [None] * len(own)
     found = {id(ours): theirs for (_, ours), (_, theirs) in zip(target, source, strict=False)}
     return [found.get(id(variable)) for _, variable in own]
 
@@ -89,8 +130,9 @@ def kind_of(layer, variable):
 
 
 def names_of(variable):
-    """What a variable may be called: by its path, and by its path without the model it lies in."""
-    return (variable.path, variable.path.partition("/")[2])
+    """What a variable may be called: by its path, and by its path without the model it lies in, if a layer is left of it."""
+    inner = variable.path.partition("/")[2]
+    return (variable.path, inner) if "/" in inner else (variable.path,)
 
 
 def shown_options(bundle):
@@ -106,3 +148,22 @@ def pretrained_facts(model):
 def note_trunk(model, source, digest):
     """Say of a model built on another library's network where its weights come from."""
     vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": digest}
+
+
+def trunk_model(option, source, tasks):
+    """`(bundle, model, digest)` of a bundle whose network becomes a part of another.
+
+    Args:
+        option: What the user gave it by, for a message.
+        source: A bundle folder, a run id or `name@alias`.
+        tasks: Those that such a network may come from.
+    Raises:
+        UserError: A network of another library, or a bundle of another task.
+    """
+    expected = f"expected a bundle of {' or '.join(tasks)} trained here"
+    if library_of(source):
+        raise UserError(f"{option} {source}: a network of another library; {expected}")
+    bundle = open_bundle(source)
+    if bundle.task not in tasks:
+        raise UserError(f"{option} {source}: a bundle of {bundle.task}; {expected}")
+    return bundle, load_model(bundle), sha256(bundle.folder / "model.keras")[:24]

@@ -97,8 +97,14 @@ class Training:
             raise UserError("--warmup does nothing with --schedule plateau: leave it out")
 
 
-def _is_given(value):
+def is_given(value):
+    """What an option `needs` of `pretrained` that does nothing without."""
     return value is not None
+
+
+def is_missing(value):
+    """What an option `needs` of `pretrained` that the network trained before decides: `needs={"pretrained": is_missing}`."""
+    return value is None
 
 
 @dataclass(frozen=True)
@@ -113,15 +119,15 @@ class Transfer(Training):
 
     pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")
     freeze: bool = option(
-        False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": _is_given}
+        False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": is_given}
     )
     unfreeze_epoch: int = option(
         0, "epochs after which a trunk that was held still is trained as well (0: from the start)", low=0,
-        needs={"pretrained": _is_given, "freeze": False},
+        needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
     trunk_rate: float = option(
         0.1, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
-        needs={"pretrained": _is_given, "freeze": False},
+        needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
 
     def check(self):
@@ -132,11 +138,16 @@ class Transfer(Training):
         if self.pretrained is not None and self.schedule == "plateau":
             raise UserError("--schedule plateau: trunk and head have no common learning rate; choose constant or cosine")
 
-
     @property
     def library(self):
         """Which of LIBRARIES the weights come from; `None` of a bundle or without any."""
         return library_of(self.pretrained)
+
+
+def check_begins(config, model):
+    """Refuses `--pretrained` without the `--model` it is for."""
+    if config.pretrained is not None and config.model != model:
+        raise UserError(f"--pretrained {config.pretrained}: begins with --model {model}; add it")
 
 
 def library_of(source):
@@ -165,6 +176,7 @@ class Recipe:
         about: One line: model and data.
         data: What `--data` names.
         options: Options that differ from the defaults.
+        first: Options of a run before it, whose bundle `--pretrained` names; none where there is no such run.
         metric: Name in the report that is compared.
         published: The published value, or `None` where a control is run instead.
         tolerance: How far below (above, for an error) the published value still counts as met.
@@ -190,6 +202,7 @@ class Recipe:
     folds: int = 0
     control: dict = field(default_factory=dict)
     beside: str = ""
+    first: dict = field(default_factory=dict)
     floor: float | None = None
     lower_is_better: bool = False
 

@@ -38,7 +38,7 @@ def given_features(source, image_shape):
     elif source.startswith("keras:"):
         network, scale, offset = vgg_network(source), [1.0] * 3, [-mean for mean in VGG_MEAN]
     else:
-        network, scale, offset = classifier_of(source)
+        network, scale, offset = image_network("--features", source)
     maps = feature_maps(network)
     if not maps:
         raise UserError(f"--features {source}: this network has no feature maps; give one of convolutions")
@@ -77,15 +77,26 @@ def feature_maps(network):
     return [found[size] for size in sorted(found, reverse=True)][:MOST_MAPS]
 
 
-def classifier_of(source):
-    """The network of a bundle of image-classification, and how its pixels are standardised."""
+def image_network(option, source):
+    """The network of a bundle of image-classification or contrastive, and how its pixels are standardised.
+
+    Args:
+        option: What it was named by, for a message.
+        source: The bundle.
+    Returns: A functional `keras.Model` without what comes before it; factor and offset of each channel.
+    """
     bundle = open_bundle(source)
-    if bundle.task != "image-classification":
-        raise UserError(f"--features {source}: a bundle of {bundle.task}, expected one of image-classification")
+    if bundle.task not in ("image-classification", "contrastive"):
+        raise UserError(
+            f"{option} {source}: a bundle of {bundle.task}, expected one of image-classification or contrastive"
+        )
     model = load_model(bundle)
-    network = next((layer for layer in reversed(model.layers) if isinstance(layer, keras.Model)), None)
+    if bundle.task == "contrastive":
+        network = model.encoder.get_layer("trunk")
+    else:
+        network = next((layer for layer in reversed(model.layers) if isinstance(layer, keras.Model)), None)
     if network is None:
-        raise UserError(f"--features {source}: no network was found in this bundle; give one of --model small-cnn, vgg or resnet")
+        raise UserError(f"{option} {source}: no network was found in this bundle; give one of --model small-cnn, vgg or resnet")
     deviation, mean = np.array(bundle.about["deviation"]), np.array(bundle.about["mean"])
     return network, (1 / (255 * deviation)).tolist(), (-mean / deviation).tolist()
 

@@ -206,8 +206,8 @@ def compile_model(model, config, examples, *, loss=None, metrics=None, players=N
     """
     initialize(model, config.seed, config.initializer)
     source = getattr(config, "pretrained", None)
-    if is_bundle(source):
-        trunk = load_weights(model, source)
+    if trunk is None and is_bundle(source):
+        trunk = load_weights(model, source, getattr(config, "renewed", 0))
     penalise(model, config.l1, config.l2)
     if trunk:
         players = players or with_trunk(model, trunk, config, examples)

@@ -34,11 +34,9 @@ def keras_classifier(source, shape, num_classes, pixels, dropout=0.0):
     """
     from layers import Dense, Dropout
 
-    name, _, file = source.removeprefix("keras:").partition("=")
-    if name not in TRUNKS:
-        raise UserError(f"--pretrained {source}: expected keras:NAME or keras:NAME=FILE. {nearest(name, TRUNKS)}")
     if shape[-1] not in (1, 3):
         raise UserError(f"--pretrained {source}: takes pictures of one or three channels, these have {shape[-1]}")
+    name, file, network = named_network(source, (*shape[:2], 3))
     inputs = x = keras.Input(shape)
     x = keras.layers.Rescaling(*pixels)(x)
     if shape[-1] == 1:
@@ -46,13 +44,20 @@ def keras_classifier(source, shape, num_classes, pixels, dropout=0.0):
     if TRUNKS[name] is CAFFE:
         x = keras.ops.flip(x, axis=-1)
     x = keras.layers.Rescaling(*TRUNKS[name])(x)
-    network = trained_network(f"--pretrained {source}", name, file, (*shape[:2], 3))
     trunk = getattr(keras.applications, name)(include_top=False, weights=None, input_tensor=x)
     trunk.set_weights(network.get_weights())
     features = keras.layers.GlobalAveragePooling2D(name="features")(trunk.output)
     logits = Dense(num_classes, name="logits")(Dropout(dropout, name="dropout")(features))
     model = keras.Model(inputs, logits, name=name.lower())
     return model, [layer for layer in trunk.layers if layer.weights], sha256(Path(file).expanduser())[:24] if file else "imagenet"
+
+
+def named_network(source, shape):
+    """Name, weights' file and network of `keras:NAME[=FILE]`, for pictures of `shape`."""
+    name, _, file = source.removeprefix("keras:").partition("=")
+    if name not in TRUNKS:
+        raise UserError(f"--pretrained {source}: expected keras:NAME or keras:NAME=FILE. {nearest(name, TRUNKS)}")
+    return name, file, trained_network(f"--pretrained {source}", name, file, shape)
 
 
 def trained_network(option, name, file, shape):

@@ -3,9 +3,9 @@
 import keras
 
 from ... import Dropout, LayerNormalization, PositionEmbedding, TokenEmbedding, TransformerBlock
-from .._inputs import choose, token_input
+from .._inputs import choose, differing, token_input
 
-__all__ = ["gpt"]
+__all__ = ["gpt", "gpt2"]
 
 
 def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout=0.0, positions="learned"):
@@ -30,6 +30,29 @@ def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout
         arXiv 2104.09864.
     """
     rotary = choose("positions", positions, {"learned": False, "rotary": True})
+    return causal((vocabulary_size, block_size, width), depth, num_heads, dropout, {"rotary": rotary, "epsilon": 1e-6}, "gpt")
+
+
+def gpt2(vocabulary_size, block_size, *, width=768, depth=12, num_heads=12, dropout=0.1, variant=None):
+    """GPT-2 as it was published: `gpt` with learned positions, norms of epsilon 1e-5 and gelu by tanh.
+
+    Args: those of `gpt`, and
+        variant: What is otherwise, by name: `epsilon` of the norms (1e-5), `hidden_dim` of the blocks (4 width) and their
+            `activation` ("gelu_tanh").
+    Input shape: `(batch, block_size)`, token ids in `[0, vocabulary_size)`.
+    Output shape: `(batch, block_size, vocabulary_size)`, logits of the next token.
+    Raises:
+        ValueError: The heads do not divide the width.
+    Reference: Radford et al., 2019, "Language Models are Unsupervised Multitask Learners".
+    """
+    known = {"epsilon": 1e-5, "hidden_dim": 4 * width, "activation": "gelu_tanh"}
+    blocks = differing("variant", variant, known)
+    return causal((vocabulary_size, block_size, width), depth, num_heads, dropout, blocks, "gpt2")
+
+
+def causal(sizes, depth, num_heads, dropout, blocks, name):
+    """The model of both: `sizes` are (entries, tokens, width), `blocks` the further arguments of `TransformerBlock`."""
+    vocabulary_size, block_size, width = sizes
     if width % num_heads:
         raise ValueError(
             f"`width` must be a multiple of `num_heads`. Received: width={width}, num_heads={num_heads}. "
@@ -38,13 +61,11 @@ def gpt(vocabulary_size, block_size, *, width=128, depth=4, num_heads=4, dropout
     tokens = token_input(block_size)
     embedding = TokenEmbedding(vocabulary_size, width, name="embedding")
     x = embedding(tokens)
-    if not rotary:
+    if not blocks.get("rotary"):
         x = PositionEmbedding(name="positions")(x)
     x = Dropout(dropout, name="dropout")(x)
+    options = {"hidden_dim": 4 * width, "dropout": dropout, "causal": True, "init_depth": depth, **blocks}
     for index in range(depth):
-        block = TransformerBlock(
-            num_heads, 4 * width, dropout, causal=True, rotary=rotary, init_depth=depth, epsilon=1e-6, name=f"block_{index}"
-        )
-        x = block(x)
-    x = LayerNormalization(epsilon=1e-6, name="norm")(x)
-    return keras.Model(tokens, embedding(x, reverse=True), name="gpt")
+        x = TransformerBlock(num_heads, **options, name=f"block_{index}")(x)
+    x = LayerNormalization(epsilon=options["epsilon"], name="norm")(x)
+    return keras.Model(tokens, embedding(x, reverse=True), name=name)

@@ -9,7 +9,7 @@ from .bert import bert
 __all__ = ["masked_language_model"]
 
 
-def masked_language_model(vocabulary_size, *, max_tokens=512, width=128, depth=2, num_heads=2, dropout=0.1, epsilon=1e-12):
+def masked_language_model(vocabulary_size, *, max_tokens=512, width=128, depth=2, num_heads=2, dropout=0.1, variant=None):
     """`bert` with the same layers, weights and names, whose head looks at chosen places of each text alone.
 
     Of a text a seventh is hidden; logits of a large vocabulary for the rest would take most of the time.
@@ -21,7 +21,7 @@ def masked_language_model(vocabulary_size, *, max_tokens=512, width=128, depth=2
     """
     encoder = bert(
         vocabulary_size, max_tokens=max_tokens, width=width, depth=depth, num_heads=num_heads, dropout=dropout,
-        epsilon=epsilon,
+        variant=variant,
     )  # fmt: skip
     places = sequence_input("places")
     x = TakePositions(name="take_places")(encoder.get_layer("encoded").output, places)

@@ -54,7 +54,8 @@ def words_and_letters(vocabulary_size, characters, widths, dropout, word_dropout
 class Tagger(keras.Model):
     """A functional model of emissions trained on `-log p(tags)` of a CRF of its own, the mean over the sentences that count.
 
-    Args: those of `keras.Model`: inputs, among them `"tokens"`, and outputs `(batch, tokens, tags)`.
+    Args: those of `keras.Model`: inputs, among them `"tokens"`, or `"places"` where words are not tokens, 0 where there is no
+        word; and outputs `(batch, words, tags)`.
     """
 
     def __init__(self, inputs, outputs, name=None, **options):
@@ -63,7 +64,7 @@ class Tagger(keras.Model):
         self.crf.build()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        mask = ops.not_equal(x["tokens"], 0)
+        mask = ops.not_equal(x.get("places", x["tokens"]), 0)
         if sample_weight is not None:
             counted = ops.not_equal(sample_weight, 0)
             mask = ops.logical_and(mask, counted if len(counted.shape) > 1 else ops.expand_dims(counted, -1))

@@ -2,7 +2,7 @@
 
 import keras
 
-from ... import Dense, GatedCrossAttention, LastPicture, PerceiverResampler, TransformerBlock
+from ... import Dense, GatedCrossAttention, LastPicture, PerceiverResampler, PositionEmbedding, TransformerBlock
 from ...decoding import run_with
 
 __all__ = ["flamingo"]
@@ -46,6 +46,8 @@ def flamingo(vision, language, *, image_token=None, num_images=1, num_latents=8,
     x = vision(keras.layers.Rescaling(1 / 127.5, -1.0, name="pixels")(x), training=False)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="features")(x)
     x = Dense(width, name="feature_projection")(x)
+    if x.shape[1] > 1:  # the resampler's attention knows no places; a small convolutional trunk's features hardly tell theirs
+        x = PositionEmbedding(name="feature_positions")(x)
     x = PerceiverResampler(num_latents, depth, num_heads, name="resampler")(x)
     context = ops.reshape(x, (-1, num_images * num_latents, width))
     mask = None if image_token is None else LastPicture(image_token, num_images, num_latents, name="last_picture")(tokens)

@@ -44,15 +44,25 @@ def feature_pyramid(image_shape, *, width=16, channels=64, num_levels=3, trunk=N
         channels: Of each map.
         num_levels: Number of maps, at strides 8, 16, 32 and so on; those beyond the trunk's are strided convolutions.
         trunk: A `keras.Model` that takes pixels in 0..255 and gives a list of maps, the finest first; a small residual one of
-            three levels by default.
+            three levels by default. Where even its coarsest map is finer than stride 8, residual blocks go on from there.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255.
     Output shape: A list of `(batch, ..., ..., channels)`, the finest first.
+    Raises:
+        ValueError: The trunk has no map at stride 8, but coarser ones.
     Reference: Lin et al., 2016, arXiv 1612.03144.
     """
     trunk = trunk or residual_trunk(image_shape, width=width, num_levels=min(3, num_levels))
     inputs = image_input(image_shape)
     found = trunk(inputs)
     found = list(found)[:num_levels] if isinstance(found, list | tuple) else [found]
+    finest = tuple(-(-size // 8) for size in inputs.shape[1:3])
+    if found[-1].shape[1] > finest[0] or found[-1].shape[2] > finest[1]:
+        found = [_reduced(found[-1], finest)]
+    if tuple(found[0].shape[1:3]) != finest:
+        raise ValueError(
+            f"`trunk` must give a map of {finest[0]} x {finest[1]} cells first, at stride 8. Received: {found[0].shape[1:3]}, of "
+            f"a picture of {inputs.shape[1:3]}. Choose a size that is a multiple of 32, or another trunk."
+        )
     maps = [_normalised(x, channels, 1) for x in found]
     for index in reversed(range(len(maps) - 1)):
         maps[index] = keras.layers.Add()([maps[index], enlarged(maps[index + 1], maps[index].shape[1:3])])
@@ -68,6 +78,13 @@ def enlarged(x, size):
         x = keras.layers.UpSampling2D()(x)
     extra = [have - wanted for have, wanted in zip(x.shape[1:3], size, strict=True)]
     return keras.layers.Cropping2D([(0, each) for each in extra])(x) if any(extra) else x
+
+
+def _reduced(x, size):
+    """Residual blocks, each of which halves the map, until it is no larger than `size`."""
+    while x.shape[1] > size[0] or x.shape[2] > size[1]:
+        x = _stage(x, min(512, 2 * x.shape[-1]), 1)
+    return x
 
 
 def _stage(x, filters, blocks):

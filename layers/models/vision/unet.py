@@ -8,7 +8,7 @@ from .._inputs import choose, image_input
 __all__ = ["unet"]
 
 
-def unet(image_shape, num_classes, *, width=16, depth=3, block="plain", attention=False):
+def unet(image_shape, num_classes, *, width=16, depth=3, block="plain", attention=False, trunk=None):
     """U-Net: logits of a class for every pixel.
 
     Going down, two 3 x 3 convolutions and a pool that halves the map; going up, the map doubled (each pixel repeated, then a
@@ -22,6 +22,9 @@ def unet(image_shape, num_classes, *, width=16, depth=3, block="plain", attentio
         depth: Steps down.
         block: `"plain"`, or `"residual"`, whose input is added to its output.
         attention: Whether a gate, told by the coarser map, scales each pixel of the map that is joined.
+        trunk: A `keras.Model` in the place of the way down, from pixels in 0..255 (of the padded size) to a list of maps, each
+            half as large as the one before or smaller still. What it does not give (full size, steps beyond its last) is made
+            as without it.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255.
     Output shape: `(batch, height, width, num_classes)`, logits.
     Reference: Ronneberger et al., 2015, arXiv 1505.04597; residual: Zhang et al., 2017, arXiv 1711.10684; gates: Oktay et
@@ -34,20 +37,33 @@ def unet(image_shape, num_classes, *, width=16, depth=3, block="plain", attentio
     borders = [(each // 2, each - each // 2) for each in extra]
     if any(extra):
         x = keras.layers.ZeroPadding2D(borders)(x)
-    passed = []
-    for level in range(depth):
-        x = convolutions(x, width * 2**level)
-        passed.append(x)
-        x = MaxPooling2D(2)(x)
-    x = convolutions(x, width * 2**depth)
+    passed = _on_the_way_down(x, depth, width, convolutions, trunk)
+    x = passed.pop()
     for level in reversed(range(depth)):
-        beside = _gated(passed[level], x) if attention else passed[level]
-        x = _normalised(keras.layers.UpSampling2D()(x), width * 2**level, 3)
-        x = convolutions(keras.layers.Concatenate()([keras.layers.ReLU()(x), beside]), width * 2**level)
+        beside = _gated(passed[level], x) if attention and passed[level] is not None else passed[level]
+        x = keras.layers.ReLU()(_normalised(keras.layers.UpSampling2D()(x), width * 2**level, 3))
+        x = convolutions(x if beside is None else keras.layers.Concatenate()([x, beside]), width * 2**level)
     logits = Conv2D(num_classes, 1, dtype=keras.config.floatx(), name="logits")(x)
     if any(extra):
         logits = keras.layers.Cropping2D(borders, dtype=keras.config.floatx())(logits)
     return keras.Model(inputs, logits, name="unet")
+
+
+def _on_the_way_down(x, depth, width, convolutions, trunk):
+    """The map of each level, `depth + 1` of them; `None` where the trunk has none of that size but coarser ones."""
+    size = x.shape[1:3]
+    given = {}
+    if trunk is not None:
+        found = trunk(keras.layers.Rescaling(127.5, 127.5)(x))
+        given = {tuple(each.shape[1:3]): each for each in (found if isinstance(found, list | tuple) else [found])}
+    levels = [given.get((size[0] // 2**level, size[1] // 2**level)) for level in range(depth + 1)]
+    last = max((level for level, each in enumerate(levels) if each is not None), default=-1)
+    for level in range(depth + 1):
+        if level > last and level > 0:
+            x = MaxPooling2D(2)(levels[level - 1])
+        if level > last or (level == 0 and levels[0] is None):
+            levels[level] = convolutions(x, width * 2**level)
+    return levels
 
 
 def _plain(x, filters):

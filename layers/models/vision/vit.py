@@ -29,8 +29,7 @@ def vit(image_shape, num_outputs, *, patch_size=None, width=192, depth=12, num_h
         ValueError: if the patches do not divide the image, or the heads the width.
     Reference: Dosovitskiy et al., 2020, arXiv 2010.11929; ViT-Ti: Touvron et al., 2020, arXiv 2012.12877.
     """
-    inputs = image_input(image_shape)
-    sides = inputs.shape[1:3]
+    sides = image_input(image_shape).shape[1:3]
     if patch_size is None:
         patch_size = _largest_patch_size(sides)
     if any(side % patch_size for side in sides):
@@ -43,13 +42,21 @@ def vit(image_shape, num_outputs, *, patch_size=None, width=192, depth=12, num_h
             f"`width` must be a multiple of `num_heads`. Received: width={width}, num_heads={num_heads}. "
             f"The nearest is width={max(1, round(width / num_heads)) * num_heads}."
         )
-    x = PatchEmbedding(patch_size, width)(inputs)
-    x = ClassToken()(x)
-    x = PositionEmbedding()(x)
+    sizes = {"patch_size": patch_size, "width": width, "depth": depth, "num_heads": num_heads, "hidden_dim": 4 * width}
+    return patch_transformer(image_shape, num_outputs, {**sizes, "activation": "gelu", "epsilon": 1e-6}, dropout)
+
+
+def patch_transformer(image_shape, num_outputs, sizes, dropout):
+    """`vit` of these `sizes`: `patch_size`, `width`, `depth`, `num_heads`, `hidden_dim`, `activation`, `epsilon` of the norms."""
+    inputs = image_input(image_shape)
+    x = PatchEmbedding(sizes["patch_size"], sizes["width"], name="patches")(inputs)
+    x = ClassToken(name="class_token")(x)
+    x = PositionEmbedding(name="positions")(x)
     x = Dropout(dropout)(x)
-    for _ in range(depth):
-        x = TransformerBlock(num_heads, 4 * width, dropout)(x)
-    x = LayerNormalization(epsilon=1e-6)(x)
+    options = {"activation": sizes["activation"], "epsilon": sizes["epsilon"]}
+    for index in range(sizes["depth"]):
+        x = TransformerBlock(sizes["num_heads"], sizes["hidden_dim"], dropout, name=f"block_{index}", **options)(x)
+    x = LayerNormalization(epsilon=sizes["epsilon"], name="norm")(x)
     logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x[:, 0])
     return keras.Model(inputs, logits, name="vit")
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -46,33 +47,70 @@ def read_captioned(path, image_size):
     """`(pictures uint8, captions, notes)` of a CSV, TSV or JSONL file whose rows name a picture and its text.
 
     Raises:
-        UserError: No such columns, or no picture that can be read.
+        UserError: No such columns, or too many pictures that cannot be read or have no caption.
     """
     path = Path(path)
-    rows = list(_rows(path))
-    if not rows:
-        raise UserError(f"{path}: empty; expected rows of a picture and its caption")
-    picture, text = (next((name for name in names if name in rows[0]), None) for names in (PICTURES, TEXTS))
-    if picture is None or text is None:
-        wanted = f"a column {' or '.join(PICTURES[:3])} and one {' or '.join(TEXTS[:2])}"
-        raise UserError(f"{path}: expected {wanted}. Received: {', '.join(map(str, rows[0]))}")
+    rows, picture, text = picture_rows(path, TEXTS)
     side = image_size or 32
-    images, reasons = read_images([path.parent / str(row[picture]) for row in rows], (side, side, 3))
-    skipped = [f"{row[picture]} ({reason})" for row, reason in zip(rows, reasons, strict=True) if reason]
-    note = count_skipped(skipped, len(rows), "pictures")
-    captions = [str(row[text]) for row, reason in zip(rows, reasons, strict=True) if not reason]
-    empty = sum(not words_of(caption) for caption in captions)
-    if empty:
-        raise UserError(f"{path}: {empty} captions are missing; give each picture one, or leave it out")
-    return images, captions, [f"pictures made {side} x {side}", *([note] if note else [])]
+    told = [row for row in rows if words_of(row[text])]
+    missing = [f"{row[picture]} (no caption)" for row in rows if not words_of(row[text])]
+    images, reasons = read_images([path.parent / row[picture] for row in told], (side, side, 3))
+    skipped = [f"{row[picture]} ({reason})" for row, reason in zip(told, reasons, strict=True) if reason]
+    notes = [count_skipped(missing, len(rows), "captions"), count_skipped(skipped, len(rows), "pictures")]
+    captions = [row[text] for row, reason in zip(told, reasons, strict=True) if not reason]
+    return images, captions, [f"pictures made {side} x {side}", *filter(None, notes)]
+
+
+def picture_rows(path, texts):
+    """`(rows, picture column, text column)` of a CSV, TSV or JSONL file, every cell a text.
+
+    Args:
+        path: The file.
+        texts: Names that the column of the text may have.
+    Raises:
+        UserError: No rows, a line that is not JSON, or no such columns.
+    """
+    rows = [{str(name): "" if cell is None else str(cell) for name, cell in row.items()} for row in _rows(path)]
+    if not rows:
+        raise UserError(f"{path}: empty; expected rows of a picture and its {texts[0]}")
+    picture, text = (next((name for name in names if name in rows[0]), None) for names in (PICTURES, texts))
+    if picture is None or text is None:
+        wanted = f"a column {' or '.join(PICTURES[:3])} and one {' or '.join(texts[:2])}"
+        raise UserError(f"{path}: expected {wanted}. Received: {', '.join(rows[0])}")
+    short = next((number for number, row in enumerate(rows, 1) if picture not in row or text not in row), None)
+    if short:
+        raise UserError(f"{path}: row {short} has no {picture} or no {text}; give each row both")
+    return rows, picture, text
 
 
 def _rows(path):
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            yield from (json.loads(line) for line in file if line.strip())
-        else:
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            if path.suffix.lower() in (".csv", ".tsv"):
+                yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+                return
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _object(line, f"{path}: line {number}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 text") from None
+
+
+def _object(line, where):
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error}); expected an object a line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object, such as {{\"image\": ..., \"text\": ...}}. Received: {line[:40].strip()}")
+    return row
+
+
+def said_twice(captions):
+    """A line that counts the captions which stand more than once and names the commonest; nothing where all differ."""
+    common, count = Counter(captions).most_common(1)[0]
+    repeated = len(captions) - len(set(captions))
+    return f"{repeated} captions repeat another, most often {common!r} ({count} times)" if repeated else ""
 
 
 def draw_captioned(count, side, seed, pairs=True):

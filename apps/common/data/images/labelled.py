@@ -28,7 +28,7 @@ from apps.common.data.images.decoding import (
     without_warnings,
 )
 from apps.common.data.reading import folders_left_out, list_folder, split_of, visible_files
-from apps.common.errors import UserError
+from apps.common.errors import UserError, nearest
 
 FORMATS = (
     "a folder a class, train/val/test folders of those, IDX files, an .npz with x_train and y_train, "
@@ -101,6 +101,33 @@ def read_labelled_images(path, *, image_size=None, channels=None, class_names=No
         splits, read = read_image_files(files, path, image_size=image_size, channels=channels, white=white)
         notes = notes + read + ([f"of pictures of more than 8 bits {white:,} is white"] if white else [])
     return replace(_label_splits(splits, notes, path, class_names), white=white)
+
+
+def only_classes(found, chosen):
+    """The images of some classes alone, in the order in which they are named; those of the others are counted in the notes.
+
+    Args:
+        found: `LabelledImages`.
+        chosen: Names of at least two classes.
+    Raises:
+        UserError: A name is no class, or stands twice.
+    """
+    flag = f"--classes {','.join(chosen)}"
+    for name in chosen:
+        if name not in found.class_names:
+            raise UserError(f"{flag}: no class is called {name!r}. {nearest(name, found.class_names)}")
+    if len(set(chosen)) < max(2, len(chosen)):
+        raise UserError(f"{flag}: expected two classes or more, each named once")
+    place = np.array([chosen.index(name) if name in chosen else -1 for name in found.class_names])
+    splits, left_out = {}, 0
+    for split, part in found.splits.items():
+        labels = place[part.labels]
+        kept = np.flatnonzero(labels >= 0)
+        left_out += len(labels) - len(kept)
+        if len(kept):
+            splits[split] = ImageSet(part.images[kept], labels[kept], [part.names[index] for index in kept])
+    notes = [*found.notes, f"{left_out} images of {len(found.class_names) - len(chosen)} other classes are left out"]
+    return replace(found, splits=splits, class_names=list(chosen), notes=notes)
 
 
 def read_images(paths, shape, white=None):

@@ -24,6 +24,7 @@ class MaskedTexts:
         share: Share of the tokens that is chosen.
         seed: Of the choice.
         stride: Passages from one that is taken to the next.
+        segments: Whether the model can tell of which of two texts a token is, and is given `"segments"`.
     Reference: Devlin et al., 2018, arXiv 1810.04805, section 3.1.
     """
 
@@ -33,6 +34,7 @@ class MaskedTexts:
     share: float = 0.15
     seed: int = 0
     stride: int = 1
+    segments: bool = True
     epoch: int = 0
 
     def __len__(self):
@@ -74,7 +76,8 @@ class MaskedTexts:
             x[row, chosen] = np.where(fate < MASKED + REPLACED, hidden, tokens[chosen])
             places[row, :count], weight[row, :count] = chosen, 1
         y = np.take_along_axis(whole, places, 1) * (weight > 0)
-        return {"tokens": x, "segments": np.zeros_like(x), "places": places}, y.astype("int32"), weight
+        segments = {"segments": np.zeros_like(x)} if self.segments else {}
+        return {"tokens": x, **segments, "places": places}, y.astype("int32"), weight
 
     def fingerprint(self):
         return digest(self.example_digests())
