@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from apps.common.app import load_app, recipes, tasks
-from apps.common.command import BACKEND, FLAGS, SWITCHES, TRAIN, answered, check_data, show, summary
+from apps.common.command import BACKEND, FLAGS, SWITCHES, TRAIN, answered, check_data, run_and_leave, show, summary
 from apps.common.command import check_flags as check_known
 from apps.common.command import train as train_app
 from apps.common.errors import UserError, nearest
@@ -185,7 +185,7 @@ def command_tune(positionals, given, as_json):
 
 
 def _bundle(positionals, given, command):
-    from apps.common.bundles.bundle import open_bundle
+    from apps.common.bundles.bundle import check_about, open_bundle
 
     if command not in ("predict", "chat"):  # whose app may have options of its own
         check_flags(command, given)
@@ -195,6 +195,7 @@ def _bundle(positionals, given, command):
     if bundle.task not in tasks():
         raise UserError(f"{positionals[0]}: a bundle of {bundle.task}, a task this version does not have. See triptych list")
     app = load_app(bundle.task)
+    check_about(app, bundle)
     if command in ("predict", "chat"):
         given["options"] = predict_options(app, given, command)
     backend = given.pop("backend", None)
@@ -368,5 +369,10 @@ def command_doctor(positionals, given, as_json):
     return {"rows": rows}, table(rows)
 
 
+def run():
+    """The program: what `triptych` on the command line calls."""
+    run_and_leave(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -19,12 +19,14 @@ from apps.common.data.examples import About, Data, Examples, Report, balanced, c
 from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Activation, Recipe, Splitting, Transfer
 
 # Where an architecture's own default is the large published form, the small one that suits images of 28 pixels.
 MODELS = {
-    "small-cnn": {}, "perceptron": {"unit": "sigmoid"}, "mlp": {}, "lenet": {}, "alexnet": {}, "vgg": {"depth": 11},
-    "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {}, "vit": {"width": 96, "depth": 6}, "cell-network": {},
+    "cnn": {"dense_dim": 128}, "small-cnn": {}, "perceptron": {"unit": "sigmoid"}, "mlp": {}, "lenet": {}, "alexnet": {},
+    "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {}, "vit": {"width": 96, "depth": 6},
+    "cell-network": {},
 }  # fmt: skip
 SHAPING = ("hidden_dims", "activation", "dropout", "batch_norm", "skip", "depth", "width", "patch_size", "cell")
 AUGMENTATIONS = {
@@ -47,19 +49,29 @@ class Config(Transfer, Splitting):
     pretrained: str | None = option(
         None, "weights to begin with: a bundle folder, a run id, name@alias, keras:NAME[=FILE], hf:FOLDER or tfhub:PATH_OR_URL"
     )
-    model: Literal[tuple(MODELS)] = option("small-cnn", "architecture", search=("small-cnn", "lenet", "resnet"))
+    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
+        "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
+    epochs: int | None = option(None, "passes over the training pictures; none: by their number, 10 to 40", low=1, high=100_000)
+    batch_size: int | None = option(
+        None, "pictures a step; none: by their number, 16 to 64", low=1, high=65_536, search=(16, 32, 64, 128, 256)
+    )
+    model: Literal[("auto", *MODELS)] = option(
+        "auto", "architecture; auto: cnn, as deep as the pictures are large", search=("cnn", "lenet", "resnet")
+    )
     loss: Literal["cross-entropy", "hinge", "mse", "mae", "huber"] = option("cross-entropy", "what is minimised")
     label_smoothing: float = option(
         0.0, "share of the target spread over all classes", low=0, high=0.9, search=(0.0, 0.2), needs={"loss": "cross-entropy"}
     )
     dropout: float = option(
         0.2, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5),
-        needs={"model": ("small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit", "cell-network")},
+        needs={"model": ("auto", "cnn", "small-cnn", "mlp", "lenet", "alexnet", "vgg", "mobilenet", "efficientnet", "vit",
+                         "cell-network")},
     )  # fmt: skip
     activation: Activation = option("relu", "of the hidden units", needs={"model": ("mlp", "lenet")})
     hidden_dims: tuple[int, ...] = option((256, 128, 100), "widths of the hidden layers", low=1, needs={"model": "mlp"})
     batch_norm: bool = option(
-        True, "batch normalization after each hidden layer", needs={"model": ("small-cnn", "mlp", "vgg")}
+        True, "batch normalization after each hidden layer", needs={"model": ("auto", "cnn", "small-cnn", "mlp", "vgg")}
     )
     skip: bool = option(False, "skip connections between hidden layers of one width", needs={"model": "mlp"})
     depth: int | None = option(
@@ -97,7 +109,7 @@ class Config(Transfer, Splitting):
             raise UserError("--augment-with: the features of a SavedModel that is not trained are of your pictures; leave it out")
         if self.library and self.renewed:
             raise UserError("--renewed: all that is new of a --pretrained network of another library is its logits; leave it out")
-        if self.library and self.model != "small-cnn":
+        if self.library and self.model != "auto":
             raise UserError(f"--model {self.model}: the network is that of --pretrained {self.pretrained}; leave --model out")
 
 
@@ -114,8 +126,8 @@ RECIPES = {
         "two convolutions, under 100K parameters, on Fashion-MNIST",
         data="fashion_mnist",
         options={"keep": "last",
-                 "epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005, "augment": "flip",
-                 "dropout": 0.1},
+                 "model": "small-cnn", "epochs": 15, "batch_size": 128, "schedule": "one-cycle", "learning_rate": 0.005,
+                 "augment": "flip", "dropout": 0.1},
         metric="accuracy", published=0.925, tolerance=0.006, source=FASHION, minutes=6, seeds=1,
     ),
     "mnist-lenet": Recipe(
@@ -141,7 +153,8 @@ RECIPES = {
         options={"keep": "last",
                  "model": "resnet", "depth": 18, "width": 16, "epochs": 8, "batch_size": 64, "schedule": "one-cycle",
                  "augment": "shift"},
-        metric="auc", control={"model": "perceptron", "epochs": 20}, source="control: logistic regression on the pixels",
+        metric="auc", control={"model": "perceptron", "epochs": 20, "batch_size": 64},
+        source="control: logistic regression on the pixels",
         minutes=4, seeds=1,
     ),
 }  # fmt: skip
@@ -152,11 +165,12 @@ def load_data(config, about=None):
     from apps.common.bundles.saved_model import FILE, content_of, with_features
 
     name = config.data or "digits"
-    options = {"image_size": config.image_size}
+    options, white = {"image_size": config.image_size}, None
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about["class_names"]}
-    found = named_images(name, **options) or read_labelled_images(find_data(name), **options)
+        white = about.get("white")
+    found = named_images(name, **options) or read_labelled_images(find_data(name), **options, white=white)
     chosen = [name.strip() for name in config.classes.split(",") if name.strip()]
     if chosen and not about:
         found = only_classes(found, chosen)
@@ -174,6 +188,8 @@ def load_data(config, about=None):
         "mean": pixels.mean((0, 1, 2)).tolist(),
         "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
     }
+    if found.white:
+        about["white"] = found.white
     if config.class_weights == "balanced":
         train = balanced(train, names)
     content = content_of(config.pretrained)
@@ -195,6 +211,27 @@ def more_examples(data, config):
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(data.about["class_names"])))
     return replace(data, train=train, notes=[*data.notes, note])
+
+
+def settle(config, data):
+    """The network by the pictures' size, the steps by their number; many passes over few pictures."""
+    config, steps = settled_steps(
+        config, len(data.train), batches=((1_000, 16), (5_000, 32), (None, 64)), steps=1_000, epochs=(10, 40)
+    )
+    if config.model != "auto":
+        return config, steps
+    if config.library:
+        return config, steps
+    if config.pretrained:  # its weights fit its own architecture
+        from apps.common.bundles.bundle import open_bundle
+
+        given = open_bundle(config.pretrained).options
+        named = next((given[key] for key in ("model", "architecture") if given.get(key) in MODELS), "cnn")
+        why = f"{named}, the architecture of --pretrained"
+        return replace(config, model=named), f"{why}; {steps}" if steps else why
+    height, width, _ = data.about["image_shape"]
+    why = f"cnn with {len(filters_of((height, width)))} convolutions, by the pictures' size ({height} by {width} pixels)"
+    return replace(config, model="cnn"), f"{why}; {steps}" if steps else why
 
 
 def build_model(config, data):
@@ -235,11 +272,14 @@ def network(config, shape, num_classes):
 
     known, options = options_of(Config), {name: getattr(config, name) for name in SHAPING}
     given = {name: value for name, value in options.items() if value is not None and is_active(config, known[name])}
-    if config.model == "small-cnn" and (stages := halvings(shape)) > 2:
+    model = "cnn" if config.model == "auto" else config.model
+    if model == "cnn":
+        given |= {"filters": filters_of(shape)}
+    if model == "small-cnn" and (stages := halvings(shape)) > 2:
         # Two pools leave a large picture large: its dense layer would be nearly all of the network, and learn nothing.
         given |= {"filters": (32, *[64] * (stages - 1)), "dense_dim": 64}
-    build = getattr(models, {"lenet": "lenet5"}.get(config.model, config.model.replace("-", "_")))
-    return build(shape, num_classes, **{**MODELS[config.model], **given})
+    build = getattr(models, {"lenet": "lenet5", "cnn": "small_cnn"}.get(model, model.replace("-", "_")))
+    return build(shape, num_classes, **{**MODELS[model], **given})
 
 
 def baselines(data, config):
@@ -265,6 +305,14 @@ def shrunk_pixels(images, side=16):
     rows, columns = images.shape[1] // height, images.shape[2] // width
     blocks = images.reshape(len(images), rows, height, columns, width, images.shape[3])
     return blocks.mean((2, 4), dtype="float32").reshape(len(images), -1)
+
+
+def filters_of(shape):
+    """Filters of the convolutions of `--model cnn`, whose pools halve a picture until about four pixels a side are left.
+
+    What is flattened is then small: a dense layer over thousands of numbers takes steps so large that its units die.
+    """
+    return (32, 64, 128, 128, 128)[: max(2, round(math.log2(min(shape[:2]) / 4)))]
 
 
 def halvings(shape):
@@ -303,7 +351,7 @@ def predict(model, inputs, about):
     from apps.common.reports.classification import class_prediction, softmax
     from apps.common.training.given_classifier import scores
 
-    images, reasons = read_images(inputs, about["image_shape"])
+    images, reasons = read_images(inputs, about["image_shape"], about.get("white"))
     found = iter(class_prediction(softmax(scores(model, images, about)), about["class_names"]) if len(images) else ())
     return [{"reason": reason} if reason else next(found) for reason in reasons]
 

@@ -39,7 +39,7 @@ from apps.common.data.images.captioned import (
     vocabulary_of,
     words_of,
 )
-from apps.common.data.images.labelled import ENDINGS, named_images, read_images, read_labelled_images
+from apps.common.data.images.labelled import DEEPEST, ENDINGS, named_images, read_images, read_labelled_images
 from apps.common.data.text.prompts import answer_ids, prompts_of, question_ids
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
@@ -167,7 +167,7 @@ def read_pairs(config, about):
     path = None if found else find_data(config.data)
     if path is not None and path.is_file() and path.suffix.lower() in TABLES:
         return read_captioned(path, side)
-    found = found or read_labelled_images(path, image_size=side or 32, channels=3)
+    found = found or read_labelled_images(path, image_size=side or 32, channels=3, white=DEEPEST)
     images = np.concatenate([part.images for part in found.splits.values()])
     labels = np.concatenate([part.labels for part in found.splits.values()])
     captions = [config.prompt.format(found.class_names[label]) for label in labels]

@@ -20,6 +20,7 @@ from apps.common.data.tables.encoding import (
     fit_encoding,
     frame_of_rows,
     input_roles,
+    refuse_other_about,
     stack,
     target_like,
     target_of,
@@ -28,16 +29,22 @@ from apps.common.data.tables.reading import named_table, read_splits
 from apps.common.data.tables.roles import GIVEN_ROLES, role_notes
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Activation, Recipe, Splitting
 from apps.common.output import say
 
 
 @dataclass(frozen=True)
 class Config(Splitting):
-    # Of 10, 40 and 60 epochs, batches of 32 and 64: docs/defaults.md. The best epoch on validation is kept.
-    epochs: int = option(40, "passes over the training data", low=1, high=100_000)
-    batch_size: int = option(32, "rows a step", low=1, high=65_536, search=(16, 32, 64, 128, 256))
-    learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
+    # Chosen on validation: docs/defaults.md. The best epoch on validation is kept.
+    epochs: int | None = option(None, "passes over the training data; none: by their number, 100 to 10", low=1, high=100_000)
+    batch_size: int | None = option(
+        None, "rows a step; none: by their number, 32 to 1024", low=1, high=65_536, search=(16, 32, 64, 128, 256)
+    )
+    learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
+    schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
+        "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
     target: str | None = option(None, "column to predict: its name or number (default: the last)")
     columns: str | None = option(None, f"what columns are, comma-separated NAME=ROLE, of: {', '.join(GIVEN_ROLES)}")
     kind: Literal["auto", "classification", "regression"] = option("auto", "what the target is")
@@ -151,6 +158,12 @@ def example_of(frame, about):
     return " ".join(shlex.quote(pair) for pair in pairs[:30])
 
 
+def settle(config, data):
+    """Many passes over few rows in small batches, few over many in large ones: some 6,000 steps."""
+    batches = ((2_000, 32), (10_000, 64), (50_000, 128), (200_000, 256), (None, 1024))
+    return settled_steps(config, len(data.train), batches=batches, steps=6_000, epochs=(10, 100))
+
+
 def build_model(config, data):
     """Scaled numbers and category indices -> MLP, perceptron or FT-Transformer -> logits, or one number."""
     from apps.common.training.losses import OneHotLoss, accuracy, number_loss, number_metrics
@@ -242,6 +255,11 @@ def evaluate(model, data, config):
 
     tables["importance"], drawn["importance"] = column_importance(score, data.test, about)
     return Report(metrics, drawn, tables)
+
+
+def check_about(about):
+    """Refuse what was not fitted on a table."""
+    refuse_other_about(about)
 
 
 def predict(model, inputs, about):

@@ -7,6 +7,7 @@ come to. What `masked-language` or others have trained on much text goes on with
 """
 
 import itertools
+import shlex
 import textwrap
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +24,7 @@ from apps.common.data.text.reviews import reviews
 from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer, check_begins, is_missing
 
 # What differs from model to model where nothing is asked for.
@@ -40,6 +42,7 @@ KINDS = {"word": "words", "subword": "wordpiece"}
 RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
 
 TOKENIZER = "tokenizer.json"
+BATCHES = (1_000, 16), (5_000, 32), (None, 64)  # fewer texts than the first, texts a step
 
 METRIC = Metric("accuracy")
 INPUTS = Inputs("texts", column=("text", "sentence", "review", "content", "message"))
@@ -51,6 +54,10 @@ class Config(Transfer, Splitting):
 
     pretrained: str | None = option(
         None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"
+    )
+    epochs: int | None = option(None, "passes over the training texts; none: by their number, 10 to 40", low=1, high=100_000)
+    batch_size: int | None = option(
+        None, "texts a step; none: by their number, 16 to 64", low=1, high=65_536, search=(16, 32, 64, 128, 256)
     )
     model: Literal[tuple(MODELS)] = option("cnn", "architecture", search=("bag", "cnn", "gru", "transformer"))
     text_column: str | None = option(None, "column of the texts, where its name does not tell")
@@ -146,10 +153,10 @@ def load_data(config, about=None):
         sequences(each, about, part.y) for each, part in zip(ids, parts, strict=True)
     )  # fmt: skip
     of = f"tokens, that of {config.pretrained}" if config.pretrained else f"{config.level}s"
-    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(config.batch_size)]
+    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(config.batch_size or BATCHES[-1][1])]
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))
-    example = "'" + textwrap.shorten(str(parts[2].x[0]), 100, placeholder="").replace("'", "") + "'"
+    example = shlex.quote(textwrap.shorten(str(parts[2].x[0]), 100, placeholder=""))
     return Data(train, validation, test, about, notes, source, example=example)
 
 
@@ -221,6 +228,11 @@ def class_indices(labels, names):
         raise UserError(f"labels the model does not know: {shown}. It knows {', '.join(names[:20])}")
     places = {name: index for index, name in enumerate(names)}
     return np.array([places[label] for label in labels], "int32")
+
+
+def settle(config, data):
+    """Many passes over few texts."""
+    return settled_steps(config, len(data.train), batches=BATCHES, steps=1_000, epochs=(10, 40))
 
 
 def build_model(config, data):

@@ -52,6 +52,7 @@ def curve(app, nudged=False, steps=STEPS):
 
     config = make_config(app.Config, {})
     data = app.load_data(config)
+    config, _ = run.settled(app, config, data)
     model = run.make_model(app, config, data)
     if nudged:
         for index, weight in enumerate(model.trainable_variables):

@@ -66,7 +66,7 @@ class Fit:
         from apps.common.training.watch import Watch
         from layers import backend
 
-        self.config = make_config(app.Config, options)
+        self.config, _ = run.settled(app, make_config(app.Config, options), data)
         self.model = run.make_model(app, self.config, data)
         self.batches = (batches or Batches)(data.train, self.config.batch_size, 0)
         callbacks = [Seeds(self.batches, 0), Watch(len(self.batches))]

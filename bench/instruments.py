@@ -30,6 +30,7 @@ INSTRUMENTS = {
     "prediction": "ten thousand predictions of one row each: time beside a direct call, memory",
     "growth": "time and memory over an eight-fold range of sizes, with their slopes",
     "machinery": "what each hand-made piece buys: steps with and without it",
+    "waiting": "whole commands from the prompt back to the prompt, and how long large data take to read",
     "accelerator": "tokens a second of GPT-2 small in bfloat16 on a GPU or TPU, and what share of its peak they are",
 }
 HOUSE = Path(__file__).resolve().parents[1]

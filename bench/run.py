@@ -122,7 +122,7 @@ def epochs(name, step):
 
     app, options, data = setting(name)
     count = SINGLE if len(data.train) == 1 else EPOCHS
-    config = make_config(app.Config, {**options, "epochs": count})
+    config, _ = run.settled(app, make_config(app.Config, {**options, "epochs": count}), data)
     data = shortened(data, config.batch_size, max(4, int(SECONDS / EPOCHS / step)))
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):

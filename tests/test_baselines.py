@@ -70,8 +70,15 @@ def test_pixels_drawn_alone_are_far_from_digits(monkeypatch):
     assert found(image_generation)["pixel gaussian"]["frechet_own_features"] > 0
 
 
-def test_the_default_network_halves_large_pictures_until_they_are_small():
+def test_the_default_network_is_as_deep_as_the_pictures_are_large():
+    sides = {4: 2, 8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 500: 5}
+    assert {side: len(image_classification.filters_of((side, side, 3))) for side in sides} == sides
+    network = image_classification.network(make_config(image_classification.Config, {}), (64, 64, 3), 4)
+    assert [layer.output.shape[-1] for layer in network.layers if "flatten" in layer.name] == [4 * 4 * 128]
+
+
+def test_the_small_network_halves_large_pictures_until_they_are_small():
     sizes = {4: 2, 8: 2, 28: 2, 32: 2, 64: 3, 128: 4, 224: 5}
     assert {side: image_classification.halvings((side, side, 3)) for side in sizes} == sizes
-    network = image_classification.network(make_config(image_classification.Config, {}), (64, 64, 3), 4)
+    network = image_classification.network(make_config(image_classification.Config, {"model": "small-cnn"}), (64, 64, 3), 4)
     assert network.count_params() < 350_000

@@ -8,6 +8,8 @@ import functools
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 from app_cases import APP_CASES
-from runs import bundle_weights, forked, train, train_and_kill
+from runs import bundle_weights, environment, forked, train, train_and_kill
 
 import triptych
 from apps.common.app import ARGUMENTS, ContractError, checked, load_app, metric_of, tasks
@@ -128,6 +130,23 @@ def test_an_onnx_export_computes_the_same_or_says_why_not(task, tmp_path):
         assert json.loads(done.stdout)["difference"] <= 1e-4 and (tmp_path / "model.onnx").is_file()
     else:
         assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+READ = """
+import sys
+from apps.common.app import load_app, tasks
+from apps.common.options.declare import make_config
+for task in tasks():
+    app = load_app(task)
+    app.load_data(make_config(app.Config, {}))
+    assert not {"keras", "tensorflow", "jax", "torch"} & set(sys.modules), task
+"""
+
+
+@pytest.mark.once
+def test_data_are_read_without_a_backend():
+    done = subprocess.run([sys.executable, "-c", READ], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-300:]
 
 
 @pytest.mark.once

@@ -15,7 +15,7 @@ from runs import HOUSE
 
 from apps.common.bundles.model_file import check_classes
 from apps.common.errors import UserError
-from apps.common.files import read_json
+from apps.common.files import read_json, remove_left
 from apps.common.records import sending
 from apps.common.records.mlflow import sqlite_uri, store_answers
 from apps.common.records.sending import Sender, read_calls, send_left
@@ -312,3 +312,15 @@ raise SystemExit(143)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 143, done.stderr
     assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [".lock"]
+
+
+def test_what_a_killed_command_left_is_removed_and_what_lives_is_not(tmp_path):
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True)
+    dead, path = gone.stdout.strip(), tmp_path / "answers.csv"
+    left = [tmp_path / f".answers.csv.{dead}.tmp", tmp_path / f".answers.{dead}.onnx"]
+    stays = [tmp_path / f".answers.csv.{os.getpid()}.tmp", tmp_path / f".others.csv.{dead}.tmp", tmp_path / ".answers.csv.tmp"]
+    for each in [*left, *stays]:
+        each.write_text("half")
+    (tmp_path / f".answers.{dead}.tmp").mkdir()
+    remove_left(path)
+    assert sorted(tmp_path.iterdir()) == sorted(stays)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 from runs import HOUSE, command, environment, triptych
+
+from apps.common.data.ahead import data_of, read_ahead
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
 
@@ -169,3 +172,63 @@ def test_the_door_opens_quickly(tmp_path):
         subprocess.run(command("list"), cwd=tmp_path, capture_output=True, check=True)
         times.append(time.perf_counter() - start)
     assert min(times) < 1.5
+
+
+LEAVING = """
+import atexit, sys
+from apps.common.command import run_and_leave
+
+class Slow:
+    def __del__(self):
+        print("freed", flush=True)
+
+kept = Slow()
+atexit.register(lambda: print("before", flush=True))
+
+def command():
+    atexit.register(lambda: print("registered", flush=True))
+    print("done")
+    if {fails}:
+        raise RuntimeError("a fault of ours")
+    return {code}
+
+run_and_leave(command)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("code", "found"), [(0, 0), (2, 2), (None, 0), ("'words'", 1)])
+def test_a_command_leaves_with_its_code_once_what_was_registered_is_done(code, found):
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING.format(code=code, fails=False)], cwd=HOUSE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == found and "freed" not in done.stdout
+    assert done.stdout.split() == ["done", "registered"] or done.stdout.split() == ["done", "registered", "before"]
+
+
+@pytest.mark.once
+def test_a_fault_of_ours_keeps_its_traceback_and_its_code():
+    code = LEAVING.format(code=0, fails=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "a fault of ours" in done.stderr
+
+
+@pytest.mark.once
+def test_what_is_wrong_with_the_data_is_said_before_a_backend_is_imported(tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    code = "import sys, triptych; code = triptych.main(sys.argv[1:]); print('keras' in sys.modules, code)"
+    words = ("train", "tabular", "--data", "empty.csv")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["False", "2"] and done.stderr.count("\n") == 1
+
+
+def test_data_that_were_read_ahead_are_taken_once_and_only_for_their_run():
+    read = []
+    app = SimpleNamespace(load_data=lambda config: read.append(config) or SimpleNamespace(notes=[]))
+    read_ahead(app, "a")
+    assert data_of(app, "a")[1] and read == ["a"], "read once, its notes said"
+    assert not data_of(app, "a")[1] and read == ["a", "a"]
+    read_ahead(app, "a")
+    assert not data_of(app, "b")[1] and read == ["a", "a", "a", "b"], "another run reads its own"

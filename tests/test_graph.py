@@ -376,3 +376,16 @@ def test_prediction_refuses_a_graph_that_has_changed(tmp_path):
 def test_options_that_mean_nothing_for_one_graph_are_refused(tmp_path):
     refused = forked("train", "graph", "--batch-size", "32", cwd=tmp_path, check=2)
     assert "every step sees the whole graph" in refused.stderr
+
+
+def test_a_text_of_edges_is_answered_with_what_makes_a_graph_of_it(tmp_path):
+    (tmp_path / "edges.txt").write_text("0 1\n1 2\n")
+    with pytest.raises(UserError, match=r"expected an .npz with the arrays edges.*loadtxt\('edges.txt'"):
+        read_graph(str(tmp_path / "edges.txt"))
+
+
+def test_names_of_two_columns_are_refused(tmp_path):
+    names = np.array([["a", "b"]] * 3)
+    np.savez(tmp_path / "g.npz", edges=np.array([[0, 1], [1, 2]]), labels=np.array([0, 1, 0]), names=names)
+    with pytest.raises(UserError, match=r"names: an array of shape \(3, 2\)"):
+        read_graph(str(tmp_path / "g.npz"))

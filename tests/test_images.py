@@ -9,8 +9,10 @@ import pytest
 from image_samples import class_folders, pixels, png_bytes, save, write_idx, write_tar
 from PIL import Image
 
+from apps import image_classification
 from apps.common.data.images.labelled import named_images, read_images, read_labelled_images
 from apps.common.errors import UserError
+from apps.common.options.declare import make_config
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
 
@@ -214,11 +216,11 @@ def test_any_mode_becomes_plain_colour(tmp_path, kind):
     assert np.array_equal(image, np.asarray(Image.open(path).convert("RGB")))
 
 
-def test_16_bit_values_are_scaled_and_alpha_is_dropped(tmp_path):
+def test_16_bit_values_are_scaled_and_clear_pixels_are_white(tmp_path):
     Image.fromarray(np.array([[0, 65535], [257, 32896]], np.uint16)).save(tmp_path / "a.png")
     assert read_images([tmp_path / "a.png"], (2, 2, 1))[0][0][..., 0].tolist() == [[0, 255], [1, 128]]
     Image.new("RGBA", (1, 1), (1, 2, 3, 0)).save(tmp_path / "b.png")
-    assert read_images([tmp_path / "b.png"], (1, 1, 3))[0][0].tolist() == [[[1, 2, 3]]]
+    assert read_images([tmp_path / "b.png"], (1, 1, 3))[0][0].tolist() == [[[255, 255, 255]]]
 
 
 def test_photographs_are_turned_upright(tmp_path):
@@ -232,3 +234,51 @@ def test_photographs_are_turned_upright(tmp_path):
     train = read_labelled_images(tmp_path).splits["train"]
     assert train.images.shape == (4, 4, 2, 1)
     assert train.images[0, 0].min() > 200 and train.images[0, 3].max() < 50
+
+
+def deep_pictures(folder, largest):
+    """Two classes of 16-bit pictures whose values end below `largest`."""
+    for name, low in (("dark", 0), ("light", largest // 2)):
+        (folder / name).mkdir(parents=True)
+        for index in range(3):
+            values = np.linspace(low, low + largest // 2, 16).reshape(4, 4).astype("uint16")
+            Image.fromarray(values).save(folder / name / f"{index}.png")
+    return folder
+
+
+def test_the_white_of_deep_pictures_is_found_kept_and_used_for_prediction(tmp_path):
+    read = read_labelled_images(deep_pictures(tmp_path / "a", 4000))
+    light = next(image for image, label in zip(*(read.splits["train"].images, read.splits["train"].labels), strict=True) if label)
+    assert read.white == 4095 and light.max() == 4000 * 255 // 4095 and "4,095 is white" in read.notes[-1]
+    found, _ = read_images([tmp_path / "a" / "light" / "0.png"], (4, 4, 1), read.white)
+    assert (found[0] == light).all(), "as in training"
+    assert read_labelled_images(deep_pictures(tmp_path / "b", 60_000)).white == 65535
+    assert read_labelled_images(class_folders(tmp_path / "c")).white is None
+
+
+def test_transparent_pixels_are_white_whatever_colour_lies_under_them(tmp_path):
+    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("LA", (2, 2), (0, 128)).save(tmp_path / "half.png")
+    found, reasons = read_images([tmp_path / "clear.png", tmp_path / "half.png"], (2, 2, 3))
+    assert reasons == ["", ""] and (found[0] == 255).all() and set(found[1].ravel().tolist()) == {127}
+
+
+def test_folders_that_are_passed_by_are_named(tmp_path):
+    class_folders(tmp_path)
+    (tmp_path / "..x").mkdir()
+    (tmp_path / "again").symlink_to(next(entry for entry in tmp_path.iterdir() if entry.is_dir() and entry.name != "..x"))
+    notes = " ".join(read_labelled_images(tmp_path).notes)
+    assert "begin with a dot: ..x" in notes and "read themselves: again" in notes
+
+
+def test_a_class_folder_that_is_not_utf8_has_a_name_that_can_be_written(tmp_path):
+    class_folders(tmp_path, classes=("cat", "dog"))
+    os.rename(os.fsencode(tmp_path / "cat"), os.fsencode(tmp_path) + b"/caf\xe9")
+    assert read_labelled_images(tmp_path).class_names == ["caf\\xe9", "dog"]
+
+
+def test_classes_of_two_pictures_each_are_split(tmp_path):
+    class_folders(tmp_path, classes=tuple("abcdefgh"), count=2)
+    config = make_config(image_classification.Config, {"data": str(tmp_path)})
+    data = image_classification.load_data(config)
+    assert all(len(part) for part in (data.train, data.validation, data.test))

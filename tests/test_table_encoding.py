@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apps import tabular
 from apps.common.data.tables.encoding import (
     absent_columns,
     category_counts,
@@ -21,6 +22,7 @@ from apps.common.data.tables.encoding import (
 )
 from apps.common.data.tables.reading import Table, make_frame, read_splits
 from apps.common.errors import UserError
+from apps.common.options.declare import make_config
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
 
@@ -206,3 +208,18 @@ def test_a_column_that_is_absent_counts_as_missing():
     assert absent_columns(frame[["work"]], about) == ["age"]
     np.testing.assert_allclose(encode(frame[["work"]], about)["numeric"], 0, atol=1e-6)
     assert encode(frame[["age"]], about)["categorical"].max() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"numeric": "columns"}, {"roles": []}, {"classes": [1, 2]}, {"categorical": [{"name": "a"}]}, {"columns": None}],
+)
+def test_an_about_that_somebody_has_edited_is_refused(change):
+    about = tabular.load_data(make_config(tabular.Config, {})).about
+    tabular.check_about(about)
+    (name,) = change
+    with pytest.raises(UserError, match=f"'{name}' under about"):
+        tabular.check_about({**about, **change})
+    flat = [{**column, "std": 0.0} for column in about["numeric"]]
+    with pytest.raises(UserError, match="'numeric' under about"):
+        tabular.check_about({**about, "numeric": flat})

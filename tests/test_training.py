@@ -132,6 +132,19 @@ def test_early_stopping_waits_for_its_patience_and_gives_the_best_weights_back()
     assert all((weight == 1).all() for weight in model.get_weights())
 
 
+def test_of_equally_good_epochs_the_one_of_the_least_loss_is_kept_and_patience_does_not_wait_for_it():
+    stopper = KeepBest(Metric("accuracy"), patience=3)
+    stopper.set_model(SimpleNamespace(stop_training=False, get_weights=lambda: []))
+    for epoch, (accuracy, loss) in enumerate([(0.5, 0.9), (0.9, 0.8), (0.9, 0.3), (0.9, 0.5)]):
+        stopper.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
+    assert stopper.best_epoch == 2 and not stopper.stopped
+    stopper.on_epoch_end(4, {"val_accuracy": 0.9, "val_loss": 0.4})
+    assert stopper.stopped, "a lesser loss alone is no progress"
+    again = KeepBest(Metric("accuracy"), patience=3)
+    again.set_state(*stopper.get_state())
+    assert (again.best_epoch, again.loss, again.progress, again.stopped) == (2, 0.3, 1, True)
+
+
 def test_early_stopping_of_a_metric_that_should_rise():
     stopper = KeepBest(Metric("loss"), patience=1)
     assert not after_epochs(stopper, [0.1, 0.2, 0.3]).model.stop_training
@@ -218,7 +231,7 @@ def test_looking_at_the_gradients_changes_nothing_in_the_model():
 
 
 def tabular_model(**options):
-    config = make_config(tabular.Config, {"hidden_dims": (8,), "epochs": 6, "learning_rate": 0.02, **options})
+    config = make_config(tabular.Config, {"hidden_dims": (8,), "epochs": 6, "batch_size": 32, "learning_rate": 0.02, **options})
     data = tabular.load_data(config)
     return run.make_model(tabular, config, data), data, config
 

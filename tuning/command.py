@@ -11,6 +11,7 @@ from tuning.plan import SEARCHES, Plan
 from tuning.space import GRID_LIMIT, Space, read_fixed, read_only
 
 TRIALS = 20
+OPEN_EPOCHS = 20  # of a trial, where the app leaves its epochs to the number of examples
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read(app, flags, given):
     space = Space(app.Config, {**given, **fixed}, only, own=search == "evolution")
     space.check()
     options = options_of(app.Config)
-    full = int(space.fixed.get("epochs", options["epochs"].default))
+    full = int(space.fixed.get("epochs") or options["epochs"].default or OPEN_EPOCHS)
     epochs = options["epochs"].parse(flags["trial_epochs"]) if "trial_epochs" in flags else full
     trials = whole_number(flags, "trials", None)
     if search == "grid" and trials is None and (size := space.grid_size()) > GRID_LIMIT:

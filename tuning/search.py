@@ -223,7 +223,7 @@ class Search:
     def _is_final(self, record, given):
         """Whether a run on the disk is this search's final one, with these options, killed before its end or not."""
         config = dataclasses.replace(self.app.Config(), **given)
-        return record.get("tags", {}).get("search") == self.id and record["options"] == to_plain(config)
+        return record.get("tags", {}).get("search") == self.id and record.get("asked", record["options"]) == to_plain(config)
 
     @contextlib.contextmanager
     def _ending(self):

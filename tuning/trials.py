@@ -15,7 +15,7 @@ from apps.common.records.folder import Run
 from apps.common.records.mlflow import Tracker, client
 from apps.common.training.batches import Batches
 from apps.common.training.checkpoint import checkpoints
-from apps.common.training.fit import fit, make_model
+from apps.common.training.fit import fit, make_model, settled
 from apps.common.training.run import print_notes
 from layers import backend
 
@@ -149,8 +149,9 @@ class Trainer:
         given = self.space.given(values)
         tracker.params({**given, "epochs": self.epochs})
         config = dataclasses.replace(self.space.config(values), epochs=self.epochs, checkpoint_every=self.epochs)
-        tracker.params({name: value for name, value in to_plain(config).items() if name not in {*given, "epochs"}})
         data = self.data.get(config)
+        config, _ = settled(self.app, config, data)
+        tracker.params({name: value for name, value in to_plain(config).items() if name not in {*given, "epochs"}})
         self._continue(values, run)
         model = make_model(self.app, config, data)
         until = values.get("tuner/epochs", self.epochs)
@@ -184,6 +185,7 @@ class Trainer:
         try:
             config = dataclasses.replace(self.space.config({}), epochs=1)
             data = self.data.get(config)
+            config, _ = settled(self.app, config, data)
             model = make_model(self.app, config, data)
             batch = Batches(data.train, config.batch_size, config.seed)[0]
             found = model.train_on_batch(*batch, return_dict=True)

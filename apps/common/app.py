@@ -26,12 +26,14 @@ REQUIRED = {
 }
 OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
+    "settle": "`(config, data) -> (config, why)`: options left open as these data want them, and a line that says so",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
     "more_examples": "`(data, config) -> Data`: with what is added to the training examples, before a run and never to evaluate",
     "prepare": "`(model, data, config)`: what is done once before the first epoch, and not again where a run goes on",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: the last ones stand",
     "reply": "`(model, turns, about[, options]) -> pieces of text`: the answer in a dialogue, for `triptych chat`",
+    "check_about": "`(about)`: refuses the `about` of a bundle that training cannot have written, before it is used",
     "check_data": "`(name)`: refuses a `--data NAME` that cannot be, before a backend is imported",
 }
 ARGUMENTS = {
@@ -42,8 +44,10 @@ ARGUMENTS = {
     "baselines": ("data", "config"),
     "more_examples": ("data", "config"),
     "prepare": ("model", "data", "config"),
+    "settle": ("config", "data"),
     "on_epoch": ("model", "epoch", "tracker", "data", "config"),
     "reply": ("model", "turns", "about"),
+    "check_about": ("about",),
     "check_data": ("name",),
 }
 
@@ -142,7 +146,11 @@ def task_name(app):
 
 def training_data(app, config):
     """The data of a run, with what the app adds to the examples that are trained on."""
-    data = app.load_data(config)
+    return with_more(app, app.load_data(config), config)
+
+
+def with_more(app, data, config):
+    """The same data with what the app adds to the examples that are trained on."""
     return app.more_examples(data, config) if hasattr(app, "more_examples") else data
 
 

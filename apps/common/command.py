@@ -1,6 +1,7 @@
 """What every command shares: exit codes, one line for a user's error, one JSON object or a text; and `train`, which an app
 runs by itself as well (`python -m apps.tabular --epochs 3`)."""
 
+import atexit
 import contextlib
 import errno
 import os
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 from apps.common.app import checked, task_name
+from apps.common.data.ahead import read_ahead
 from apps.common.errors import UserError, nearest
 from apps.common.options import backends
 from apps.common.options.command_line import read_command_line, settle_switches
@@ -50,6 +52,25 @@ def answered(command):
         return 130
     except SystemExit as stopped:
         return stopped.code
+
+
+def run_and_leave(command):
+    """Run `command()` and end the process with the exit code it returns, as soon as what others registered for the end is done.
+
+    Python would then take one to two seconds to free what a backend holds, piece by piece, before the prompt is back.
+    """
+    codes = []
+
+    def leave():
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        if codes:  # else an exception ends the program, with its traceback and its code
+            os._exit(codes[0] if isinstance(codes[0], int) else int(bool(codes[0])))
+
+    atexit.register(leave)  # first of all, so that it is called last
+    codes.append(command())
+    sys.exit(codes[0])
 
 
 @contextlib.contextmanager
@@ -114,7 +135,7 @@ def start(spec):
             result = train(app, given)
         return show(result, as_json)
 
-    sys.exit(answered(command))
+    run_and_leave(lambda: answered(command))
 
 
 def train(app, given):
@@ -143,7 +164,11 @@ def train(app, given):
         backend, measured = fastest(app, task, first or given, settled="resume" in flags)
         given = {**given, "compile": measured["compile"]} if "compile" in measured else given
         config = make_config(app.Config, {**given, **later})
-    backends.prepare(backends.choose(backend))
+    backend = backends.choose(backend)
+    if not first and not getattr(config, "pretrained", None) and "resume" not in flags and "find_lr" not in flags:
+        os.environ["KERAS_BACKEND"] = backend  # also where an app imports Keras to read its data
+        read_ahead(app, config)
+    backends.prepare(backend)
     from apps.common.training import run
 
     before = None

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def write_bytes(path, content):
 
 
 def write_text(path, text):
-    write_bytes(path, text.encode())
+    """A name that is not UTF-8, as those of files may be, is written with escapes, which JSON reads as it was."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path, value, indent=1):
@@ -44,6 +46,25 @@ def read_json(path, largest=64_000_000):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def remove_left(path):
+    """Remove what processes that are gone left half-written of this file: `.NAME.PROCESS.tmp` and the like beside it."""
+    path = Path(path)
+    for left in path.absolute().parent.glob(".*"):
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|made|onnx)", left.name)
+        if found and found[1] in (path.name, path.stem) and not _is_alive(int(found[2])):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 @contextlib.contextmanager

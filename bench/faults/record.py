@@ -17,6 +17,7 @@ KINDS = ("ours", "stock")
 SECTIONS = {
     "": "Runs and their surroundings",
     "data: ": "Data",
+    "odd: ": "Odd input",
     "model: ": "Model files",
 }
 INTRODUCTION = """\
@@ -39,6 +40,8 @@ when everything below holds, and **lost** when anything does not.
   the store is back.
 * *Data and model files*: one line on standard error, exit code 2, nothing run, nothing read or written elsewhere, and less
   than 400 MB taken beyond an idle process.
+* *Odd input*: one line and exit code 2, or, where it can be used, it is trained on and what was done is said; within 60 s and
+  900 MB, in most cases far less.
 
 **Stock** is Keras as it comes, `fit` with `BackupAndRestore`, held against its own undisturbed run in the same way; where
 nothing stands it has no answer to the fault. Three numbers are TensorFlow / JAX / PyTorch; one number is of a fault that

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apps.common.files import write_text
-from bench.faults import inputs, models, resume, store, surroundings, training
+from bench.faults import inputs, models, odd, resume, store, surroundings, training
 from bench.faults.common import Lost, Place
 
 
@@ -61,6 +61,9 @@ FAULTS = (
     Fault("read-only folder", surroundings.read_only_folder, once=True),
     Fault("port in use", surroundings.port_in_use, once=True),
     *(Fault(f"data: {name}", inputs.refused(name), once=True) for name in inputs.HOSTILE),
+    *(Fault(f"odd: {name}", odd.met(name)) for name in odd.ODD),
+    Fault("odd: a malformed message to a search's chief", odd.malformed_message),
+    Fault("odd: predict killed while it writes", odd.killed_predict),
     *(Fault(f"model: {name}", models.refused(name)) for name in models.HOSTILE),
 )
 

@@ -18,6 +18,7 @@ from apps.common.app import inputs_of
 from apps.common.data.reading import visible_files
 from apps.common.data.tables.rows import dialect, sampled_lines
 from apps.common.errors import UserError
+from apps.common.files import remove_left
 from apps.common.output import plain
 
 CHUNK = 256  # inputs given to an app at a time
@@ -288,6 +289,7 @@ class RowsFile:
         self.names = {}
 
     def __enter__(self):
+        remove_left(self.path)
         self.file = open(self.temporary, "w+", encoding="utf-8")
         return self
 

@@ -111,6 +111,16 @@ def open_bundle(name, task=None):
     return replace(bundle, about=about)
 
 
+def check_about(app, bundle):
+    """Refuse a record whose `about` the app cannot have written, where it can tell, though the checksums are right.
+
+    Raises:
+        UserError: Naming the entry.
+    """
+    if hasattr(app, "check_about"):
+        app.check_about(bundle.about)
+
+
 def load_model(bundle):
     """The Keras model of a bundle, never compiled, never with code of the file's own.
 

@@ -12,6 +12,7 @@ import numpy as np
 from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.bundles.saved_model import FILE as SAVED_MODEL
 from apps.common.errors import UserError, nearest
+from apps.common.files import remove_left
 
 FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorflow", "torch": "torch"}
 TOLERANCE = 1e-4
@@ -55,6 +56,7 @@ def export(bundle, form, output):
     feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     expected = keras.ops.convert_to_numpy(model(feed, training=False))
     environment = {**os.environ, "KERAS_BACKEND": FORMATS[form], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    remove_left(output)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{'.onnx' if form == 'onnx' else '.tmp'}")
     arrays = temporary.with_suffix(".npz")
     try:

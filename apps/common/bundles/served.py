@@ -13,7 +13,7 @@ from pathlib import Path
 
 from apps.common.app import inputs_of, load_app
 from apps.common.bundles.answers import answer_items, item_of
-from apps.common.bundles.bundle import load_model, open_bundle
+from apps.common.bundles.bundle import check_about, load_model, open_bundle
 from apps.common.options import backends
 
 MODEL_FILE = "MLmodel"
@@ -50,7 +50,9 @@ def _load_pyfunc(path):
     if "keras" not in sys.modules:
         backends.prepare(backends.choose())
     bundle = open_bundle(path)
-    return Served(load_app(bundle.task), load_model(bundle), bundle.about)
+    app = load_app(bundle.task)
+    check_about(app, bundle)
+    return Served(app, load_model(bundle), bundle.about)
 
 
 class Served:

@@ -197,6 +197,8 @@ def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, tes
         train, tested = train.subset(rest), train.subset(inside)
     if held is None:
         rest, inside = split_indices(labels(), (validation,), config.seed, stratify)
+        if not len(inside):  # classes of so few examples that none has one to spare
+            rest, inside = split_indices(labels(), (validation,), config.seed, stratify=False)
         train, held = train.subset(rest), train.subset(inside)
     for name, part in (("train", train), ("validation", held), ("test", tested)):
         if not len(part):

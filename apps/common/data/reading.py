@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from apps.common.errors import UserError
@@ -100,6 +101,16 @@ def visible_files(folder):
         for entry in list_folder(current):
             (pending if entry.is_dir() else found).append(entry)
     return sorted(found)
+
+
+def folders_left_out(folder):
+    """Lines on the folders in this one that `visible_files` passes by: hidden ones, and links to one that is read anyhow."""
+    entries = [entry for entry in sorted(Path(folder).iterdir()) if entry.is_dir() and entry.name != "__MACOSX"]
+    hidden = [entry.name for entry in entries if not is_visible(entry.name)]
+    places = Counter(os.path.realpath(entry) for entry in entries if is_visible(entry.name))
+    linked = [entry.name for entry in entries if entry.is_symlink() and places[os.path.realpath(entry)] > 1]
+    lines = [f"ignored hidden folders, whose names begin with a dot: {', '.join(hidden[:5])}"] if hidden else []
+    return lines + ([f"ignored links to folders that are read themselves: {', '.join(linked[:5])}"] if linked else [])
 
 
 def is_visible(name):

@@ -94,10 +94,11 @@ def _training(task, given, free):
 def _steps(app, config, data):
     """`{compiled, first, step, in_all}`: seconds of the first step, of a later one and of all of the run's."""
     from apps.common.training.batches import Batches
-    from apps.common.training.fit import make_model, train_epochs
+    from apps.common.training.fit import make_model, settled, train_epochs
     from layers import backend
 
     backend.configure(deterministic=config.compile != "on")
+    config, _ = settled(app, config, data)
     model = make_model(app, config, data)
     batches = Batches(data.train, config.batch_size, config.seed)
     total = config.epochs * len(batches)

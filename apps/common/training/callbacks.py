@@ -148,7 +148,8 @@ def monitored(metric, logs):
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the epoch that was best by the app's metric on validation; `restore` puts them into the model.
 
-    Unlike Keras's early stopping, what it knows goes into the checkpoint, the best weights included.
+    Of epochs that are equally good, as many are where a dozen examples are judged by their accuracy, the one of the least
+    validation loss counts. Unlike Keras's early stopping, what it knows goes into the checkpoint, the best weights included.
 
     Args:
         metric: The app's `Metric`.
@@ -158,14 +159,17 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, metric, patience=0):
         super().__init__()
         self.metric, self.patience = metric, patience
-        self.best, self.best_epoch, self.best_weights, self.stopped = math.inf, -1, {}, False
+        self.best, self.loss, self.best_epoch, self.best_weights = math.inf, math.inf, -1, {}
+        self.progress, self.stopped = -1, False
 
     def on_epoch_end(self, epoch, logs=None):
-        value = monitored(self.metric, logs)
+        value, loss = monitored(self.metric, logs), float(logs.get("val_loss", math.inf))
         if value < self.best:
-            self.best, self.best_epoch = value, epoch
+            self.progress = epoch
+        if (value, loss) < (self.best, self.loss):
+            self.best, self.loss, self.best_epoch = value, loss, epoch
             self.best_weights = {str(i): np.array(w) for i, w in enumerate(self.model.get_weights())}
-        elif self.patience and epoch - self.best_epoch >= self.patience:
+        if self.patience and epoch - self.progress >= self.patience:
             self.model.stop_training = self.stopped = True
 
     def restore(self, model):
@@ -173,12 +177,12 @@ class KeepBest(keras.callbacks.Callback):
             model.set_weights([self.best_weights[str(i)] for i in range(len(self.best_weights))])
 
     def get_state(self):
-        plain = {"best": self.best, "best_epoch": self.best_epoch, "stopped": self.stopped}
-        return plain, self.best_weights
+        plain = {"best": self.best, "loss": self.loss, "best_epoch": self.best_epoch, "progress": self.progress}
+        return {**plain, "stopped": self.stopped}, self.best_weights
 
     def set_state(self, plain, arrays):
-        self.best, self.best_epoch, self.stopped = plain["best"], plain["best_epoch"], plain["stopped"]
-        self.best_weights = arrays
+        self.best, self.loss, self.best_epoch = plain["best"], plain["loss"], plain["best_epoch"]
+        self.progress, self.stopped, self.best_weights = plain["progress"], plain["stopped"], arrays
 
 
 class Plateau(keras.callbacks.Callback):

@@ -30,12 +30,18 @@ from layers import backend
 from layers.initialization import undrawn
 
 
+def settled(app, config, data):
+    """`(config, why)`: the options that were left open as the app settles them by the data, and a line that says so."""
+    return app.settle(config, data) if hasattr(app, "settle") else (config, "")
+
+
 def make_model(app, config, data):
     """The compiled model of the app under the config's precision, distribution and seed.
 
     Raises:
         UserError: The options make no model.
     """
+    config, _ = settled(app, config, data)
     keras.utils.clear_session(free_memory=False)
     random.seed(config.seed)  # where Keras draws the seeds of layers that were given none
     np.random.seed(config.seed)

@@ -9,11 +9,12 @@ import time
 import numpy as np
 
 from apps.common import figures
-from apps.common.app import inputs_of, metric_of, task_name, training_data
+from apps.common.app import inputs_of, metric_of, task_name, training_data, with_more
 from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.bundles.card import model_card
 from apps.common.bundles.pretrained import pretrained_facts
 from apps.common.bundles.served import MODEL_FILE, model_file
+from apps.common.data.ahead import data_of
 from apps.common.data.fingerprint import example_digests, fingerprint
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
@@ -24,7 +25,7 @@ from apps.common.records.folder import find_run, mark_dead_runs, open_run
 from apps.common.records.mlflow import Tracker, send_rest
 from apps.common.training import rescue
 from apps.common.training.batches import Batches
-from apps.common.training.fit import fit, make_model, prepare
+from apps.common.training.fit import fit, make_model, prepare, settled
 from apps.common.training.interrupts import Interrupts
 from apps.common.training.rate_finder import find_learning_rate
 from apps.common.training.remarks import remarks
@@ -59,18 +60,23 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
                 return run.record["result"]
         mark_dead_runs()
         backend.configure(deterministic=config.compile != "on")
-        data = training_data(app, config)
+        data, said = data_of(app, config)
+        said, data = len(data.notes) if said else 0, with_more(app, data, config)
         metric = metric_of(app, data.about)
         ranked = {"metric": f"test_{metric.name}", "higher_is_better": str(metric.higher_is_better)}
         facts = {"data_fingerprint": fingerprint(data), **ranked, **describe_machine()}
         if run and run.record["data_fingerprint"] != facts["data_fingerprint"]:
             raise UserError(f"--resume {resume}: the data have changed since the run began; start a new run or restore them")
+        asked, (config, chosen) = to_plain(config), settled(app, config, data)
         if run and "parts" in run.record:
             config = rescue.split_batches(config, run.record["parts"])
         model = make_model(app, config, data)
         facts |= pretrained_facts(model)
-        print_notes(data)
-        run, tracker = _open(app, config, data, run, facts, tags or {}, parent)
+        print_notes(data, said)
+        if chosen:
+            say(chosen)
+            facts["chosen"] = chosen
+        run, tracker = _open(app, config, data, run, {**facts, "asked": asked}, tags or {}, parent)
         with _ending(run, tracker, interrupts) as outcome:
             tracker.attach(run)
             tracker.params(acting(config))
@@ -109,7 +115,7 @@ def _open(app, config, data, run, facts, tags, parent):
         run.folder if run else None,
         run_id=run.record["mlflow_run_id"] if run else None,
         name=getattr(config, "model", None),
-        tags={"task": task, "data": data.source, "mlflow.source.name": f"triptych train {task}", **facts, **tags},
+        tags={"task": task, "data": data.source, "mlflow.source.name": f"triptych train {task}", **_texts(facts), **tags},
         parent=parent,
     )
     if run:
@@ -119,6 +125,11 @@ def _open(app, config, data, run, facts, tags, parent):
     except BaseException:
         tracker.end("FAILED")
         raise
+
+
+def _texts(facts):
+    """The facts that are a tag: the options are parameters already."""
+    return {name: value for name, value in facts.items() if name != "asked"}
 
 
 def _report(app, config, data, model, run, tracker, facts, trained, beside):
@@ -200,6 +211,9 @@ def find_rate(app, config):
     config = dataclasses.replace(config, schedule="constant", warmup=0.0)
     data = training_data(app, config)
     print_notes(data)
+    config, chosen = settled(app, config, data)
+    if chosen:
+        say(chosen)
     model = make_model(app, config, data)
     prepare(app, model, data, config)
     batches = Batches(data.train, config.batch_size, config.seed)
@@ -279,8 +293,9 @@ def on_unseen(app, model, data, config, known):
 def resumed_config(app, config, given, run):
     """The options a run was started with, against which those given must not differ; its data may have moved."""
     options, saved = options_of(app.Config), run.record["options"]
+    asked = run.record.get("asked", saved)
     for name in given:
-        before = options[name].parse(saved[name]) if saved[name] is not None else None
+        before = options[name].parse(asked[name]) if asked[name] is not None else None
         if getattr(config, name) != before and name != "data":
             raise UserError(
                 f"{options[name].flag} {getattr(config, name)}: run {run.id[:8]} was started with {before}. Resume with the "
@@ -311,6 +326,7 @@ def _ending(run, tracker, interrupts):
         run.release()
 
 
-def print_notes(data):
-    for note in data.notes:
+def print_notes(data, said=0):
+    """Say the notes of the data; the first `said` of them have been."""
+    for note in data.notes[said:]:
         say(note)

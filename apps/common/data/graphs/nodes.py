@@ -139,6 +139,8 @@ def read_graph(name, *, directed=False, normalize=True, class_names=None, num_fe
     labels = None
     if "labels" in arrays:
         labels, class_names = _checked_labels(arrays["labels"], num_nodes, class_names, where)
+    if "names" in arrays and np.ndim(arrays["names"]) != 1:
+        raise UserError(f"{where}: names: an array of shape {np.shape(arrays['names'])}. Expected one name for each node")
     names = [str(each) for each in arrays["names"]] if "names" in arrays else [str(i) for i in range(num_nodes)]
     if len(names) != num_nodes:
         raise UserError(f"{where}: names: {len(names):,} for {num_nodes:,} nodes. Each node needs its own")
@@ -278,6 +280,12 @@ def _npz_path(name):
             names = ", ".join(entry.name for entry in found) or "none"
             raise UserError(f"--data {name}: expected one .npz in this folder. Received: {names}. Name the file itself")
         path = found[0]
+    if path.suffix != ".npz":
+        raise UserError(
+            f"--data {name}: expected an .npz with the arrays edges (pairs of node numbers) and labels, and features where "
+            "there are any. A text of edges becomes one by numpy.savez('graph.npz', edges=numpy.loadtxt("
+            f"{path.name!r}, int), labels=...)"
+        )
     return Path(path)
 
 

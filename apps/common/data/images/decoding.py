@@ -19,7 +19,7 @@ ENDINGS = (
 # Only these decoders are tried: Pillow would hand an EPS file to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 50_000_000
-DEFAULT_SIDE = 224
+DEFAULT_SIDE = 128
 WORKERS = 4
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
@@ -90,14 +90,15 @@ def read_header(source):
         return (width, height) if turned else (height, width), image.mode in GREY_MODES
 
 
-def decode(source, shape):
+def decode(source, shape, white=None):
     """Pixels of one image as uint8 of `shape` (height, width, channels), resized when its own size is another.
 
-    Alpha is dropped, a palette looked up, CMYK and 16-bit values converted, a photograph turned upright.
+    Transparent pixels are laid on white, a palette is looked up, CMYK converted, a photograph turned upright; of values of
+    more than 8 bits `white` is the largest (65,535 by default).
     """
     with open_image(source) as image:
         try:
-            return _pixels(image, shape)
+            return _pixels(image, shape, white or 65535)
         except Exception as error:  # truncated or damaged data end in whatever the decoder stumbles over
             raise Unreadable(f"damaged: {error}") from None
 
@@ -109,15 +110,30 @@ def fit_pixels(pixels, shape):
     return _pixels(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), shape)
 
 
-def _pixels(image, shape):
+def white_of(files, most=200):
+    """The largest value of pictures of more than 8 bits, of 10, 12, 14, 16, 24 or 32 bits by what some of them hold.
+
+    `None` where there are no such pictures.
+    """
+    largest = 0
+    for file in files[:: max(1, len(files) // most)]:
+        with contextlib.suppress(Unreadable, OSError, SyntaxError, ValueError), open_image(file.source) as image:
+            if image.mode == "I" or image.mode.startswith("I;16"):
+                largest = max(largest, int(np.asarray(image).max()))
+    return next(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32) if largest < 2**bits) if largest else None
+
+
+def _pixels(image, shape, white=65535):
     from PIL import Image, ImageOps
 
     height, width, channels = shape
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode == "P" and "transparency" in image.info:
+        image = Image.fromarray(_eight_bits(np.asarray(image), white))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        # What lies under transparent pixels is whatever the program left there.
         image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     mode = "L" if channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     if image.size != (width, height):
@@ -125,14 +141,14 @@ def _pixels(image, shape):
     return np.asarray(image, dtype=np.uint8).reshape(shape)
 
 
-def _eight_bits(values):
+def _eight_bits(values, white):
     if values.dtype.kind == "f":
         scale = 255.0 if values.size and np.nanmax(values) <= 1 else 1.0
         return np.clip(np.nan_to_num(values) * scale, 0, 255).round().astype(np.uint8)
-    return (np.clip(values, 0, 65535).astype(np.uint32) // 257).astype(np.uint8)
+    return (np.clip(values, 0, white).astype(np.uint64) * 255 // white).astype(np.uint8)
 
 
-def read_image_files(files, path, *, image_size=None, channels=None):
+def read_image_files(files, path, *, image_size=None, channels=None, white=None):
     """Decode many images of possibly many sizes into one array a split.
 
     Args:
@@ -140,6 +156,7 @@ def read_image_files(files, path, *, image_size=None, channels=None):
         path: Where they come from, for messages.
         image_size: Side of the square (or `(height, width)`) all are resized to; `None` keeps a size they share.
         channels: 1 or 3; `None` keeps grey when all are grey.
+        white: Largest value of pictures of more than 8 bits.
     Returns: `({split: (images, labels, names)}, notes)`; what cannot be read is left out, counted and named.
     """
     headers = _each(files, lambda file: read_header(file.source), "image headers read")
@@ -160,7 +177,7 @@ def read_image_files(files, path, *, image_size=None, channels=None):
         images = np.empty((len(members), *shape), np.uint8)
 
         def fill(position, members=members, images=images):
-            images[position] = decode(members[position].source, shape)
+            images[position] = decode(members[position].source, shape, white)
 
         failures = _each(range(len(members)), fill, f"{split} images read")
         skipped += [f"{members[i].name} ({failure})" for i, failure in enumerate(failures) if _failed(failure)]
@@ -228,4 +245,4 @@ def _attempt(work, item):
     try:
         return work(item)
     except Unreadable as reason:
-        return reason
+        return Unreadable(str(reason))  # the one that was raised holds the picture it was met in

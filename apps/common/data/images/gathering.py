@@ -65,7 +65,7 @@ def each_in_threads(items, work, what=None):
         try:
             return work(item)
         except Unreadable as reason:
-            return reason
+            return Unreadable(str(reason))  # the one that was raised holds the picture it was met in
 
     progress, results = Progress(len(items), what), []
     with without_warnings(), ThreadPoolExecutor(WORKERS) as threads:

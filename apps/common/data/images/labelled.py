@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,15 +24,17 @@ from apps.common.data.images.decoding import (
     decode,
     is_image_name,
     read_image_files,
+    white_of,
     without_warnings,
 )
-from apps.common.data.reading import list_folder, split_of, visible_files
+from apps.common.data.reading import folders_left_out, list_folder, split_of, visible_files
 from apps.common.errors import UserError, nearest
 
 FORMATS = (
     "a folder a class, train/val/test folders of those, IDX files, an .npz with x_train and y_train, "
     "a CSV manifest with a path and a label column, or a tar or zip archive of class folders"
 )
+DEEPEST = 2**16 - 1  # white of pictures of more than 8 bits for every model that keeps none of its own
 PATH_COLUMNS = ("path", "file", "filename", "image", "filepath", "image_path", "file_name")
 LABEL_COLUMNS = ("label", "class", "target")
 KERAS_SETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -57,23 +59,28 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Splits by name ("train", and "validation" and "test" when the data name them), class names, and notes."""
+    """Splits by name ("train", and "validation" and "test" when the data name them), class names, and notes.
+
+    `white` is the largest value of pictures of more than 8 bits, where there are such.
+    """
 
     splits: dict
     class_names: list
     notes: list
+    white: int | None = None
 
 
-def read_labelled_images(path, *, image_size=None, channels=None, class_names=None):
+def read_labelled_images(path, *, image_size=None, channels=None, class_names=None, white=None):
     """Labelled images as uint8 arrays in memory, their format found by looking.
 
     Args:
         path: A file or folder that is there (see `FORMATS`).
         image_size: Side all images are resized to, or `(height, width)`; `None` keeps a size they share, and takes the
-            median of the shorter sides, at most 224, when they differ.
+            median of the shorter sides, at most 128, when they differ.
         channels: 1 or 3; `None` keeps grey when all images are grey.
         class_names: Classes of a trained model, to evaluate it: labels are positions in these, and what only training
             needs (a train split, two classes, two examples of each) is not asked for.
+        white: Largest value of pictures of more than 8 bits; found from them where it is `None`.
     Returns: `LabelledImages`.
     Raises:
         UserError: Nothing that can be trained on, saying what was expected and what to do.
@@ -90,9 +97,10 @@ def read_labelled_images(path, *, image_size=None, channels=None, class_names=No
         files, notes = _find_files(path)
         if not class_names:
             _check_classes(np.array([file.label for file in files if file.split == "train"], dtype=str), path)
-        splits, read = read_image_files(files, path, image_size=image_size, channels=channels)
-        notes = notes + read
-    return _label_splits(splits, notes, path, class_names)
+        white = white or white_of(files)
+        splits, read = read_image_files(files, path, image_size=image_size, channels=channels, white=white)
+        notes = notes + read + ([f"of pictures of more than 8 bits {white:,} is white"] if white else [])
+    return replace(_label_splits(splits, notes, path, class_names), white=white)
 
 
 def only_classes(found, chosen):
@@ -119,16 +127,19 @@ def only_classes(found, chosen):
         if len(kept):
             splits[split] = ImageSet(part.images[kept], labels[kept], [part.names[index] for index in kept])
     notes = [*found.notes, f"{left_out} images of {len(found.class_names) - len(chosen)} other classes are left out"]
-    return LabelledImages(splits, list(chosen), notes)
+    return replace(found, splits=splits, class_names=list(chosen), notes=notes)
 
 
-def read_images(paths, shape):
-    """Images for prediction, resized as in training: `(uint8 array of those that can be read, reason or "" of each path)`."""
+def read_images(paths, shape, white=None):
+    """Images for prediction, resized and scaled as in training.
+
+    Returns: `(uint8 array of those that can be read, reason or "" of each path)`.
+    """
     images, reasons = [], []
     with without_warnings():
         for path in paths:
             try:
-                images.append(decode(Path(path).expanduser(), tuple(shape)))
+                images.append(decode(Path(path).expanduser(), tuple(shape), white))
                 reasons.append("")
             except Unreadable as reason:
                 reasons.append(f"not a readable image: {reason}")
@@ -203,7 +214,8 @@ def _find_files(path):
     if not images and len(archives) == 1:
         return _find_files(archives[0])
     others = [file.relative_to(path).as_posix() for file in found if not is_image_name(file.name)]
-    return _from_folders(images, others, path)
+    files, notes = _from_folders(images, others, path)
+    return files, notes + folders_left_out(path)
 
 
 def _from_folders(images, others, path):
@@ -232,12 +244,17 @@ def _from_folders(images, others, path):
     if _named_splits(entries):
         loose += [entry for entry in entries if len(entry[0]) == 2 or not split_of(entry[0][0])]
         entries = [entry for entry in entries if len(entry[0]) > 2 and split_of(entry[0][0])]
-        files = [ImageFile(name, split_of(parts[0]), parts[1], source) for parts, name, source in entries]
+        files = [ImageFile(name, split_of(parts[0]), _class_name(parts[1]), source) for parts, name, source in entries]
     else:
-        files = [ImageFile(name, "train", parts[0], source) for parts, name, source in entries]
+        files = [ImageFile(name, "train", _class_name(parts[0]), source) for parts, name, source in entries]
     if loose:
         notes.append(f"{len(loose)} images outside of any class folder ignored, such as {loose[0][1]}")
     return files, notes
+
+
+def _class_name(folder):
+    """The name of a folder as text that can be shown and written: bytes that are not UTF-8 as `\\xe9`."""
+    return os.fsencode(folder).decode(errors="backslashreplace")
 
 
 def _named_splits(entries):

@@ -10,6 +10,7 @@ from apps.common.data.examples import Examples, find_data
 from apps.common.data.images.arrays import LabelsMissing
 from apps.common.data.images.decoding import ENDINGS, ImageFile, is_image_name, read_image_files
 from apps.common.data.images.labelled import (
+    DEEPEST,
     ImageSet,
     LabelledImages,
     named_images,
@@ -38,7 +39,7 @@ def read_pictures(name, *, image_size=None, channels=None):
         return found
     path = find_data(name)
     try:
-        return read_labelled_images(path, **options)
+        return read_labelled_images(path, **options, white=DEEPEST)
     except LabelsMissing as error:
         notes = [f"no labels: {str(error).partition('. E')[0]}"]
     arrays = read_arrays(path, ("images",))

@@ -156,6 +156,46 @@ def fit_encoding(frame, target, kind, *, scaling="standard", table=None):
     return about
 
 
+def refuse_other_about(about):
+    """Refuse what `fit_encoding` cannot have made: a record that somebody has edited.
+
+    Raises:
+        UserError: An entry that is not as it must be.
+    """
+    for name, holds in CHECKS.items():
+        try:
+            right = name not in about or holds(about[name])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            right = False
+        if not right:
+            raise UserError(f"bundle.json: {name!r} under about is not as training writes it; restore it or train again")
+
+
+def _is_scaling(column):
+    numbers = [column["median"], *(column["knots"] if "knots" in column else (column["mean"], column["std"]))]
+    log = column.get("log")
+    scaled = "knots" in column or (column["std"] > 0 and (log is None or (log["scale"] > 0 and np.isfinite(log["centre"]))))
+    return isinstance(column["name"], str) and bool(np.isfinite(numbers).all()) and scaled
+
+
+def _are_texts(values):
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+CHECKS = {
+    "target": lambda name: isinstance(name, str),
+    "kind": lambda kind: kind in ("classification", "regression"),
+    "columns": _are_texts,
+    "left_out": _are_texts,
+    "classes": _are_texts,
+    "roles": lambda roles: all(isinstance(role["role"], str) for role in roles.values()),
+    "numeric": lambda columns: isinstance(columns, list) and all(map(_is_scaling, columns)),
+    "categorical": lambda columns: all(isinstance(each["name"], str) and _are_texts(each["values"]) for each in columns),
+    "target_mean": lambda mean: bool(np.isfinite(mean)),
+    "target_std": lambda deviation: bool(np.isfinite(deviation)) and deviation > 0,
+}
+
+
 def encode(frame, about):
     """The model's inputs: "numeric" float32 `(rows, columns)` and "categorical" int32 `(rows, columns)`.
 
@@ -272,7 +312,8 @@ def stack(frames, target):
     import pandas
 
     whole = pandas.concat(frames.values(), ignore_index=True)
-    labels = np.unique(whole[target].astype(str), return_inverse=True)[1]
+    codes, distinct = pandas.factorize(whole[target])
+    labels = np.unique(distinct.astype(str), return_inverse=True)[1][codes]
     rows, start = {}, 0
     for split, frame in frames.items():
         positions = np.arange(start, start + len(frame))

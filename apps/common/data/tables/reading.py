@@ -45,6 +45,8 @@ def read_table(path, *, header="auto", roles=None, target="", names=()):
     Raises:
         UserError: Nothing that can be used, naming the line or column, what was expected and what to do.
     """
+    import pyarrow
+
     path, roles = Path(path), dict(roles or {})
     if path.is_dir():
         raise UserError(f"{path}: a folder. Expected one CSV or Parquet file")
@@ -56,7 +58,13 @@ def read_table(path, *, header="auto", roles=None, target="", names=()):
         columns, where, comma = _parquet_columns(path), lambda rows: [f"row {row + 1}" for row in rows], False
         notes = []
     else:
-        found = read_text_columns(path, header=header, expect=tuple(names), among=tuple(names))
+
+        def plain(name):
+            known = roles.get(name, {"role": "target"} if name == target else None)
+            kinds = {"number": {"role": "number"}, "time": {"role": "time", "format": "ISO8601"}}
+            return [kind for kind, role in kinds.items() if known in (None, role)]
+
+        found = read_text_columns(path, header=header, expect=tuple(names), among=tuple(names), plain=plain)
         columns, where, comma = found.columns, lambda rows: [f"line {found.lines[row]}" for row in rows], found.delimiter != ","
         notes = list(found.notes)
     unknown = [name for name in roles if name not in columns and not names]
@@ -64,9 +72,11 @@ def read_table(path, *, header="auto", roles=None, target="", names=()):
         raise UserError(f"--columns {unknown[0]}: no such column. {nearest(unknown[0], columns)}")
     if target != "":
         roles[target_name(list(columns), target)] = {"role": "target"}
-    values, order = {}, tuple(columns)
+    values, order, release = {}, tuple(columns), pyarrow.default_memory_pool().release_unused
+    release()
     for name in order:
         values[name], roles[name] = _column(name, columns.pop(name), roles.get(name), comma, notes, (path, where))
+        release()
     values = {name: each for name, each in values.items() if each is not None}
     if any(each.dtype.kind == "f" and np.isinf(each).any() for each in values.values()):
         notes.append(_drop_infinite(values, where, path))
@@ -135,11 +145,11 @@ def make_frame(columns):
     """A `DataFrame` of `{name: float64 array, or text and None}`; text stays Python objects on any pandas."""
     import pandas as pd
 
-    series = {
-        name: values if isinstance(values, np.ndarray) and values.dtype.kind == "f" else pd.Series(values, dtype=object)
-        for name, values in columns.items()
-    }
-    return pd.DataFrame(series, copy=False)
+    def series(values):
+        numbers = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+        return values if numbers else pd.Series(values, dtype=object, copy=False)
+
+    return pd.DataFrame({name: series(values) for name, values in columns.items()}, copy=False)
 
 
 def category_text(value):

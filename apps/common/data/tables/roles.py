@@ -5,6 +5,7 @@ A role is plain JSON, kept with a model so that later cells are read as those of
 `category`, `boolean`, `text`; and what a model gets nothing of: `identifier`, `constant`, `empty`, `ignore`.
 """
 
+import contextlib
 import re
 
 import numpy as np
@@ -28,6 +29,7 @@ IDENTIFIERS = re.compile(r"(^|[^a-z])(id|ids|uuid|guid|key|index|idx|row|rowid|n
 FEWEST_IDENTIFIERS = 20  # rows that must all differ before a column names them
 LONG_NUMBER = 15  # digits that a number in double precision cannot tell apart
 SAMPLE = 200
+PARSED_AT_ONCE = 100_000  # cells that are Python's texts for a moment
 ALMOST = 0.05
 SEVERAL_WORDS, TEXT_WORDS = 2, 4
 DATES = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y",
@@ -55,7 +57,7 @@ def read_column(name, texts, role=None, *, comma=False):
 
     Args:
         name: The column's name, which may hint at codes and identifiers.
-        texts: pyarrow array of text.
+        texts: pyarrow array of text, dictionary-encoded or not, or of numbers with fractions.
         role: Of the column where it is known already; `{"role": "target"}` keeps every text, words for missing values too.
         comma: Whether `1,5` is one and a half where nothing else tells.
     Returns: `(values, role, almost)`: float64 with NaN, an object array of text and `None`, or `None` for text that is left
@@ -63,6 +65,16 @@ def read_column(name, texts, role=None, *, comma=False):
     Raises:
         WrongCell: A cell is not of the role given.
     """
+    import pyarrow
+
+    if pyarrow.types.is_floating(texts.type):
+        values = np.require(texts.to_numpy(), requirements="W")
+        return values, role or {"role": "constant" if (values == values[0]).all() else "number"}, None
+    if pyarrow.types.is_timestamp(texts.type):
+        times = texts.to_numpy()
+        values = np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
+        same = role is None and (values == values[0]).all()
+        return (None, {"role": "constant"}, None) if same else (values, role or {"role": "time", "format": "ISO8601"}, None)
     codes, distinct = distinct_cells(texts, () if role and role["role"] == "target" else MISSING)
     if role is None:
         role, parsed, almost = _found_role(name, codes, distinct, comma)
@@ -82,17 +94,26 @@ def distinct_cells(texts, missing=MISSING):
     import pyarrow.compute as compute
 
     if isinstance(texts, pyarrow.ChunkedArray):
-        # Together first: the words of many pieces are slow to unite. More than 2 GB need longer offsets.
+        # Together first, since the words of many pieces are slow to unite. More than 2 GB need longer offsets.
         texts = (texts if texts.nbytes < 1 << 31 else texts.cast(pyarrow.large_string())).combine_chunks()
         texts = pyarrow.concat_arrays(texts.chunks) if isinstance(texts, pyarrow.ChunkedArray) else texts
-    encoded = compute.utf8_trim_whitespace(texts).dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    words = pyarrow.array(missing, encoded.dictionary.type)
-    there = compute.invert(compute.is_in(compute.utf8_lower(encoded.dictionary), words)).to_numpy(zero_copy_only=False)
-    if there.all():
-        return codes, encoded.dictionary
+    encoded = texts if isinstance(texts, pyarrow.DictionaryArray) else texts.dictionary_encode()
+    del texts
+    codes, distinct = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary
+    del encoded
+    pieces = [distinct.slice(start, PARSED_AT_ONCE) for start in range(0, len(distinct), PARSED_AT_ONCE)]
+    if not all(compute.utf8_trim_whitespace(piece).equals(piece) for piece in pieces):  # cells that are now the same become one
+        stripped = compute.utf8_trim_whitespace(distinct).dictionary_encode()
+        codes, distinct = np.append(stripped.indices.to_numpy(), np.int32(-1))[codes], stripped.dictionary
+    short = np.flatnonzero(compute.less_equal(compute.utf8_length(distinct), max(map(len, missing), default=0)).to_numpy(False))
+    words = compute.utf8_lower(distinct.take(pyarrow.array(short)))
+    gone = short[compute.is_in(words, pyarrow.array(missing, words.type)).to_numpy(zero_copy_only=False)]
+    if not len(gone):
+        return codes, distinct
+    there = np.ones(len(distinct), bool)
+    there[gone] = False
     moved = np.append(np.where(there, np.cumsum(there) - 1, -1), -1).astype(np.int32)
-    return moved[codes], encoded.dictionary.filter(pyarrow.array(there))
+    return moved[codes], distinct.filter(pyarrow.array(there))
 
 
 def parse_numbers(distinct, decimal=None, *, comma=False):
@@ -138,11 +159,19 @@ def parse_times(distinct, form):
     import warnings
 
     import pandas
+    import pyarrow
 
+    if form == "ISO8601":
+        with contextlib.suppress(pyarrow.ArrowInvalid):  # a zone, or a cell that is no time
+            return distinct.cast(pyarrow.timestamp("us")).to_numpy(zero_copy_only=False).astype(np.int64) / 1e6
+    parts = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = pandas.to_datetime(distinct.to_pandas(), format=form, errors="coerce", utc=True)
-    times = found.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+        for start in range(0, max(1, len(distinct)), PARSED_AT_ONCE):
+            cells = distinct.slice(start, PARSED_AT_ONCE).to_pandas()
+            found = pandas.to_datetime(cells, format=form, errors="coerce", utc=True)
+            parts.append(found.dt.tz_localize(None).to_numpy(dtype="datetime64[us]"))
+    times = np.concatenate(parts)
     return np.where(np.isnat(times), np.nan, times.astype(np.int64) / 1e6)
 
 

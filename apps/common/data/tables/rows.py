@@ -1,9 +1,11 @@
 """Cells of text tables: encoding, delimiter, quotes and header found by looking, damaged rows counted and named."""
 
+import contextlib
 import csv
 import functools
 import gzip
 import io
+import itertools
 import re
 import zlib
 from collections import Counter
@@ -18,6 +20,9 @@ DELIMITERS = ("\t", ";", ",", "|")
 # The file's text once, its cells as numbers or words, and what a model takes of them.
 BYTES_PER_CHARACTER = 10
 LONGEST_LINE = 1 << 24
+PIECE = 1 << 20  # bytes looked at at once
+SAMPLED = 1 << 20  # bytes of a larger file that tell what its columns are read as
+BLOCK = 1 << 20  # bytes that pyarrow cuts at once
 MAX_COLUMNS = 50_000
 HEADER_ROWS = 1000
 SAMPLE_LINES, SAMPLE_CHARACTERS = 50, 100_000
@@ -65,7 +70,7 @@ def read_text_rows(path, *, header="auto", expect=()):
     return TextRows(columns, found.lines, found.notes)
 
 
-def read_text_columns(path, *, header="auto", expect=(), among=()):
+def read_text_columns(path, *, header="auto", expect=(), among=(), plain=None):
     """All cells of a CSV file as text.
 
     Args:
@@ -73,6 +78,9 @@ def read_text_columns(path, *, header="auto", expect=(), among=()):
         header: "yes" or "no" when known; "auto" looks.
         expect: Names of which the first row holds at least one if it is a header; empty when unknown.
         among: All names of the table that this one is like, in order, by which columns without a header are called.
+        plain: Function of a column's name: as which of "number" and "time" its cells may come, where all are numbers with
+            fractions or times as ISO 8601 writes them; other columns may come as dictionary-encoded text. Without it all is
+            text.
     Returns: `TextColumns`; columns without a header are called column_1, column_2, ...
     Raises:
         UserError: Empty, not UTF-8, NUL bytes, an open quote, more than 5 % ragged rows, a header without rows or with
@@ -87,23 +95,40 @@ def read_text_columns(path, *, header="auto", expect=(), among=()):
         raise UserError(f"{path}: its first line cannot be read ({error}). Expected a table, one row a line") from None
     if width > MAX_COLUMNS:
         raise UserError(f"{path}: {width:,} columns; expected at most {MAX_COLUMNS:,}. Leave out those that are not needed")
-    columns = _cut_fast(path, delimiter, quote, width)
-    kept, notes = None, []
+
+    def begun(columns):
+        """The first cells, and whether they are a header."""
+        first = [column[0].as_py().strip() for column in columns]
+        if header in ("yes", "no"):
+            return first, header == "yes"
+        heads = [column.slice(0, HEADER_ROWS + 1).to_pylist() for column in columns]
+        return first, bool(set(first) & set(expect)) if expect else _looks_like_header(first, heads)
+
+    quoted = _cut_alike(path, delimiter, quote)
+    sample = _first_rows(path, delimiter, quote, width) if quoted and plain else None
+    columns, kept, notes = None, None, []
+    if sample:
+        first, has_header = begun(sample)
+        names = first if has_header else among if len(among) == width else [f"column_{n}" for n in range(1, width + 1)]
+        cells = [column.slice(int(has_header)) for column in sample]
+        types = [_type_of(each, plain(name)) for name, each in zip(names, cells, strict=True)]
+        columns = _cut_fast(path, delimiter, quote, quoted, types, skip=int(has_header))
+    cut = columns is not None  # a header is not among these
+    if not cut and quoted:
+        columns = _cut_fast(path, delimiter, quote, quoted, [_text()] * width)
     if columns is None:
         columns, kept, notes = _cut_row_by_row(path, delimiter, quote)
-    first = [column[0].as_py().strip() for column in columns]
-    has_header = {"yes": True, "no": False}.get(header)
-    if has_header is None:
-        heads = [column.slice(0, HEADER_ROWS + 1).to_pylist() for column in columns]
-        has_header = bool(set(first) & set(expect)) if expect else _looks_like_header(first, heads)
-    if has_header:
+    if not cut:
+        first, has_header = begun(columns)
+    if has_header and not cut:
         if len(columns[0]) == 1:
             raise UserError(f"{path}: a header but no rows below it. Expected one row an example")
+        columns = [column.slice(1) for column in columns]
+    if has_header:
         names = [name or f"column_{number}" for number, name in enumerate(first, 1)]
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise UserError(f"{path}: two columns are called {twice[0]!r}. Give each its own name in the first line")
-        columns = [column.slice(1) for column in columns]
         if len(columns) > 1 and not first[0] and _numbers_rows(columns[0]):
             names, columns = names[1:], columns[1:]
             notes = ["the first column, which has no name, only numbers the rows: it is not used", *notes]
@@ -160,9 +185,11 @@ def _looked_at(path):
     """Sampled lines of a file that is small enough and holds nothing that no text table holds."""
     try:
         with _opened(path) as file:
-            start = file.read(LONGEST_LINE)
+            start = file.read(PIECE)
             _refuse_binary(start, path)
-            if len(start) == LONGEST_LINE and b"\n" not in start and b"\r" not in start:
+            while b"\n" not in start and b"\r" not in start and len(start) < LONGEST_LINE and (part := file.read(PIECE)):
+                start += part
+            if len(start) >= LONGEST_LINE and b"\n" not in start and b"\r" not in start:
                 size = f"longer than {LONGEST_LINE >> 20} MB"
                 raise UserError(f"{path}: its first line is {size}. Expected a table, one row a line")
             total, line = 0, 1
@@ -174,7 +201,7 @@ def _looked_at(path):
                     raise UserError(f"{path}: {where}: not a text file, or a damaged one. {MEND}")
                 total, line = total + len(part), line + part.count(b"\n")
                 require_memory(total * BYTES_PER_CHARACTER, path, ADVICE)
-                part = file.read(LONGEST_LINE)
+                part = file.read(PIECE)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}). Copy or download it again") from None
     sample = sampled_lines(start.decode("utf-8-sig", errors="replace"))
@@ -214,40 +241,117 @@ def _decoded(content, path):
     return text
 
 
-def _cut_fast(path, delimiter, quote, width):
+def _cut_alike(path, delimiter, quote):
+    """Whether pyarrow cuts the file as Python's reader does: "quoted" or "bare", or "" where it would not.
+
+    It takes an open quote for a long cell, and quotes behind a space for text: such files are cut row by row.
+    """
+    with _opened(path) as file:
+        quotes, spaced, spaced_quote = 0, 0, f"{delimiter} {quote}".encode()
+        while part := file.read(PIECE):
+            quotes, spaced = quotes + part.count(quote.encode()), spaced + part.count(spaced_quote)
+    if quotes % 2 or (quotes and (spaced or quote == "'")):
+        return ""
+    return "quoted" if quotes else "bare"
+
+
+def _text():
+    import pyarrow
+
+    return pyarrow.string()
+
+
+def _first_rows(path, delimiter, quote, width):
+    """The columns of the first rows of a large file as text; `None` of a small one, or where they are not all alike."""
+    with _opened(path) as file:
+        start = file.read(SAMPLED)
+    if len(start) < SAMPLED or not start.splitlines()[0].strip():
+        return None
+    # Where a quoted cell is cut in two, what is left has another number of cells, or an open quote.
+    start = start[: start.rfind(b"\n") + 1]
+    if start.count(quote.encode()) % 2:
+        return None
+    quoted = "quoted" if quote.encode() in start else "bare"
+    return _cut_fast(io.BytesIO(start), delimiter, quote, quoted, [_text()] * width)
+
+
+def _type_of(cells, kinds):
+    """What a large file's column is read as, by the cells of its first rows: numbers, times, or text, encoded or not."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    words = compute.utf8_trim_whitespace(cells.combine_chunks())
+    words = words.filter(compute.invert(compute.is_in(compute.utf8_lower(words), pyarrow.array(MISSING))))
+    if "time" in kinds and len(words) and compute.all(compute.match_substring_regex(words, r"^\d{4}-\d\d-\d\d")).as_py():
+        with contextlib.suppress(pyarrow.ArrowInvalid):
+            return compute.cast(words, pyarrow.timestamp("us")).type
+    if "number" in kinds and len(words):
+        with contextlib.suppress(pyarrow.ArrowInvalid):
+            numbers = compute.cast(words, pyarrow.float64())
+            # Whole numbers may be codes, of which the very text counts.
+            if compute.any(compute.not_equal(numbers, compute.floor(numbers))).as_py():
+                return numbers.type
+    few = len(words.unique()) < len(words) / 2
+    return pyarrow.dictionary(pyarrow.int32(), pyarrow.string()) if few else pyarrow.string()
+
+
+def _cut_fast(source, delimiter, quote, quoted, types, skip=0):
     """The columns by pyarrow, or `None` where a row is not as the others, so that each has to be looked at.
 
-    It takes an open quote for a long cell, and quotes behind a space for text: such files are cut row by row as well.
+    Args:
+        source: A path, or an open file.
+        delimiter, quote: Of the file.
+        quoted: What `_cut_alike` says of it.
+        types: Of each column; one of numbers that holds something else becomes text.
+        skip: Rows left out at the beginning.
     """
     import pyarrow
     from pyarrow import csv as arrow
 
-    with _opened(path) as file:
-        quotes, spaced, spaced_quote = 0, 0, f"{delimiter} {quote}".encode()
-        while part := file.read(LONGEST_LINE):
-            quotes, spaced = quotes + part.count(quote.encode()), spaced + part.count(spaced_quote)
-    if quotes % 2 or (quotes and (spaced or quote == "'")):
-        return None
-    odd = []
+    odd, names = [], [f"f{position}" for position in range(len(types))]
 
     def notice(row):
         odd.append(row)
         return "skip"
 
-    names = [f"f{position}" for position in range(width)]
-    try:
-        with pyarrow.input_stream(str(path), compression="detect") if not _is_packed(path) else _opened(path) as stream:
-            table = arrow.read_csv(
-                stream,
-                arrow.ReadOptions(column_names=names, block_size=1 << 23),
-                arrow.ParseOptions(
-                    delimiter=delimiter, quote_char=quote, newlines_in_values=quotes > 0, invalid_row_handler=notice
-                ),
-                arrow.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False),
-            )
-    except (pyarrow.ArrowException, OSError):
-        return None
+    types = list(types)
+    while True:
+        try:
+            with _stream(source) as stream:
+                table = arrow.read_csv(
+                    stream,
+                    arrow.ReadOptions(column_names=names, block_size=BLOCK, skip_rows_after_names=skip),
+                    arrow.ParseOptions(
+                        delimiter=delimiter, quote_char=quote, newlines_in_values=quoted == "quoted", invalid_row_handler=notice
+                    ),
+                    arrow.ConvertOptions(
+                        column_types=dict(zip(names, types, strict=True)), strings_can_be_null=False, null_values=missing_words()
+                    ),
+                )
+            break
+        except pyarrow.ArrowInvalid as error:
+            wrong = re.match(r"In CSV column #(\d+): ", str(error))
+            if not wrong or types[int(wrong[1])] == pyarrow.string():
+                return None
+            types[int(wrong[1])] = pyarrow.string()
+        except (pyarrow.ArrowException, OSError):
+            return None
     return None if odd or not table.num_rows else table.columns
+
+
+def _stream(source):
+    import pyarrow
+
+    if not isinstance(source, Path):
+        source.seek(0)
+        return contextlib.nullcontext(source)
+    return _opened(source) if _is_packed(source) else pyarrow.input_stream(str(source), compression="detect")
+
+
+@functools.cache
+def missing_words():
+    """The words for missing values in any case."""
+    return ["".join(letters) for word in MISSING for letters in itertools.product(*({each, each.upper()} for each in word))]
 
 
 def _is_packed(path):
