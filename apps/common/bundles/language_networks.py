@@ -11,10 +11,10 @@ import numpy as np
 
 from apps.common.bundles.bundle import open_bundle
 from apps.common.bundles.hugging_face import HuggingFace
-from apps.common.bundles.pretrained import is_bundle, take_weights
 from apps.common.data.examples import About
 from apps.common.data.text.adopted import read_tokenizer
 from apps.common.errors import UserError
+from apps.common.options.training import library_of
 
 TOKENIZER = "tokenizer.json"
 ENCODERS, DECODERS = ("bert",), ("gpt", "gpt2", "lstm_language_model")
@@ -144,7 +144,7 @@ def read_network(source, networks):
     Raises:
         UserError: It is none of these, or cannot be read.
     """
-    if not is_bundle(source):
+    if library_of(source):
         about, _ = read_folder(HuggingFace(source), networks)
         return about
     bundle = open_bundle(source)
@@ -204,7 +204,9 @@ def take_network(model, source, networks):
     Raises:
         UserError: A tensor is missing, or its shape is not as the configuration says.
     """
-    if not source or is_bundle(source):
+    from apps.common.bundles.pretrained import take_weights
+
+    if not library_of(source):
         return None
     folder = HuggingFace(source)
     _, order = read_folder(folder, networks)
