@@ -86,7 +86,7 @@ def test_one_step_of_the_optimisation_is_adams_first_step_of_the_learning_rate(m
 def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits():
     network = models.transformer_net((8, 8, 3), width=2, depth=1)
     layers.initialize(network, 0)
-    restyle = Restyler(network)
+    restyle = Restyler(network, margin=0)
     picture = generator.integers(0, 256, (13, 18, 3)).astype("uint8")
     assert restyle(picture, 100).shape == (13, 18, 3) and restyle(picture, 9).shape == (6, 9, 3)
     assert restyle(picture[:1, :1], 100).shape == (1, 1, 3)
