@@ -5,6 +5,7 @@ import numpy as np
 
 from apps.common.data.images.pictures import resized
 from layers import backend
+from layers.models.vision.style_transfer import PARTS
 from layers.style import content_loss, gram_matrix, style_loss, total_variation
 
 ops = keras.ops
@@ -62,7 +63,8 @@ def loss_units(features, pictures, style, content_maps):
     found, wanted = (keras.tree.flatten(features(each, training=False)) for each in (pictures, style))
     grams = [ops.mean(gram_matrix(each), axis=0) for each in wanted]
     typical = [ops.mean(wanted[index], axis=0, keepdims=True) for index in content_maps]
-    parts = content_loss([found[index] for index in content_maps], typical), style_loss(found, grams), total_variation(pictures)
+    content = content_loss([found[index] for index in content_maps], typical)
+    parts = content, style_loss(found, grams, PARTS), total_variation(pictures)
     return [max(float(ops.convert_to_numpy(ops.mean(part))), 1e-12) for part in parts]
 
 
