@@ -42,7 +42,7 @@ class Config(Training):
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
-    picture_size: int = option(300, "pixels that the shorter side of a picture is made smaller to", low=8, high=4096)
+    picture_size: int = option(427, "pixels that the shorter side of a picture is made smaller to", low=8, high=4096)
     image_size: int = option(96, "side of the squares that are trained on, a multiple of 4", low=8, high=1024)
     patches: int = option(200, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
     width: int = option(8, "filters of the network at full size (32 in the paper)", low=2, high=256, search=(8, 16, 32))
