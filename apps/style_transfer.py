@@ -5,7 +5,8 @@
 
 What style and content are is measured by the features of a network that is given (`--features`): by default a small one of three
 convolutions that is trained at once to tell regions of scikit-learn's two photographs; or an image classifier trained here, or
-VGG with its weights in a file (`keras:VGG19=FILE`), as in the paper.
+VGG with its weights in a file (`keras:VGG19=FILE`), as in the paper. Without options it paints waves into photographs, a minute
+on one core: style loss .06, of pixels optimised one by one .03, of the untouched picture .35.
 """
 
 import shlex
