@@ -68,7 +68,7 @@ def test_losses_count_in_units_of_an_untouched_picture(made):
 
 def test_levelled_features_count_alike_however_strong_a_channel_or_a_map_is():
     inputs = keras.Input((16, 16, 3))
-    strong = keras.layers.Rescaling([1.0, 1000.0, 0.01])(inputs)
+    strong = keras.layers.Rescaling([1.0, 10.0, 0.5])(inputs)
     pictures, style = SQUARES[:2], SQUARES[2:] // 3
     found = {}
     for name, outputs in {"plain": [inputs * 1.0, inputs * 5.0], "strong": [strong, inputs * 1.0]}.items():

@@ -32,8 +32,9 @@ def levelled(features, pictures, style):
     given, wanted = (keras.tree.flatten(plain(as_floats(each), training=False)) for each in (pictures, style))
     for x, found, target in zip(plain.outputs, given, wanted, strict=True):
         strengths = [ops.mean(ops.square(each), axis=(0, 1, 2)) for each in (found, target)]
-        strength = ops.convert_to_numpy(ops.sqrt(sum(strengths) / 2))
-        scale = 1 / np.maximum(strength, max(0.01 * strength.mean(), 1e-6))
+        strength = np.array(ops.convert_to_numpy(ops.sqrt(sum(strengths) / 2)))
+        strength[:-1] = np.maximum(strength[:-1], max(0.01 * strength[:-1].mean(), 1e-6))  # a dead channel stays quiet
+        scale = 1 / strength
         found, target = (gram_matrix(each * ops.convert_to_tensor(scale)) for each in (found, target))
         apart = ops.sum(ops.square(found - ops.mean(target, axis=0)), axis=(1, 2))
         scale = scale * max(float(ops.convert_to_numpy(ops.mean(apart))), 1e-6) ** -0.25
