@@ -48,16 +48,31 @@ def gram_matrix(features):
     return ops.matmul(ops.transpose(rows, (0, 2, 1)), rows) / (height * width * channels)
 
 
-def style_loss(features, grams):
+def parts_of(features, parts):
+    """Maps cut into `parts x parts` of the same size: `(batch, h, w, channels)` to `(batch * parts^2, h / parts, ...)`.
+
+    Rows and columns that are left over at the end are left out.
+    """
+    _, height, width, channels = features.shape
+    height, width = height // parts, width // parts
+    x = ops.reshape(features[:, : parts * height, : parts * width], (-1, parts, height, parts, width, channels))
+    return ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height, width, channels))
+
+
+def style_loss(features, grams, parts=1):
     """How far the style of each picture is from the given one: the mean over maps of `|G - G'|^2`.
 
     Args:
         features: Maps `(batch, height, width, channels)`, a list.
         grams: A Gram matrix each, `(channels, channels)`, a list.
+        parts: Each map is cut into `parts x parts`, the loss is the mean over them: no part makes up for another.
     Returns: `(batch,)`.
     """
+    if parts > 1:
+        features = [parts_of(each, parts) for each in features]
     apart = [ops.square(gram_matrix(each) - gram) for each, gram in zip(features, grams, strict=True)]
-    return sum(ops.sum(each, axis=(1, 2)) for each in apart) / len(apart)
+    found = sum(ops.sum(each, axis=(1, 2)) for each in apart) / len(apart)
+    return ops.mean(ops.reshape(found, (-1, parts * parts)), axis=1)
 
 
 def content_loss(features, targets):

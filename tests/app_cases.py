@@ -234,7 +234,6 @@ APP_CASES = {
         write_boxes,
         ("--data", "squares", "--image-size", "32", "--width", "4", "--levels", "2", "--epochs", "2", "--batch-size", "8"),
         ("squares/0.png", "squares/1.png"),
-        exports="a detector gives two outputs and has no decoding in it",
         predict_options=("--folder", "drawn", "--threshold", "0.02"),
     ),
     "segmentation": AppCase(

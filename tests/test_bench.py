@@ -157,3 +157,10 @@ def test_a_subject_is_measured_in_a_process_of_its_own_and_its_words_are_passed_
     with pytest.raises(UserError, match="bench gpt-124m on jax failed"):
         instruments.in_child("jax", "accelerator", "gpt-124m")
     assert "expected a GPU or TPU" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["unet", "ssd"])
+def test_a_loop_by_hand_over_pictures_with_masks_or_boxes_trains(name):
+    family = raw.families()[name]
+    _, _, data = family.setting()
+    assert all(trained(1) > 0 for trained in family.loops[keras.backend.backend()](data).values())

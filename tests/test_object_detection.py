@@ -12,10 +12,12 @@ from app_cases import APP_CASES
 from image_samples import save
 from PIL import Image
 
+import layers
 from apps.common.data.images.boxes import TURNS, read_boxed_images, turn_boxes
 from apps.common.data.images.shapes import NAMES, drawn_shapes
 from apps.common.errors import UserError
 from apps.common.reports.boxes import Folder, coco_evaluation
+from layers import models
 
 once = pytest.mark.once
 WIDTH, HEIGHT = 40, 24
@@ -296,3 +298,18 @@ def test_the_loss_of_a_detector_falls_in_its_app(tmp_path, monkeypatch, model):
     assert after < 0.9 * before
     found = detect_all(made, data.test.x)
     assert found["boxes"].shape[0] == len(data.test.x) and found["classes"].max() < 2
+
+
+@pytest.mark.parametrize("kind", ["SSD", "YOLO", "DETR"])
+def test_what_is_deployed_are_the_boxes_and_scores_that_detections_are_chosen_from(kind):
+    model = getattr(models, kind)((32, 32, 3), 2, width=16)
+    layers.initialize(model, 0)
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+    found = keras.ops.convert_to_numpy(model.deployed()(x))
+    assert found.shape[-1] == 4 + 2
+    shown = model.detect(model(x, training=False), score_threshold=0.0)
+    best = keras.ops.convert_to_numpy(shown["scores"])[:, 0]
+    np.testing.assert_allclose(found[..., 4:].max((1, 2)), best, rtol=1e-5)
+    places = found[..., 4:].max(-1).argmax(-1)
+    boxes = np.clip(found[np.arange(2), places, :4], 0, 1)
+    np.testing.assert_allclose(boxes, keras.ops.convert_to_numpy(shown["boxes"])[:, 0], atol=1e-5)

@@ -15,8 +15,9 @@ from apps.common.options.declare import make_config
 from apps.common.training import feature_maps
 from apps.common.training.feature_maps import given_features
 from apps.common.training.fit import make_model
-from apps.common.training.restyling import Restyler, loss_units, mean_losses, optimised_pixels
+from apps.common.training.restyling import Restyler, levelled, loss_units, mean_losses, optimised_pixels
 from layers import models
+from layers.style import gram_matrix
 
 generator = np.random.default_rng(0)
 SQUARES = generator.integers(0, 256, (3, 16, 16, 3)).astype("uint8")
@@ -56,12 +57,35 @@ def test_losses_count_in_units_of_an_untouched_picture(made):
     model, *_ = made
     untouched = mean_losses(model, SQUARES, SQUARES)
     assert untouched["content_loss"] == 0 and untouched["style_loss"] > 0
-    features, style = model.features, SQUARES[:1]
-    content, own, smooth = loss_units(features, SQUARES[:1], style, (0,))
-    assert own == 1e-12, "a picture in its own style is no way from it"
-    step = SQUARES[:1].astype(float)
+    inputs = keras.Input((16, 16, 3))
+    style = np.tile(SQUARES[:1, :8, :8], (1, 2, 2, 1))
+    content, own, smooth = loss_units(keras.Model(inputs, [inputs / 255.0]), style, style, (0,))
+    assert own < 1e-9, "a picture in its own style is no way from it"
+    step = style.astype(float)
     right, down = np.diff(step, axis=2), np.diff(step, axis=1)
     assert smooth == pytest.approx((right**2).mean() + (down**2).mean(), rel=1e-4) and content > 0
+
+
+def test_levelled_features_count_alike_however_strong_a_channel_or_a_map_is():
+    inputs = keras.Input((16, 16, 3))
+    strong = keras.layers.Rescaling([1.0, 10.0, 0.5])(inputs)
+    pictures, style = SQUARES[:2], SQUARES[2:] // 3
+    found = {}
+    for name, outputs in {"plain": [inputs * 1.0, inputs * 5.0], "strong": [strong, inputs * 1.0]}.items():
+        model = levelled(keras.Model(inputs, outputs), pictures, style)
+        maps, wanted = (model(each.astype("float32")) for each in (pictures, style))
+        found[name] = [array(each) for each in maps]
+        for map_, target in zip(maps, wanted, strict=True):
+            apart = array(gram_matrix(map_)) - array(gram_matrix(target))
+            assert np.square(apart).sum((1, 2)).mean() == pytest.approx(1.0, rel=1e-3)
+    for plain, other in zip(found["plain"], found["strong"], strict=True):
+        np.testing.assert_allclose(plain, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_begins_with_pixels_far_from_the_ends():
+    network = models.transformer_net((16, 16, 3), width=8, depth=1)
+    layers.initialize(network, 0)
+    assert np.abs(array(network(SQUARES)) - 127.5).max() < 64
 
 
 def test_optimised_pixels_come_nearer_to_the_style_and_stay_pixels(made):
@@ -86,7 +110,7 @@ def test_one_step_of_the_optimisation_is_adams_first_step_of_the_learning_rate(m
 def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits():
     network = models.transformer_net((8, 8, 3), width=2, depth=1)
     layers.initialize(network, 0)
-    restyle = Restyler(network)
+    restyle = Restyler(network, margin=0)
     picture = generator.integers(0, 256, (13, 18, 3)).astype("uint8")
     assert restyle(picture, 100).shape == (13, 18, 3) and restyle(picture, 9).shape == (6, 9, 3)
     assert restyle(picture[:1, :1], 100).shape == (1, 1, 3)

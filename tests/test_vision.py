@@ -248,6 +248,13 @@ def test_style_does_not_depend_on_where_things_are():
     np.testing.assert_allclose(gram[0], np.einsum("ijc,ijd->cd", features[0], features[0]) / 48, atol=1e-5)
     tensors = [keras.ops.convert_to_tensor(each) for each in (features, shuffled)]
     assert float(style.style_loss([tensors[1]], [gram[0]])[0]) < 1e-8
+    spread = np.tile(features[:, :2, :2], (1, 2, 2, 1))
+    kinds = np.tile(np.arange(4).reshape(2, 2), (2, 2)).ravel()
+    heap = spread.reshape(1, 16, 3)[:, np.argsort(kinds, kind="stable")]
+    spread, heap = (keras.ops.convert_to_tensor(each) for each in (spread, heap.reshape(1, 4, 4, 3)))
+    grams = [style.gram_matrix(spread)[0]]
+    assert float(style.style_loss([heap], grams)[0]) < 1e-8, "a heap in one place is as good as the whole picture"
+    assert float(style.style_loss([spread], grams, 2)[0]) < 1e-8 < 1e-3 < float(style.style_loss([heap], grams, 2)[0])
     assert float(style.content_loss([tensors[0]], [tensors[1]])[0]) > 0.1
     assert float(style.total_variation(keras.ops.ones((1, 3, 3, 1)))[0]) == 0.0
 
@@ -286,7 +293,8 @@ def test_a_style_that_is_reached_costs_nothing():
     features = keras.Model(inputs, [layers.Conv2D(3, 3, activation="relu")(inputs)])
     model = models.StyleTransfer((8, 8, 3), features, content_maps=(0,), width=2, depth=1)
     layers.initialize(model, 0)
-    picture = keras.ops.convert_to_tensor(generator.uniform(0, 255, (1, 8, 8, 3)).astype("float32"))
+    tile = generator.uniform(0, 255, (1, 3, 3, 3)).astype("float32")  # the features of each quarter, 3 x 3, are the same
+    picture = keras.ops.convert_to_tensor(np.tile(tile, (1, 3, 3, 1))[:, :8, :8])
     before = float(model.losses_of(picture, picture)[1][0])
     model.set_style(picture)
     content, found, smooth = (float(part[0]) for part in model.losses_of(picture, picture))

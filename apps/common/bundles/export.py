@@ -82,8 +82,8 @@ def export(bundle, form, output):
 
 
 def deployed(model):
-    """The part of a model that is used after training: its generator, where it has one."""
-    return getattr(model, "generator", model)
+    """The part of a model that is used after training: its generator, or a detector's boxes with their scores."""
+    return model.deployed() if hasattr(model, "deployed") else getattr(model, "generator", model)
 
 
 def sample_inputs(model, rows=3):

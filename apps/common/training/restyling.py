@@ -5,9 +5,47 @@ import numpy as np
 
 from apps.common.data.images.pictures import resized
 from layers import backend
+from layers.models.vision.style_transfer import PARTS
 from layers.style import content_loss, gram_matrix, style_loss, total_variation
 
 ops = keras.ops
+
+
+def levelled(features, pictures, style):
+    """The features with the pixels before them, so scaled that every channel and every map counts alike.
+
+    Of a few filters some are a hundred times as strong as others, and a Gram matrix counts a channel by its fourth power: a
+    network then meets it by a few glaring blotches and leaves the rest of the picture alone. So each channel is divided by
+    its root mean square over both kinds of pictures. A channel of ones puts the means into the Gram matrix, which alone
+    cannot tell a strong feature in few places from a weak one everywhere. Last, each map is scaled to a style loss of 1
+    between the pictures and the style.
+
+    Args:
+        features: From pixels to a list of maps.
+        pictures, style: `(batch, height, width, channels)` of pixels.
+    Returns: A frozen model from pixels to a list of maps: the pixels, then those of `features`.
+    """
+    inputs = keras.Input(features.input_shape[1:], name="pixels")
+    maps = [keras.layers.Rescaling(1 / 64, -2.0, dtype="float32")(inputs), *keras.tree.flatten(features(inputs, training=False))]
+    plain = keras.Model(inputs, [keras.layers.Concatenate(dtype="float32")([x, ops.ones_like(x[..., :1])]) for x in maps])
+    outputs = []
+    given, wanted = (keras.tree.flatten(plain(as_floats(each), training=False)) for each in (pictures, style))
+    for x, found, target in zip(plain.outputs, given, wanted, strict=True):
+        strengths = [ops.mean(ops.square(each), axis=(0, 1, 2)) for each in (found, target)]
+        strength = np.array(ops.convert_to_numpy(ops.sqrt(sum(strengths) / 2)))
+        strength[:-1] = np.maximum(strength[:-1], max(0.01 * strength[:-1].mean(), 1e-6))  # a dead channel stays quiet
+        scale = 1 / strength
+        found, target = (gram_matrix(each * ops.convert_to_tensor(scale)) for each in (found, target))
+        apart = ops.sum(ops.square(found - ops.mean(target, axis=0)), axis=(1, 2))
+        scale = scale * max(float(ops.convert_to_numpy(ops.mean(apart))), 1e-6) ** -0.25
+        outputs.append(keras.layers.Rescaling(scale.tolist(), dtype="float32")(x))
+    model = keras.Model(inputs, outputs, name="features")
+    model.trainable = False
+    return model
+
+
+def as_floats(pixels):
+    return ops.cast(ops.convert_to_tensor(pixels), "float32")
 
 
 def loss_units(features, pictures, style, content_maps):
@@ -22,11 +60,12 @@ def loss_units(features, pictures, style, content_maps):
         content_maps: Indices of the maps that tell the content.
     Returns: Three positive numbers.
     """
-    pictures, style = (ops.cast(ops.convert_to_tensor(each), "float32") for each in (pictures, style))
+    pictures, style = as_floats(pictures), as_floats(style)
     found, wanted = (keras.tree.flatten(features(each, training=False)) for each in (pictures, style))
     grams = [ops.mean(gram_matrix(each), axis=0) for each in wanted]
     typical = [ops.mean(wanted[index], axis=0, keepdims=True) for index in content_maps]
-    parts = content_loss([found[index] for index in content_maps], typical), style_loss(found, grams), total_variation(pictures)
+    content = content_loss([found[index] for index in content_maps], typical)
+    parts = content, style_loss(found, grams, PARTS), total_variation(pictures)
     return [max(float(ops.convert_to_numpy(ops.mean(part))), 1e-12) for part in parts]
 
 
@@ -81,10 +120,12 @@ class Restyler:
 
     Args:
         network: `transformer_net`, built for sides that are multiples of 4.
+        margin: Pixels by which a picture is continued, mirrored, for its edges to look like the rest of it.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, margin=16):
         self.network, self.sizes = keras.Model(network.inputs[0], network.outputs[0]), {}
+        self.margin = margin
 
     def __call__(self, pixels, largest):
         """A uint8 picture `(height, width, 3)` restyled, its longer side made smaller to `largest` where it is longer."""
@@ -92,11 +133,12 @@ class Restyler:
         share = min(1.0, largest / max(height, width))
         height, width = (max(1, round(share * size)) for size in (height, width))
         pixels = resized(pixels, height, width) if share < 1 else pixels
-        more = [(0, max(8, size + -size % 4) - size) for size in (height, width)]
-        padded = np.pad(pixels, (*more, (0, 0)), mode="edge")
+        first = self.margin
+        more = [(first, first + max(8, size + -size % 4) - size) for size in (height, width)]
+        padded = np.pad(pixels, (*more, (0, 0)), mode="symmetric")
         if padded.shape not in self.sizes:
             made = keras.models.clone_model(self.network, input_tensors=keras.Input(padded.shape, name="image"))
             made.set_weights(self.network.get_weights())
             self.sizes = {padded.shape: made}  # the last size alone
         restyled = self.sizes[padded.shape](padded[None], training=False)
-        return as_pixels(ops.convert_to_numpy(ops.stop_gradient(restyled))[0, :height, :width])
+        return as_pixels(ops.convert_to_numpy(ops.stop_gradient(restyled))[0, first : first + height, first : first + width])

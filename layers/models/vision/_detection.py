@@ -1,12 +1,60 @@
-"""What the detectors share: the heads of a pyramid, targets padded to a fixed number, and a trunk in a saved model."""
+"""What the detectors share: their life as models, the heads of a pyramid, and targets padded to a fixed number."""
 
 import keras
 
 from ... import Conv2D
-from ...boxes import area
+from ... import boxes as geometry
 from .feature_pyramid import PRIOR
 
 ops = keras.ops
+
+
+class Detector(keras.Model):
+    """A model with its arguments in `_arguments` and its `trunk` beside them, two means of its loss, and `boxes_and_scores`."""
+
+    def watch_losses(self):
+        """Means over an epoch of the loss of the classes and that of the boxes."""
+        self.class_loss = keras.metrics.Mean(name="class_loss")
+        self.box_loss = keras.metrics.Mean(name="box_loss")
+
+    def sum_of(self, class_loss, box_loss):
+        """The loss, its two parts noted."""
+        self.class_loss.update_state(class_loss)
+        self.box_loss.update_state(box_loss)
+        return class_loss + box_loss + sum(self.losses)
+
+    def get_config(self):
+        return {**self._arguments, "trunk": trunk_config(self.trunk), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**trunk_from_config(config))
+
+    def detect(self, predictions, **options):
+        """Boxes, scores and classes of a batch of outputs; `options` and result as `layers.boxes.detections`."""
+        boxes, scores = self.boxes_and_scores(keras.tree.map_structure(ops.convert_to_tensor, predictions))
+        return geometry.detections(boxes, scores, **options)
+
+    def deployed(self):
+        """A model for other formats: of each box its corners and then the score of each class, `(batch, boxes, 4 + classes)`.
+
+        Nothing is suppressed: boxes of the same object are all there.
+        """
+        inputs = keras.Input(self._arguments["image_shape"], name="image")
+        return keras.Model(inputs, BoxesAndScores(self, name="boxes")(inputs), name="detector")
+
+
+class BoxesAndScores(keras.layers.Layer):
+    """The boxes of a detector with their scores behind, as one tensor."""
+
+    def __init__(self, detector, **kwargs):
+        super().__init__(**kwargs)
+        self.detector = detector
+        self.built = True
+
+    def call(self, x):
+        boxes, scores = self.detector.boxes_and_scores(self.detector(x, training=False))
+        return ops.concatenate([boxes, ops.cast(scores, boxes.dtype)], axis=-1)
 
 
 def pyramid_heads(maps, num_classes, boxes_per_cell=1, *, depth=1):
@@ -42,7 +90,7 @@ def box_targets(y):
     """
     boxes = ops.cast(y["boxes"], keras.config.floatx())
     classes = ops.cast(y["classes"], "int32")
-    return boxes, ops.maximum(classes, 0), ops.logical_and(classes >= 0, area(boxes) > 0.0)
+    return boxes, ops.maximum(classes, 0), ops.logical_and(classes >= 0, geometry.area(boxes) > 0.0)
 
 
 def picture_weights(sample_weight, boxes):

@@ -10,7 +10,7 @@ from ... import boxes as geometry
 from ...matching import assign
 from ...vision_losses import class_indicators, giou_loss, mean_over_counted, sigmoid_focal_loss
 from ._box_decoder import BoxDecoder, sine_positions
-from ._detection import box_targets, picture_weights, trunk_config, trunk_from_config
+from ._detection import Detector, box_targets, picture_weights
 from .feature_pyramid import feature_pyramid
 
 __all__ = ["DETR"]
@@ -22,7 +22,7 @@ SHIFT, FLIP = 0.4, 0.2  # noise of a denoising query: of its box, in half sides;
 
 
 @keras.saving.register_keras_serializable(package="triptych")
-class DETR(keras.Model):
+class DETR(Detector):
     """Detection transformer: queries become boxes, and each true box has the query the best matching of all gives it.
 
     Plain, it takes hundreds of epochs on a hundred thousand pictures. Four things make it learn from hundreds: a query is a
@@ -69,16 +69,8 @@ class DETR(keras.Model):
         self.queries = Queries(self.num_queries, groups, num_classes if denoising else 0, width, name="queries")
         self.queries.build()
         self.seeds = keras.random.SeedGenerator() if denoising else None
-        self.class_loss = keras.metrics.Mean(name="class_loss")
-        self.box_loss = keras.metrics.Mean(name="box_loss")
+        self.watch_losses()
         self.built = True
-
-    def get_config(self):
-        return {**self._arguments, "trunk": trunk_config(self.trunk), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**trunk_from_config(config))
 
     def call(self, x, training=None):
         memory = self.encoder(x, training=training)
@@ -105,9 +97,7 @@ class DETR(keras.Model):
         if self.denoising and "memory" in y_pred:
             more = self.denoising_losses(y_pred["memory"], boxes, classes, valid, weight)
             class_loss, box_loss = class_loss + more[0], box_loss + more[1]
-        self.class_loss.update_state(class_loss)
-        self.box_loss.update_state(box_loss)
-        return class_loss + box_loss + sum(self.losses)
+        return self.sum_of(class_loss, box_loss)
 
     def matched_losses(self, logits, found, boxes, classes, valid, weight, pictures):
         """The loss of the classes and of the boxes under the best matching: `(problems, ...)` each."""
@@ -154,14 +144,13 @@ class DETR(keras.Model):
         class_loss, box_loss = (mean_over_counted(each, weight[:, None], count) for each in losses)
         return CLASS * class_loss, box_loss
 
-    def detect(self, predictions, **options):
-        """Boxes, scores and classes of a batch of outputs: the best pairs of query and class, by default without suppression.
+    def boxes_and_scores(self, predictions):
+        """Corners `(batch, queries, 4)` and scores `(batch, queries, num_classes)` of the outputs."""
+        return predictions["boxes"], ops.sigmoid(predictions["logits"])
 
-        `options` and result as `layers.boxes.detections`.
-        """
-        predictions = keras.tree.map_structure(ops.convert_to_tensor, predictions)
-        options = {"iou_threshold": 1.0, "max_detections": self.num_queries, **options}
-        return geometry.detections(predictions["boxes"], ops.sigmoid(predictions["logits"]), **options)
+    def detect(self, predictions, **options):
+        """As any detector's, by default without suppression: the best pairs of query and class."""
+        return super().detect(predictions, **{"iou_threshold": 1.0, "max_detections": self.num_queries, **options})
 
 
 def box_losses(boxes, found):

@@ -5,7 +5,7 @@ import numpy as np
 
 from ... import boxes as geometry
 from ...vision_losses import class_indicators, mean_over_counted, sigmoid_focal_loss, smooth_l1_loss
-from ._detection import box_targets, picture_weights, pyramid_heads, take_targets, trunk_config, trunk_from_config
+from ._detection import Detector, box_targets, picture_weights, pyramid_heads, take_targets
 from .feature_pyramid import feature_pyramid
 
 __all__ = ["SSD"]
@@ -15,7 +15,7 @@ POSITIVE, NEGATIVE = 0.5, 0.4  # an anchor that overlaps by more is the box's, b
 
 
 @keras.saving.register_keras_serializable(package="triptych")
-class SSD(keras.Model):
+class SSD(Detector):
     """Single-shot detector: at every cell of a pyramid, the class and the correction of a few anchors.
 
     An anchor has the box it overlaps most, by at least a half, and every box has its best anchor whatever they overlap. Where
@@ -46,16 +46,8 @@ class SSD(keras.Model):
         self.anchors = geometry.anchors(image_shape, maps, scale=3.0, octaves=octaves)
         heads = pyramid_heads(pyramid.outputs, num_classes, 3 * octaves)
         self.network = keras.Model(pyramid.inputs, heads, name="network")
-        self.class_loss = keras.metrics.Mean(name="class_loss")
-        self.box_loss = keras.metrics.Mean(name="box_loss")
+        self.watch_losses()
         self.built = True
-
-    def get_config(self):
-        return {**self._arguments, "trunk": trunk_config(self.trunk), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**trunk_from_config(config))
 
     def call(self, x, training=None):
         return self.network(x, training=training)
@@ -90,12 +82,8 @@ class SSD(keras.Model):
         codes = ops.where(ops.expand_dims(positive > 0.0, -1), codes, 0.0)
         box_loss = ops.sum(smooth_l1_loss(codes, y_pred["codes"]), axis=-1)
         box_loss = mean_over_counted(box_loss, positive * weight, count)
-        self.class_loss.update_state(class_loss)
-        self.box_loss.update_state(box_loss)
-        return class_loss + box_loss + sum(self.losses)
+        return self.sum_of(class_loss, box_loss)
 
-    def detect(self, predictions, **options):
-        """Boxes, scores and classes of a batch of outputs; `options` and result as `layers.boxes.detections`."""
-        predictions = keras.tree.map_structure(ops.convert_to_tensor, predictions)
-        found = geometry.decode(predictions["codes"], ops.convert_to_tensor(self.anchors))
-        return geometry.detections(found, ops.sigmoid(predictions["logits"]), **options)
+    def boxes_and_scores(self, predictions):
+        """Corners `(batch, anchors, 4)` and scores `(batch, anchors, num_classes)` of the outputs."""
+        return geometry.decode(predictions["codes"], ops.convert_to_tensor(self.anchors)), ops.sigmoid(predictions["logits"])

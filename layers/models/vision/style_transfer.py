@@ -10,6 +10,7 @@ from .transformer_net import transformer_net
 __all__ = ["StyleTransfer"]
 
 ops = keras.ops
+PARTS = 2  # by which each direction of a map is cut where style is measured: else a blotch in a corner makes up for the rest
 
 
 @keras.saving.register_keras_serializable(package="triptych")
@@ -17,8 +18,8 @@ class StyleTransfer(keras.Model):
     """`transformer_net` and its objective, which owns the features and the style: `content + style + smooth`, each weighed.
 
     With F the features of a given network, f the restyled picture and x the given one: content is the mean square of
-    `F(f) - F(x)` on the maps `content_maps`, style that of the Gram matrices of all maps and those of the style picture,
-    smooth the total variation of f.
+    `F(f) - F(x)` on the maps `content_maps`, style that of the Gram matrices of all maps, each cut into quarters, and those of
+    the style picture, smooth the total variation of f.
 
     Args:
         image_shape: `(height, width, channels)`.
@@ -74,7 +75,7 @@ class StyleTransfer(keras.Model):
         found, given = self.maps(restyled), self.maps(x)
         chosen = [[maps[index] for index in self.content_maps] for maps in (found, given)]
         grams = [ops.convert_to_tensor(gram) for gram in self.grams]
-        return content_loss(*chosen), style_loss(found, grams), total_variation(restyled)
+        return content_loss(*chosen), style_loss(found, grams, PARTS), total_variation(restyled)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         means = [weighted_mean(each, sample_weight) for each in self.losses_of(x, y_pred)]

@@ -7,6 +7,8 @@ from .._inputs import image_input
 
 __all__ = ["transformer_net"]
 
+DAMPED = 0.1
+
 
 def transformer_net(image_shape, *, width=32, depth=5, residual=False):
     """Image transformation network: down to a quarter of the size, residual blocks, and up by repeated pixels and convolutions.
@@ -44,6 +46,9 @@ def transformer_net(image_shape, *, width=32, depth=5, residual=False):
     x = Conv2D(inputs.shape[-1], 9, padding="same", kernel_initializer=drawn, dtype=single)(x)
     if any(extra):
         x = keras.layers.Cropping2D([(0, each) for each in extra], dtype=single)(x)
+    # In the last convolution some hundred weights add up to a pixel: undamped, the first steps of Adam drive the tanh to its
+    # ends, where pixels stay, in glaring red and yellow.
+    x = keras.layers.Rescaling(DAMPED, dtype=single)(x)
     if residual:
         given = keras.layers.Rescaling(0.95 / 127.5, -0.95, dtype=single)(inputs)
         x = keras.layers.Add(dtype=single)([x, keras.ops.arctanh(given)])

@@ -5,7 +5,7 @@ import numpy as np
 
 from ... import boxes as geometry
 from ...vision_losses import class_indicators, giou_loss, mean_over_counted, quality_focal_loss
-from ._detection import box_targets, picture_weights, pyramid_heads, take_targets, trunk_config, trunk_from_config
+from ._detection import Detector, box_targets, picture_weights, pyramid_heads, take_targets
 from .feature_pyramid import feature_pyramid
 
 __all__ = ["YOLO"]
@@ -16,7 +16,7 @@ CELLS = 4.0  # sides of a box, in cells of the map that answers for it
 
 
 @keras.saving.register_keras_serializable(package="triptych")
-class YOLO(keras.Model):
+class YOLO(Detector):
     """Anchor-free detector with a head for classes and one for boxes, which all maps of a pyramid share.
 
     The cells about a box's centre answer for it, on the map where it is some four cells large; of two boxes at a cell the
@@ -49,16 +49,8 @@ class YOLO(keras.Model):
         self.cells = geometry.grid(maps)
         self.levels = np.repeat(np.arange(len(maps)), [height * width for height, width in maps]).astype("int32")
         self.network = keras.Model(pyramid.inputs, pyramid_heads(pyramid.outputs, num_classes, depth=depth), name="network")
-        self.class_loss = keras.metrics.Mean(name="class_loss")
-        self.box_loss = keras.metrics.Mean(name="box_loss")
+        self.watch_losses()
         self.built = True
-
-    def get_config(self):
-        return {**self._arguments, "trunk": trunk_config(self.trunk), "name": self.name}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**trunk_from_config(config))
 
     def call(self, x, training=None):
         return self.network(x, training=training)
@@ -98,11 +90,8 @@ class YOLO(keras.Model):
         class_loss = ops.sum(quality_focal_loss(targets, y_pred["logits"]), axis=-1)
         class_loss = mean_over_counted(class_loss, weight, count)
         box_loss = 2.0 * mean_over_counted(giou_loss(boxes, predicted), positive * weight, count)
-        self.class_loss.update_state(class_loss)
-        self.box_loss.update_state(box_loss)
-        return class_loss + box_loss + sum(self.losses)
+        return self.sum_of(class_loss, box_loss)
 
-    def detect(self, predictions, **options):
-        """Boxes, scores and classes of a batch of outputs; `options` and result as `layers.boxes.detections`."""
-        predictions = keras.tree.map_structure(ops.convert_to_tensor, predictions)
-        return geometry.detections(self.decode(predictions["codes"]), ops.sigmoid(predictions["logits"]), **options)
+    def boxes_and_scores(self, predictions):
+        """Corners `(batch, cells, 4)` and scores `(batch, cells, num_classes)` of the outputs."""
+        return self.decode(predictions["codes"]), ops.sigmoid(predictions["logits"])
