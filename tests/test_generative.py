@@ -55,6 +55,7 @@ def test_noise_is_for_training_alone():
     assert loss_of(noisy) != loss_of(clean)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["convolutional", "dense", "spatial"])
 def test_an_autoencoder_learns_a_few_pictures(kind):
     model = made(models.Autoencoder, 8, kind=kind)
@@ -186,6 +187,7 @@ def test_ddim_with_eta_1_adds_the_noise_of_ddpm():
 # Sampling
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("kind", "steps"), [("epsilon", 1000), ("v", 200), ("flow", 200)])
 def test_a_sampler_with_a_perfect_network_draws_from_the_distribution_it_knows(kind, steps):
     """Of pictures that are normal with deviation 0.3 about 0.2 the best prediction is known."""
@@ -246,6 +248,7 @@ def test_a_condition_left_out_of_every_picture_changes_nothing():
     assert loss_of(model, LABELS, training=False) != loss_of(model, LABELS[::-1].copy(), training=False)
 
 
+@pytest.mark.once
 def test_diffusion_learns_a_single_picture():
     model = models.Diffusion((8, 8, 1), width=16, prediction="flow")
     layers.initialize(model, 0)

@@ -273,6 +273,7 @@ def test_a_crf_agrees_with_all_paths():
     np.testing.assert_array_equal(nothing, 0.0)
 
 
+@pytest.mark.once
 def test_a_tagger_learns_what_only_neighbours_tell():
     """Tag 1 stands after tag 1 or 0 by turns; words say nothing: the transitions must."""
     model = models.tagger(4, 2, width=4, dropout=0.0)

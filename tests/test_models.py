@@ -57,6 +57,7 @@ def outputs(model, inputs):
 # Published sizes
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "image_shape", "num_outputs", "options", "expected"),
     [
@@ -89,10 +90,12 @@ def test_published_configurations_have_the_published_size(
     assert model.output.shape == (None, num_outputs)
 
 
+@pytest.mark.once
 def test_efficientnet_b0_has_the_size_that_keras_documents(no_random_weights):
     assert models.efficientnet((224, 224, 3), 1000).count_params() == 5_330_571
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "options"),
     [("mobilenet", {"version": version}) for version in ("v2", "v3-small", "v3-large")]
@@ -103,10 +106,12 @@ def test_the_form_for_small_images_has_the_weights_of_the_published_form(name, o
     assert [w.shape for w in small.trainable_weights] == [w.shape for w in large.trainable_weights]
 
 
+@pytest.mark.once
 def test_the_small_cnn_for_fashion_mnist_has_under_100_000_parameters(no_random_weights):
     assert models.small_cnn((28, 28, 1), 10).count_params() < 100_000
 
 
+@pytest.mark.once
 def test_the_mlp_for_fashion_mnist_has_three_hidden_layers(no_random_weights):
     # 784 -> 256 -> 128 -> 100 -> 10
     assert models.mlp((28, 28), 10).count_params() == 200_960 + 32_896 + 12_900 + 1_010
@@ -115,6 +120,7 @@ def test_the_mlp_for_fashion_mnist_has_three_hidden_layers(no_random_weights):
 # Published numbers
 
 
+@pytest.mark.once
 def test_vgg_computes_what_keras_applications_computes(no_random_weights):
     published = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
     ours = models.vgg((32, 32, 3), 2)
@@ -125,6 +131,7 @@ def test_vgg_computes_what_keras_applications_computes(no_random_weights):
     np.testing.assert_allclose(outputs(features, x), outputs(published, x).reshape(2, -1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("version", "published"),
     [
@@ -147,6 +154,7 @@ def test_mobilenet_blocks_compute_what_keras_applications_computes(version, publ
     np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.once
 def test_efficientnet_blocks_compute_what_keras_applications_computes(no_random_weights):
     file = importlib.import_module(models.efficientnet.__module__)
     published = keras.applications.EfficientNetB0(input_shape=(32, 32, 3), weights=None, include_top=False)
@@ -166,6 +174,7 @@ def test_efficientnet_blocks_compute_what_keras_applications_computes(no_random_
 # Sizes
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 @pytest.mark.parametrize("image_shape", [(28, 28, 1), (11, 9, 2), (64, 72, 3)])
 def test_image_models_take_small_odd_oblong_and_larger_images(name, image_shape, no_random_weights):
@@ -174,17 +183,20 @@ def test_image_models_take_small_odd_oblong_and_larger_images(name, image_shape,
     assert model.output.shape == (None, 3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_image_models_take_28_pixels_without_further_options(name, no_random_weights):
     assert getattr(models, name)((28, 28, 1), 10).output.shape == (None, 10)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["resnet", "mobilenet", "efficientnet"])
 def test_small_images_keep_their_resolution_in_the_first_convolution(name, no_random_weights):
     model = getattr(models, name)((16, 16, 1), 3, **IMAGE_MODELS[name])
     assert model.layers[1].output.shape[1:3] == (16, 16)
 
 
+@pytest.mark.once
 def test_the_stem_of_a_resnet_can_be_chosen(no_random_weights):
     model = models.resnet((32, 32, 1), 3, width=2, stem="large")
     assert model.layers[-3].output.shape[1:3] == (1, 1)
@@ -252,6 +264,7 @@ def test_an_mlp_with_skips_and_zero_hidden_weights_passes_its_input_on():
     np.testing.assert_allclose(outputs(deep, x), outputs(plain, x), rtol=1e-6)
 
 
+@pytest.mark.once
 def test_skips_need_equal_widths(no_random_weights):
     model = models.mlp((4,), 3, hidden_dims=(5, 6, 6), skip=True)
     assert sum(isinstance(layer, keras.layers.Add) for layer in model.layers) == 1
@@ -324,6 +337,7 @@ def test_logits_stay_single_precision_under_mixed_precision():
 # What is refused
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("build", "received"),
     [
@@ -354,6 +368,7 @@ def test_bad_arguments_are_named_with_what_came(build, received):
 # The package
 
 
+@pytest.mark.once
 def test_architectures_are_listed_without_importing_keras():
     code = (
         "import sys; from layers import models; assert 'resnet' in models.ARCHITECTURES;"
@@ -362,12 +377,14 @@ def test_architectures_are_listed_without_importing_keras():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.once
 def test_every_architecture_has_a_case():
     from cases import CASES
 
     assert set(models.ARCHITECTURES) <= set(CASES)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", models.ARCHITECTURES)
 def test_an_architecture_is_a_documented_function_of_at_most_seven_arguments_with_a_file(name):
     build = getattr(models, name)

@@ -262,12 +262,14 @@ def test_style_does_not_depend_on_where_things_are():
 # Architectures
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("size", [(13, 18), (16, 16), (1, 7)])
 def test_unet_keeps_the_size_of_the_picture(size):
     model = models.unet((*size, 3), 4, width=2, depth=2, attention=size == (13, 18))
     assert model(np.zeros((1, *size, 3), "uint8")).shape == (1, *size, 4)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("build", "factor"), [(models.espcn, 3), (models.fsrcnn, 2), (models.edsr, 4)])
 def test_enlarged_pictures_have_the_size_asked_for(build, factor):
     model = build((5, 7, 1), factor=factor, width=4)
@@ -373,6 +375,7 @@ def test_padding_and_pictures_of_no_weight_change_no_loss(name):
     assert evaluated(model, images, targets, np.array([1.0, 0.0], "float32")) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.once
 @each_detector
 def test_pictures_without_a_box_have_a_finite_loss(name):
     images, targets = drawn_squares()
@@ -382,6 +385,7 @@ def test_pictures_without_a_box_have_a_finite_loss(name):
     assert all(np.isfinite(array(weight)).all() for weight in model.trainable_variables)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["SSD", "YOLO"])
 def test_predictions_that_are_the_truth_cost_no_box_loss_and_are_found(name):
     _, targets = drawn_squares()
@@ -407,6 +411,7 @@ def test_predictions_that_are_the_truth_cost_no_box_loss_and_are_found(name):
     np.testing.assert_allclose(found["boxes"][:, 0], corners[:, 0], atol=1e-4)
 
 
+@pytest.mark.once
 def test_detr_costs_the_same_in_whatever_order_the_boxes_come():
     images = generator.integers(0, 256, (1, 64, 64, 3)).astype("uint8")
     corners, classes = random_boxes(1, 4, seed=11), np.array([[0, 1, 1, -1]], "int32")
@@ -418,6 +423,7 @@ def test_detr_costs_the_same_in_whatever_order_the_boxes_come():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.once
 def test_a_group_of_queries_does_not_see_another():
     model = made("DETR")
     images = generator.integers(0, 256, (2, 64, 64, 3)).astype("uint8")
@@ -430,6 +436,7 @@ def test_a_group_of_queries_does_not_see_another():
     assert np.abs(before - after)[:, :, model.num_queries :].max() > 1e-3
 
 
+@pytest.mark.once
 def test_a_detector_takes_a_trunk_and_is_saved_with_it(tmp_path):
     trunk = models.residual_trunk((32, 32, 3), width=4, num_levels=2)
     model = models.SSD((32, 32, 3), 2, width=4, num_levels=3, octaves=1, trunk=trunk)
