@@ -42,6 +42,7 @@ CLASSIFIERS = {
 # Padding
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_padding_changes_no_class(name):
     model = loud(CLASSIFIERS[name]())
@@ -53,6 +54,7 @@ def test_padding_changes_no_class(name):
     assert np.abs(short[0] - short[1]).max() > 1e-3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["seq2seq", "luong", "transformer", "pointer"])
 def test_padding_of_a_source_changes_no_target(name):
     model, source = loud(WRITERS[name]()), np.array([[3, 5, 1, 0]], "int32")
@@ -62,6 +64,7 @@ def test_padding_of_a_source_changes_no_target(name):
     np.testing.assert_allclose(short, long, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.once
 def test_padding_changes_no_token_of_a_bert():
     model = loud(models.bert(9, max_tokens=8, width=8), deviation=0.2)
     ids, segments = np.array([[3, 5, 1]], "int32"), np.array([[0, 1, 1]], "int32")
@@ -73,6 +76,7 @@ def test_padding_changes_no_token_of_a_bert():
     assert np.abs(first - short).max() > 1e-3  # segments count
 
 
+@pytest.mark.once
 def test_a_bert_keeps_its_weights_under_another_head():
     encoder = models.bert(9, max_tokens=8, width=8)
     head = models.bert_head(encoder, 3)
@@ -166,6 +170,7 @@ def test_scores_of_a_recurrent_decoder_are_those_published():
     np.testing.assert_allclose(weights, softmax(scores), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.once
 def test_the_additive_decoder_is_a_cell_fed_what_it_looked_at():
     layer, x, memory = layers.AttentionRNN(4), numbers(2, 3, 5), numbers(2, 6, 2)
     outputs, weights = (array(each) for each in layer(x, memory))

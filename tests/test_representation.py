@@ -67,6 +67,7 @@ def test_the_regression_loss_is_the_squared_distance_of_unit_vectors():
 # SimCLR
 
 
+@pytest.mark.once
 def test_partners_are_views_of_the_same_picture_and_views_differ():
     model = made(models.SimCLR, "small_cnn", smallest_crop=0.5)
     grey = np.arange(0, 240, 40, dtype="uint8")[:, None, None, None] * np.ones((1, 8, 8, 1), "uint8")
@@ -77,6 +78,7 @@ def test_partners_are_views_of_the_same_picture_and_views_differ():
     assert np.abs(views[:6] - views[6:]).max() > 0.1
 
 
+@pytest.mark.once
 def test_the_projections_are_what_the_loss_of_a_step_is_made_of():
     model = made(models.SimCLR, "small_cnn", projection_dim=4)
     projections, loss, _ = backend.loss_and_gradients(model, IMAGES, None)
@@ -92,6 +94,7 @@ def test_the_encoder_is_the_classifier_before_its_logits():
         models.SimCLR((8, 8, 1), "image_generator")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_a_window_is_stretched_to_the_whole(share):
     ramp = np.broadcast_to(np.arange(8.0, dtype="float32")[None, None, :, None], (50, 8, 8, 1))
@@ -136,6 +139,7 @@ def test_the_loss_of_byol_ignores_how_the_target_would_change():
 # CLIP
 
 
+@pytest.mark.once
 def test_both_towers_give_unit_vectors_and_padding_counts_nothing():
     model = made(models.CLIP, 7, 5, width=8, depth=1, embedding_dim=4)
     texts = TEXTS.copy()
@@ -168,6 +172,7 @@ def small_flamingo(**options):
     return language, models.flamingo(vision, language, num_latents=3, num_heads=2, **options)
 
 
+@pytest.mark.once
 def test_with_its_gates_shut_a_flamingo_is_its_language_model():
     language, model = small_flamingo()
     expected = array(language(TEXTS))
@@ -185,6 +190,7 @@ def open_gates(model):
             variable.assign(0.9)
 
 
+@pytest.mark.once
 def test_a_token_sees_the_last_picture_before_it():
     _, model = small_flamingo(image_token=6, num_images=2)
     open_gates(model)
