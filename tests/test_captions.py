@@ -18,6 +18,8 @@ from apps.common.options.declare import make_config
 from apps.common.reports import captions_found, drawn_files
 from layers import models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 CAPTIONS = ["dark left of light", "light left of dark", "dark", "light"]
 OPTIONS = (
     "image-generation", "--data", "pairs.csv", "--model", "latent-flow", "--image-size", "8", "--width", "8", "--epochs", "2",

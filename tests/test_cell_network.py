@@ -6,6 +6,8 @@ import pytest
 
 from layers import models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 IMAGES = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
 
 

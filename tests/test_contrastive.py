@@ -19,11 +19,12 @@ from layers import models
 from layers.initialization import own_variables
 from layers.models.representation._encoder import image_encoder
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 draws = np.random.default_rng(0)
 OPTIONS = ("--projection-dim", "4", "--epochs", "2", "--batch-size", "8", "--probe-share", "0.3")
 
 
-@pytest.mark.once
 def test_the_labelled_share_is_stratified_and_has_every_class():
     labels = np.repeat([0, 1, 2], [100, 50, 3])
     chosen = labelled_sample(labels, 0.1, 0)
@@ -32,7 +33,6 @@ def test_the_labelled_share_is_stratified_and_has_every_class():
     assert len(labelled_sample(labels, 0.1, 1)) == 16 and labelled_sample(labels, 0.1, 1).tolist() != chosen.tolist()
 
 
-@pytest.mark.once
 def test_probes_find_classes_that_a_line_parts_and_nothing_in_noise():
     labels = np.arange(200) % 2
     features = draws.normal(size=(200, 5)) + 6 * labels[:, None] * [1, 0, 0, 0, 0]
@@ -41,7 +41,6 @@ def test_probes_find_classes_that_a_line_parts_and_nothing_in_noise():
     assert all(0.3 < value < 0.7 for value in noise.values())
 
 
-@pytest.mark.once
 def test_neighbours_are_those_in_the_same_direction():
     features, others = np.array([[1.0, 0.0], [0.0, 1.0]]).repeat(5, 0), np.array([[100.0, 1.0], [0.1, 0.5]])
     assert nearest_classes(features, np.repeat([7, 3], 5), others).tolist() == [7, 3]
@@ -83,7 +82,6 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.once
 def test_a_classifier_goes_on_from_the_encoder(place):
     source = train("contrastive", "--data", "pictures", "--model", "byol", *OPTIONS, cwd=place)["model"]
     begun = ("--data", "pictures", "--epochs", "1", "--batch-size", "8", "--pretrained", source, "--freeze")

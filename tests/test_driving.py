@@ -12,7 +12,8 @@ from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.reports.explain import grad_cam_of_number
 
-once = pytest.mark.once
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 SHAPE, WHOLE = (20, 40), (0.0, 0.0)
 
 
@@ -20,7 +21,6 @@ def config(folder, **options):
     return make_config(app.Config, {"data": str(folder), "image_size": "20,40", "width": "2", **options})
 
 
-@once
 def test_a_simulators_log_is_read_in_its_order_whatever_machine_wrote_it(tmp_path):
     write_drive(tmp_path, 12)
     drive, drawn = read_drive(tmp_path / "drive", SHAPE, WHOLE), draw_drive(12, SHAPE, 0)
@@ -32,7 +32,6 @@ def test_a_simulators_log_is_read_in_its_order_whatever_machine_wrote_it(tmp_pat
     np.testing.assert_array_equal(read_drive(log, SHAPE, WHOLE).angles, drive.angles)
 
 
-@once
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -53,14 +52,12 @@ def test_logs_that_teach_nothing_are_refused_in_one_line(tmp_path, text, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-@once
 def test_missing_pictures_are_counted_and_named(tmp_path):
     write_drive(tmp_path, 40)
     (tmp_path / "drive/IMG/center_7.png").unlink()
     assert "center_7.png is not there" in app.load_data(config(tmp_path / "drive")).notes[0]
 
 
-@once
 def test_the_test_is_the_last_fifth_in_time(tmp_path):
     write_drive(tmp_path)
     data = app.load_data(config(tmp_path / "drive"))
@@ -70,7 +67,6 @@ def test_the_test_is_the_last_fifth_in_time(tmp_path):
     np.testing.assert_allclose(np.concatenate(parts), angles, atol=1e-4)
 
 
-@once
 def test_a_mirrored_picture_turns_the_other_way(tmp_path):
     write_drive(tmp_path)
     moved = app.load_data(config(tmp_path / "drive", brightness="0")).train
@@ -99,7 +95,6 @@ def test_errors_are_in_the_logs_own_unit(tmp_path):
     assert [row.get("angle") for row in rows[:2]] == pytest.approx(found[:2].tolist(), rel=1e-4) and "reason" in rows[2]
 
 
-@once
 def test_what_is_cut_away_is_not_seen(tmp_path):
     picture = np.full((100, 60, 3), 10, "uint8")
     picture[:40], picture[80:] = 250, 200

@@ -22,6 +22,8 @@ from apps.common.reports import generated_images as generation
 from layers import backend, models
 from layers.generative import gaussian_kl
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 SHAPE, CLASSES, COUNT = (8, 8, 1), 3, 6
 generator = np.random.default_rng(0)
 IMAGES = generator.integers(0, 256, (COUNT, *SHAPE)).astype("uint8")

@@ -19,7 +19,8 @@ from apps.common.errors import UserError
 from apps.common.reports.boxes import Folder, coco_evaluation
 from layers import models
 
-once = pytest.mark.once
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 WIDTH, HEIGHT = 40, 24
 # Of each picture its boxes in pixels; the last has none.
 PICTURES = {
@@ -84,7 +85,6 @@ def refuses(path, *words, **options):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-@once
 @pytest.mark.parametrize("write", [write_voc, write_coco, write_yolo])
 def test_voc_coco_and_yolo_give_the_same_boxes(tmp_path, write):
     splits, names, _ = read_boxed_images(write(tmp_path), image_size=40)
@@ -99,7 +99,6 @@ def test_voc_coco_and_yolo_give_the_same_boxes(tmp_path, write):
         assert not part.boxes[row, len(own) :].any()
 
 
-@once
 def test_splits_are_those_of_imagesets_of_folders_and_of_coco_files(tmp_path):
     lists = {"train": ["a", "d"], "val": ["b"], "test": ["c"], "trainval": ["a", "b", "d"]}
     splits, _, _ = read_boxed_images(write_voc(tmp_path / "voc", lists=lists))
@@ -120,7 +119,6 @@ def test_splits_are_those_of_imagesets_of_folders_and_of_coco_files(tmp_path):
     assert {split: part.paths[0].parent.name for split, part in read.items()} == {"train": "train2017", "validation": "val2017"}
 
 
-@once
 @pytest.mark.parametrize("orientation", [1, *TURNS])
 def test_boxes_turn_with_a_picture_that_exif_turns(tmp_path, orientation):
     left, top, right, bottom = 8, 4, 24, 10
@@ -138,7 +136,6 @@ def test_boxes_turn_with_a_picture_that_exif_turns(tmp_path, orientation):
     np.testing.assert_allclose(part.boxes[0, 0], found, atol=1e-6)
 
 
-@once
 def test_boxes_of_the_upright_picture_are_left_as_they_are(tmp_path):
     write_voc(tmp_path, {"a": [("cat", (2, 4, 12, 20))]}, size=(HEIGHT, WIDTH))
     exif = Image.Exif()
@@ -148,14 +145,12 @@ def test_boxes_of_the_upright_picture_are_left_as_they_are(tmp_path):
     np.testing.assert_allclose(part.boxes[0, 0], [2 / HEIGHT, 4 / WIDTH, 12 / HEIGHT, 20 / WIDTH], atol=1e-6)
 
 
-@once
 def test_a_box_inside_out_stays_one_when_it_is_turned():
     for orientation in TURNS:
         turned = turn_boxes(np.array([[0.8, 0.1, 0.2, 0.4]]), orientation)
         assert np.any(turned[0, 2:] < turned[0, :2])
 
 
-@once
 def test_boxes_without_area_are_dropped_and_named_and_those_outside_cut_off(tmp_path):
     boxes = [("cat", (4, 2, 4, 12)), ("cat", (20, 2, 10, 12)), ("cat", (50, 2, 60, 12)), ("cat", (-10, 2, 20, 30))]
     splits, _, notes = read_boxed_images(write_voc(tmp_path, {"a": boxes, "b": PICTURES["c"]}))
@@ -166,7 +161,6 @@ def test_boxes_without_area_are_dropped_and_named_and_those_outside_cut_off(tmp_
     assert part.boxes.shape == (2, 1, 4)
 
 
-@once
 def test_what_cannot_be_trained_on_is_one_line(tmp_path):
     (tmp_path / "none").mkdir()
     refuses(tmp_path / "none", "the folder is empty", "VOC")
@@ -187,7 +181,6 @@ def test_what_cannot_be_trained_on_is_one_line(tmp_path):
     refuses(write_voc(tmp_path / "other"), "classes the model does not know: cat", class_names=["dog", "bird"])
 
 
-@once
 def test_coco_files_of_two_splits_with_other_classes_are_refused(tmp_path):
     write_coco(tmp_path)
     (tmp_path / "annotations.json").rename(tmp_path / "train.json")
@@ -196,7 +189,6 @@ def test_coco_files_of_two_splits_with_other_classes_are_refused(tmp_path):
     refuses(tmp_path, "do not have the same classes (horse)")
 
 
-@once
 def test_drawn_shapes_fill_their_boxes_and_are_the_same_again():
     drawn, again = drawn_shapes(6, 48, seed=3), drawn_shapes(6, 48, seed=3)
     np.testing.assert_array_equal(drawn.images, again.images)
@@ -214,7 +206,6 @@ def some_boxes(seed, count=6, most=5, classes=2):
     return {"boxes": boxes, "classes": chosen}
 
 
-@once
 def test_perfect_predictions_have_a_precision_of_one_and_none_of_zero():
     truth = some_boxes(0)
     metrics, rows, _ = coco_evaluation(truth | {"scores": np.ones((6, 5))}, truth, ["cat", "dog"], (100, 100))
@@ -224,7 +215,6 @@ def test_perfect_predictions_have_a_precision_of_one_and_none_of_zero():
     assert coco_evaluation(nothing, truth, ["cat", "dog"], (100, 100))[0]["map50"] == 0
 
 
-@once
 def test_precision_is_what_the_summary_of_pycocotools_says(tmp_path):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -257,7 +247,6 @@ def test_precision_is_what_the_summary_of_pycocotools_says(tmp_path):
     assert [metrics[key] for key in ("map", "map50", "map75")] == pytest.approx(list(rules.stats[:3]))
 
 
-@once
 def test_a_folder_keeps_the_pictures_of_earlier_calls_under_names_of_their_own(tmp_path):
     image = Image.new("RGB", (10, 10))
     row = {"category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0, "score": 0.5}

@@ -6,6 +6,8 @@ import pytest
 
 import layers
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32")
 TARGETS = {"and": [0, 0, 0, 1], "or": [0, 1, 1, 1], "xor": [0, 1, 1, 0]}
 

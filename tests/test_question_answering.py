@@ -16,6 +16,8 @@ from apps.common.reports.answering import answer_scores, last_mentioned, normali
 from apps.common.training.span_loss import SpanCrossEntropy
 from layers import models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 CONTEXT = "Ann went to Oslo in May 2019. Bob stayed in New York, he said."
 
 
@@ -46,7 +48,6 @@ def test_answers_outside_their_context_are_counted_and_named(tmp_path):
     assert "1 questions without any answer" in notes[1]
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [

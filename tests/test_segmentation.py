@@ -23,7 +23,8 @@ from apps.common.reports.segmentation import confusion_of, mask_of, scores, tile
 from apps.common.training.batches import scaled
 from apps.common.training.pixels import MeanIoU, PixelLoss
 
-once = pytest.mark.once
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 generator = np.random.default_rng(0)
 
 
@@ -59,7 +60,6 @@ def label_masks(count=3, size=(6, 8), labels=(0, 1, 2)):
 # Losses, metrics, evaluation
 
 
-@once
 def test_mean_iou_is_macro_over_classes_that_are_there_or_predicted():
     matrix = np.array([[8, 2, 0, 0], [0, 5, 5, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     expected = {"mean_iou": (8 / 10 + 5 / 12 + 0) / 3, "pixel_accuracy": 13 / 20, "class_accuracy": (0.8 + 0.5) / 2}
@@ -107,7 +107,6 @@ def test_losses_have_their_known_values():
     assert float(array(PixelLoss("dice")(y, even, weight))) == pytest.approx((0.6 + 3 / 7) / 2, rel=1e-4)
 
 
-@once
 def test_weights_are_median_frequencies():
     masks = np.array([[[0, 0, 0, 1]], [[0, 0, 0, 0]], [[2, 2, 0, IGNORED]]], "uint8")
     # Frequencies: 8 of 11, 1 of 4, 2 of 3; class 3 is nowhere.
@@ -115,7 +114,6 @@ def test_weights_are_median_frequencies():
     np.testing.assert_allclose(found, [(2 / 3) / (8 / 11), (2 / 3) / (1 / 4), 1, 1], rtol=1e-6)
 
 
-@once
 def test_places_from_outside_of_a_moved_picture_are_ignored():
     pictures, masks = draw_shapes(4, 16, 0)
     moving = Moving(Examples(pictures, masks), Moves(shift=0.5, empty=IGNORED), ("image", "mask"), 0)
@@ -170,7 +168,6 @@ def test_masks_are_written_in_the_labels_of_training_and_the_size_of_the_picture
 # Reading
 
 
-@once
 def test_camvids_layout_keeps_its_splits_and_ignores_a_label(tmp_path):
     for split in ("train", "val", "test"):
         write_set(tmp_path / "CamVid", label_masks(labels=(0, 1, 2, 11)), split, f"{split}annot")
@@ -187,7 +184,6 @@ def test_camvids_layout_keeps_its_splits_and_ignores_a_label(tmp_path):
     np.testing.assert_array_equal(again.test.take(np.arange(3))[1], y)
 
 
-@once
 def test_labels_palettes_and_colours_of_one_drawing_read_alike(tmp_path):
     masks = label_masks()
     colors = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 200]], "uint8")
@@ -208,14 +204,12 @@ def test_labels_palettes_and_colours_of_one_drawing_read_alike(tmp_path):
     assert found["sixteen"].classes.values == (0, 300, 600)
 
 
-@once
 def test_masks_of_black_and_white_are_two_classes(tmp_path):
     write_set(tmp_path, label_masks(labels=(0, 255)))
     found = read_masked_pictures(tmp_path, ignore="255")
     assert found.classes.values == (0, 255) and "both are classes" in found.notes[0]
 
 
-@once
 @pytest.mark.parametrize("turned", [False, True], ids=["drawn upright", "drawn as it lies in the file"])
 @pytest.mark.parametrize("orientation", [6, 8, 5])
 def test_a_picture_turned_by_its_camera_keeps_its_mask(tmp_path, orientation, turned):
@@ -235,7 +229,6 @@ def test_a_picture_turned_by_its_camera_keeps_its_mask(tmp_path, orientation, tu
     np.testing.assert_array_equal(found.images[0, ..., 0] > 0, found.masks[0] == 1)
 
 
-@once
 def test_pictures_of_every_mode_are_read(tmp_path):
     write_set(tmp_path, label_masks(6))
     grey = generator.integers(0, 256, (6, 8), dtype="uint8")
@@ -248,7 +241,6 @@ def test_pictures_of_every_mode_are_read(tmp_path):
     assert found.images.shape == (6, 6, 8, 3) and not found.notes
 
 
-@once
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -271,7 +263,6 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, spoil, words):
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@once
 def test_unknown_colours_and_labels_of_other_splits_are_refused(tmp_path):
     write_set(tmp_path / "colours", [np.full((6, 8, 3), 9, "uint8"), np.full((6, 8, 3), (1, 2, 3), "uint8")])
     (tmp_path / "colours/classes.txt").write_text("ground 9 9 9\nroad 5 5 5\n")
@@ -283,14 +274,12 @@ def test_unknown_colours_and_labels_of_other_splits_are_refused(tmp_path):
         read_masked_pictures(tmp_path / "splits")
 
 
-@once
 def test_pictures_without_a_mask_are_named(tmp_path):
     write_set(tmp_path, label_masks())
     save(tmp_path, "images/lonely.png", np.zeros((6, 8, 3), "uint8"))
     assert "lonely.png" in read_masked_pictures(tmp_path).notes[0]
 
 
-@once
 def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
     save(tmp_path, "train2017/a.png", np.zeros((10, 10, 3), "uint8"))
     square = [0, 0, 5, 0, 5, 9, 0, 9]
@@ -312,7 +301,6 @@ def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
     assert "gone.png" in found.notes[0] and "1 annotations" in found.notes[1]
 
 
-@once
 def test_large_sets_lie_on_disk_and_are_the_same(tmp_path, monkeypatch):
     write_set(tmp_path / "set", label_masks(5))
     inside = read_masked_pictures(tmp_path / "set")
@@ -328,7 +316,6 @@ def test_large_sets_lie_on_disk_and_are_the_same(tmp_path, monkeypatch):
     assert data.train.take(np.arange(2))[0].shape == (2, 6, 8, 3)
 
 
-@once
 def test_a_class_weight_that_does_nothing_is_refused():
     with pytest.raises(UserError, match="does nothing with --loss dice"):
         make_config(app.Config, {"loss": "dice", "class_weights": "balanced"})

@@ -19,6 +19,8 @@ from apps.common.training.restyling import Restyler, levelled, loss_units, mean_
 from layers import models
 from layers.style import gram_matrix
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 generator = np.random.default_rng(0)
 SQUARES = generator.integers(0, 256, (3, 16, 16, 3)).astype("uint8")
 TINY = {"image_size": 16, "picture_size": 64, "patches": 8, "batch_size": 4, "width": 2, "depth": 1, "optimised_steps": 2}
@@ -53,7 +55,6 @@ def test_given_features_are_not_drawn_again_and_not_trained(made):
     assert not model.features.trainable_variables
 
 
-@pytest.mark.once
 def test_losses_count_in_units_of_an_untouched_picture(made):
     model, *_ = made
     untouched = mean_losses(model, SQUARES, SQUARES)
@@ -83,14 +84,12 @@ def test_levelled_features_count_alike_however_strong_a_channel_or_a_map_is():
         np.testing.assert_allclose(plain, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.once
 def test_a_network_begins_with_pixels_far_from_the_ends():
     network = models.transformer_net((16, 16, 3), width=8, depth=1)
     layers.initialize(network, 0)
     assert np.abs(array(network(SQUARES)) - 127.5).max() < 64
 
 
-@pytest.mark.once
 def test_optimised_pixels_come_nearer_to_the_style_and_stay_pixels(made):
     model, *_ = made
     found = optimised_pixels(model, SQUARES, 8)
@@ -110,7 +109,6 @@ def test_one_step_of_the_optimisation_is_adams_first_step_of_the_learning_rate(m
     assert np.abs(moved).max() <= 2.0001 and np.median(np.abs(moved)) == pytest.approx(2.0, abs=0.05)
 
 
-@pytest.mark.once
 def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits():
     network = models.transformer_net((8, 8, 3), width=2, depth=1)
     layers.initialize(network, 0)
@@ -122,7 +120,6 @@ def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits(
     np.testing.assert_allclose(restyle(square, 100), array(network(square[None]))[0], atol=0.51)
 
 
-@pytest.mark.once
 def test_a_residual_network_that_changes_nothing_gives_the_picture_back():
     network = models.transformer_net((9, 10, 3), width=2, depth=1, residual=True)
     layers.initialize(network, 0)
@@ -149,7 +146,6 @@ def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
         np.testing.assert_allclose(array(found), array(expected), atol=1e-4)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "words"),
     [

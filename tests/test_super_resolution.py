@@ -15,23 +15,22 @@ from apps.common.training.enlarging import BrightnessLoss, psnr_metric
 from apps.common.training.fit import make_model
 from layers import models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 generator = np.random.default_rng(0)
 GREY = generator.integers(0, 256, (40, 33)).astype("uint8")
 
 
-@pytest.mark.once
 def test_luminance_is_that_of_itu_r_601():
     colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], "uint8")
     np.testing.assert_array_equal(luminance(colours)[0, :, 0], [16, 235, 81, 145, 41])
 
 
-@pytest.mark.once
 def test_psnr_of_an_error_of_one_level_is_48_decibels():
     assert psnr(GREY.astype(int) + 1, GREY) == pytest.approx(20 * np.log10(255), abs=1e-9)
     assert psnr(GREY, GREY) == 100.0
 
 
-@pytest.mark.once
 def test_ssim_is_one_of_equal_pictures_symmetric_and_falls_with_noise():
     noises = [np.clip(GREY + generator.normal(0, deviation, GREY.shape), 0, 255) for deviation in (5, 20, 80)]
     found = [ssim(noise, GREY) for noise in noises]
@@ -39,14 +38,12 @@ def test_ssim_is_one_of_equal_pictures_symmetric_and_falls_with_noise():
     assert ssim(noises[1], GREY) == pytest.approx(ssim(GREY, noises[1]))
 
 
-@pytest.mark.once
 def test_ssim_of_two_even_pictures_is_their_brightness_alone():
     first, second, small = 100.0, 150.0, (0.01 * 255) ** 2
     expected = (2 * first * second + small) / (first**2 + second**2 + small)
     assert ssim(np.full((20, 20), first), np.full((20, 20), second)) == pytest.approx(expected)
 
 
-@pytest.mark.once
 def test_ssim_agrees_with_a_window_summed_by_hand():
     x, y = GREY[:11, :11].astype(float), np.clip(GREY[:11, :11] + generator.normal(0, 30, (11, 11)), 0, 255)
     distance = np.add.outer((np.arange(11) - 5) ** 2, (np.arange(11) - 5) ** 2)
@@ -96,7 +93,6 @@ def doubled(pictures):
     return np.repeat(np.repeat(pictures, 2, -3), 2, -2)
 
 
-@pytest.mark.once
 def test_squares_follow_from_seed_epoch_and_index_and_small_and_large_show_the_same_place():
     small = generator.integers(0, 256, (12, 15, 1)).astype("uint8")
     patches = Patches([(small, doubled(small))], 5, 8, 3)
@@ -108,7 +104,6 @@ def test_squares_follow_from_seed_epoch_and_index_and_small_and_large_show_the_s
     np.testing.assert_array_equal(patches.take(np.array([5, 2]))[1], large[[5, 2]])
 
 
-@pytest.mark.once
 def test_an_enlargement_that_is_the_truth_is_perfect_and_edges_are_shaved():
     picture = GREY[..., None].copy()
     other = picture.copy()
@@ -137,7 +132,6 @@ def test_two_players_are_trained_and_the_given_features_stay_as_they_are(monkeyp
         assert any((a != b).any() for a, b in zip(layer.get_weights(), weights, strict=True))
 
 
-@pytest.mark.once
 def test_baselines_are_pillows_bicubic_and_repeated_pixels():
     large = resized(GREY[:20, :20, None], 40, 40)
     data = type("Data", (), {"test": WholePictures(["a"], [(resized(large, 20, 20), large)]), "about": {"factor": 2}})
@@ -146,7 +140,6 @@ def test_baselines_are_pillows_bicubic_and_repeated_pixels():
     assert found["bicubic"]["psnr"] > found["nearest"]["psnr"]
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "words"),
     [

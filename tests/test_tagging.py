@@ -13,6 +13,8 @@ from apps.common.errors import UserError
 from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags, sentences_figure
 from layers import models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 SENTENCE = "Ann\tB-person\nLee\tI-person\nleft\tO\nOslo\tB-place\n"
 
 
@@ -36,7 +38,6 @@ def test_an_entity_that_begins_with_i_is_counted_and_begun(tmp_path):
     assert splits["train"][0][1] == ["B-person", "I-person", "B-place"] and notes[0].startswith("2 I- tags")
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -76,7 +77,6 @@ def test_words_are_split_with_their_places():
     assert all(text[start:end] == word for word, start, end in split_words(text))
 
 
-@pytest.mark.once
 def test_marks_and_joined_pictures_stay_with_what_they_belong_to():
     words = [word for word, _, _ in split_words("cafe\u0301 שָׁלוֹם हिन्दी 👨‍👩‍👧 👍🏽!?")]
     assert words == ["cafe\u0301", "שָׁלוֹם", "हिन्दी", "👨‍👩‍👧", "👍🏽", "!", "?"]

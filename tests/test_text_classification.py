@@ -18,7 +18,8 @@ from apps.common.reports.gaps import NeighbourCounts
 from apps.common.reports.words import important_words, words_figure
 from layers import models
 
-once = pytest.mark.once
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 PAIRS = [("fine food, slow waiters", "good"), ("never again", "bad"), ("we liked it", "good")]
 
 
@@ -30,7 +31,6 @@ def read(path, **columns):
 # Reading
 
 
-@once
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -51,7 +51,6 @@ def test_every_format_gives_the_same_texts_and_labels(tmp_path, name, content):
     assert read(tmp_path / name) == {"train": PAIRS}
 
 
-@once
 def test_a_folder_a_class(tmp_path):
     for index, (text, label) in enumerate(PAIRS):
         (tmp_path / label).mkdir(exist_ok=True)
@@ -59,7 +58,6 @@ def test_a_folder_a_class(tmp_path):
     assert sorted(read(tmp_path)["train"]) == sorted(PAIRS)
 
 
-@once
 @pytest.mark.parametrize("names", [("x.train", "x.dev", "x.test"), ("T.train.all", "T.val.all", "T.test.all")])
 def test_files_of_one_name_are_the_splits_it_says(tmp_path, names):
     for name, (text, label) in zip(names, PAIRS, strict=True):
@@ -69,7 +67,6 @@ def test_files_of_one_name_are_the_splits_it_says(tmp_path, names):
     assert read(tmp_path / names[0]) == expected
 
 
-@once
 def test_columns_are_asked_for_where_their_names_do_not_tell(tmp_path):
     (tmp_path / "a.csv").write_text("one,two,three\nx y,1,good\nz,2,bad\n")
     with pytest.raises(UserError, match=r"one, two, three; say which is meant by --text-column and --label-column"):
@@ -79,7 +76,6 @@ def test_columns_are_asked_for_where_their_names_do_not_tell(tmp_path):
         read(tmp_path / "a.csv", text_column="once", label_column="three")
 
 
-@once
 def test_other_encodings_are_said_or_refused(tmp_path):
     (tmp_path / "a.all").write_bytes("good crème\nbad no\n".encode("latin-1"))
     found = read_labelled_texts(tmp_path / "a.all")
@@ -92,7 +88,6 @@ def test_other_encodings_are_said_or_refused(tmp_path):
         read_labelled_texts(tmp_path / "c.all")
 
 
-@once
 def test_empty_texts_are_counted_and_too_many_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n" + "fine,good\nno,bad\n" * 20 + ",bad\n")
     found = read_labelled_texts(tmp_path / "a.csv")
@@ -102,14 +97,12 @@ def test_empty_texts_are_counted_and_too_many_refused(tmp_path):
         read_labelled_texts(tmp_path / "b.csv")
 
 
-@once
 def test_prose_is_not_taken_for_labels(tmp_path):
     (tmp_path / "prose.txt").write_text("".join(f"word{index} and more words\n" for index in range(50)))
     with pytest.raises(UserError, match="50 different labels for 50 texts"):
         text_classification.load_data(make_config(text_classification.Config, {"data": str(tmp_path / "prose.txt")}))
 
 
-@once
 def test_the_reviews_are_hard_for_whoever_counts_words():
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -121,7 +114,6 @@ def test_the_reviews_are_hard_for_whoever_counts_words():
     assert 0.5 < score < 0.75
 
 
-@once
 def test_labels_unknown_to_the_model_are_named():
     assert text_classification.class_indices(["b", "a"], ["a", "b"]).tolist() == [1, 0]
     with pytest.raises(UserError, match=r"'c'\. It knows a, b"):
@@ -162,7 +154,6 @@ def test_what_words_add_sums_to_the_score_less_that_of_no_words(name):
     assert np.abs(whole - score()).max() > 2 * tolerance
 
 
-@once
 def test_a_bag_gives_each_word_its_own_share():
     model = models.text_bag(5, 2, width=2)
     model.get_layer("embedding").set_weights([np.array([[0, 0], [0, 0], [1, 0], [0, 1], [1, 1]], "float32")])
@@ -171,7 +162,6 @@ def test_a_bag_gives_each_word_its_own_share():
     np.testing.assert_allclose(scores, np.array([1, -2, -1, 0]) / 4, atol=1e-6)
 
 
-@once
 def test_the_figure_takes_any_script_and_long_texts():
     words = ["$x", "😀", "שלום", "映画", "a" * 200] * 40
     figure = words_figure([words, []], [np.linspace(-1, 1, len(words)), np.zeros(0)], ["one", "two"])
@@ -184,7 +174,8 @@ def test_the_figure_takes_any_script_and_long_texts():
 
 @pytest.mark.parametrize("model", ["bag", "simple-rnn", "gru", "bilstm", "transformer", "bert"])
 def test_every_model_is_built_trained_and_judged(model):
-    shape = {"model": model, "width": "8", "epochs": "1"} | ({"num_heads": "2"} if model in ("transformer", "bert") else {})
+    shape = {"model": model, "width": "8", "epochs": "1", "batch_size": "16"}
+    shape |= {"num_heads": "2"} if model in ("transformer", "bert") else {}
     config = make_config(text_classification.Config, shape)
     data = text_classification.load_data(config)
     few = np.arange(16)
@@ -201,7 +192,6 @@ def test_every_model_is_built_trained_and_judged(model):
     assert [set(row) >= {"class", "probability"} for row in rows] == [True] * 3 and "note" in rows[1]
 
 
-@once
 def test_a_vocabulary_is_that_of_the_training_texts_alone(tmp_path):
     (tmp_path / "x.train").write_text("good fine food\nbad cold food\n" * 10)
     (tmp_path / "x.test").write_text("good splendid food\nbad no\n" * 3)
@@ -217,7 +207,6 @@ def masked_texts(epoch=0, **options):
     return made, tokenizer
 
 
-@once
 def test_what_is_hidden_follows_from_the_seed_the_epoch_and_the_passage():
     made, _ = masked_texts(share=0.3)
     assert len(made) == 10
@@ -233,7 +222,6 @@ def test_what_is_hidden_follows_from_the_seed_the_epoch_and_the_passage():
         assert (masked_texts(share=0.3, **other)[0].take(np.arange(10))[0]["tokens"] != x["tokens"]).any()
 
 
-@once
 def test_four_in_five_are_masked_one_in_ten_replaced_and_one_in_ten_stays():
     made, tokenizer = masked_texts(share=0.5)
     shown, right = [], []
@@ -250,7 +238,6 @@ def test_four_in_five_are_masked_one_in_ten_replaced_and_one_in_ten_stays():
     assert shown.min() >= tokenizer.mask and shown.max() < len(tokenizer)
 
 
-@once
 def test_the_last_passage_is_padded_and_padding_is_never_hidden():
     made, _ = masked_texts()
     made.ids = made.ids[:23]
@@ -271,7 +258,6 @@ def test_logits_at_chosen_places_are_those_of_bert():
     np.testing.assert_allclose(chosen, every[:, [2, 4]], rtol=1e-5, atol=1e-5)
 
 
-@once
 def test_neighbours_tell_the_token_between_them():
     counts = NeighbourCounts(np.array([0, 1, 2, 0, 1, 2, 0, 3, 4] * 20), 5)
     assert counts.between(0, 2).argmax() == 1 and counts.between(0, 4).argmax() == 3
@@ -292,7 +278,6 @@ def test_gaps_are_filled_in_their_order_and_texts_without_one_say_so():
         assert list(gap) == list(same) and list(gap.values()) == pytest.approx(list(same.values()), abs=1e-5)
 
 
-@once
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -25,6 +25,8 @@ from apps.common.training.batches import Batches
 from apps.common.training.losses import TokenCrossEntropy
 from layers import backend, models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 VOCABULARY, BLOCK = 11, 8
 MODELS = {
     "gpt": lambda: models.gpt(VOCABULARY, BLOCK, width=16, depth=2, num_heads=2),

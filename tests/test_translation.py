@@ -14,7 +14,8 @@ from apps.common.data.text.tokenizer import train_tokenizer
 from apps.common.errors import UserError
 from apps.common.reports.dictionary import word_dictionary, word_for_word
 
-once = pytest.mark.once
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 GERMAN, ENGLISH = ["ein Hund", "zwei Katzen", "ein Haus"], ["a dog", "two cats", "a house"]
 
 
@@ -23,7 +24,6 @@ def write_lines(path, lines):
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
 
 
-@once
 def test_the_same_pairs_come_from_every_format(tmp_path):
     (tmp_path / "parallel").mkdir()
     write_lines(tmp_path / "parallel" / "train.de.gz", GERMAN)
@@ -42,7 +42,6 @@ def test_the_same_pairs_come_from_every_format(tmp_path):
         assert read_pairs(tmp_path / name, "de", "en")[0] == {"train": expected}, name
 
 
-@once
 def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_several(tmp_path):
     (tmp_path / "task" / "raw").mkdir(parents=True)
     for split in ("train", "val", "test_2016", "test_2017"):
@@ -60,7 +59,6 @@ def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_seve
         read_pairs(tmp_path, "de", "xx")
 
 
-@once
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -83,7 +81,6 @@ def test_bad_pairs_are_one_line(tmp_path, files, said):
     assert "\n" not in str(caught.value)
 
 
-@once
 def test_a_line_separator_inside_a_line_does_not_tear_it_and_empty_sides_are_counted(tmp_path):
     write_lines(tmp_path / "train.de", ["a\u2028b", "c", " "])
     write_lines(tmp_path / "train.en", ["d", "e", "f"])
@@ -96,7 +93,6 @@ def copying_coder():
     return PairCoder(tokenizer, tokenizer, num_copied=2)
 
 
-@once
 def test_words_the_vocabulary_lacks_are_numbered_above_it_and_spelt_again():
     coder = copying_coder()
     size = len(coder.target)
@@ -108,14 +104,12 @@ def test_words_the_vocabulary_lacks_are_numbered_above_it_and_spelt_again():
     assert coder.decode([coder.target.begin, *target, coder.target.end], copied[0]) == "Bob saw the Zebra [UNK] [UNK]."
 
 
-@once
 def test_a_copied_word_keeps_an_accent_that_is_a_character_of_its_own():
     coder = copying_coder()
     (ids,), (copied,) = coder.encode_sources(["the cafe\u0301 ."])
     assert copied == ["caf\u00e9"] and coder.decode(ids, copied) == "the caf\u00e9."
 
 
-@once
 def test_a_coder_comes_back_from_its_files():
     coder = copying_coder()
     pairs = Pairs(["the dog", "a cat saw the dog"], [["dog"], ["cat"]])
@@ -125,7 +119,6 @@ def test_a_coder_comes_back_from_its_files():
     assert [list(each) for each in loaded.encode_sources(pairs.sources)[0]] == [list(each) for each in train.x["source"]]
 
 
-@once
 def test_the_target_is_the_target_moved_on_by_one_and_its_padding_weighs_nothing():
     coder = copying_coder()
     made = coder.sequences(Pairs(["the dog", "a cat saw the dog"], [["dog"], ["cat saw"]]), longest=(5, 9))
@@ -136,7 +129,6 @@ def test_the_target_is_the_target_moved_on_by_one_and_its_padding_weighs_nothing
     assert made.subset([1]).texts.sources == ["a cat saw the dog"]
 
 
-@once
 def test_made_pairs_follow_their_rules():
     assert all(str(eval_sum(text)) == target for text, target in zip(*columns(additions(50)), strict=True))
     language = made_up_language(50)
@@ -155,7 +147,6 @@ def eval_sum(text):
     return sum(map(int, text.split("+")))
 
 
-@once
 def test_a_dictionary_finds_the_words_that_come_together():
     words = {"rot": "red", "hund": "dog", "katze": "cat", "haus": "house"}
     generator = np.random.default_rng(0)
@@ -165,7 +156,6 @@ def test_a_dictionary_finds_the_words_that_come_together():
     assert found == words and word_for_word("rot katze auto", found) == "red cat auto"
 
 
-@once
 def test_bleu_and_rouge_are_the_published_tools():
     config = translation.Config()
     metrics, signatures = translation.scores(["the cat sat on a mat", "no"], [["the cat sat on the mat"], ["no"]], config)
@@ -178,7 +168,6 @@ def test_bleu_and_rouge_are_the_published_tools():
     assert found["rouge1"][0] == pytest.approx(6 / 7) and found["rouge2"][0] == pytest.approx(0.8)
 
 
-@once
 def test_the_lead_is_the_first_sentence_and_the_tf_idf_sentence_the_one_that_says_most():
     text = "It rained. The harbour of Oslo was closed by the harbour master. Closed it was."
     assert summarization.lead(text) == "It rained."
@@ -227,7 +216,6 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
 
 
 
-@once
 def test_options_that_make_no_transformer_are_refused():
     with pytest.raises(UserError, match="--num-heads 3"):
         translation.Config(model="transformer", num_heads=3).check()

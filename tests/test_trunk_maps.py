@@ -10,6 +10,8 @@ from apps.common.errors import UserError
 from apps.common.training import trunk_maps
 from layers import models
 
+pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
+
 SHAPE = (32, 32, 3)
 NETWORK = "MobileNet"
 SHORT = ("--epochs", "1", "--batch-size", "8")
@@ -59,7 +61,6 @@ def test_maps_are_those_of_the_last_layer_at_each_stride(place):
     assert np.abs(expected[0]).max() > 0
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "names"),
     [
@@ -126,7 +127,6 @@ def test_a_detector_goes_on_from_a_detector(place):
     assert any("logits" not in name for name in same) and len(same) >= len(before) - 4
 
 
-@pytest.mark.once
 def test_what_is_no_trunk_is_refused_in_one_line(place):
     with pytest.raises(UserError, match="Did you mean 'MobileNet'"):
         trunk_maps.given_trunk("keras:MobilNet", "segmentation", SHAPE, (1, 2))
