@@ -83,4 +83,4 @@ def setting(size, compiled):
     options = {"model": "gpt", "positions": "learned", "schedule": "constant", "precision": "mixed_bfloat16",
                "weight_decay": 0.1, "compile": compiled, **network}  # fmt: skip
     ids = np.random.default_rng(0).integers(0, size["tokens"], 1_000_000).astype("uint16")
-    return app, options, windows(ids, size["tokens"], size["block_size"], STEPS * size["batch_size"])
+    return app, options, windows(options, ids, size["tokens"], STEPS * size["batch_size"])

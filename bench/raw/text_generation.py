@@ -237,19 +237,24 @@ def setting(family, block_size=BLOCK):
     changed = {"model": family, "schedule": "constant", "warmup": 0.0, "clip_norm": CLIP, "block_size": block_size}
     idle = {"final_rate"} if family == "gpt" else {"final_rate", "positions"}
     options = {name: value for name, value in app.RECIPES["shakespeare-char-cpu"].options.items() if name not in idle}
-    return app, {**options, **changed}, windows(text(), TOKENS, block_size, 256 * BATCH)
+    options |= changed
+    return app, options, windows(options, text(), TOKENS, 256 * BATCH)
 
 
-def windows(ids, tokens, block_size, per_epoch):
-    """The app's `Data` of these ids, of which there are `tokens` different ones."""
+def windows(options, ids, tokens, per_epoch):
+    """The app's `Data` of these ids, of which there are `tokens` different ones, for a network as the options say."""
+    from apps import text_generation as app
     from apps.common.data.examples import Data
     from apps.common.data.text.plain import StoredIds, Windows
+    from apps.common.options.declare import make_config
 
     file = tempfile.TemporaryFile()  # noqa: SIM115  read in every step
     file.write(ids)
     file.flush()
-    train = Windows(StoredIds(file, ids.dtype, 0, len(ids), ""), block_size, per_epoch=per_epoch)
-    return Data(train, None, None, {"characters": "".join(map(chr, range(tokens)))})
+    config = make_config(app.Config, options)
+    train = Windows(StoredIds(file, ids.dtype, 0, len(ids), ""), config.block_size, per_epoch=per_epoch)
+    about = {"characters": "".join(map(chr, range(tokens))), "architecture": app.asked_for(config, tokens)}
+    return Data(train, None, None, about)
 
 
 def stock_network(name):
