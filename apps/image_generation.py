@@ -262,7 +262,8 @@ def prepare(model, data, config):
 def on_epoch(model, epoch, tracker, data, config):
     """The images of fixed latent vectors, ten times in a run; how good samples are on validation; what goes wrong."""
     from apps.common import figures
-    from apps.common.reports.generated_images import judge_of, sample, sheet, trouble
+    from apps.common.reports.generated_images import sample, sheet, trouble
+    from apps.common.reports.judges import judge_of
 
     shown = epoch in (1, config.epochs) or epoch % math.ceil(config.epochs / 10) == 0
     if shown:
@@ -288,7 +289,7 @@ def sampling(config):
 def baselines(data, config):
     """A normal distribution for each pixel, all of them independent; real pictures under one another's captions."""
     from apps.common.reports.captions_found import shuffled_share
-    from apps.common.reports.generated_images import judge_of
+    from apps.common.reports.judges import judge_of
 
     pixels, count = data.train.x.astype("float32"), min(2000, max(1000, len(data.test)))
     judge, generator = judge_of(data), np.random.default_rng([config.seed, 44])
@@ -306,7 +307,6 @@ def evaluate(model, data, config):
     from apps.common.reports.generated_images import (
         bound,
         draw_images,
-        judge_of,
         labels_of,
         latents_of,
         sample,
@@ -314,6 +314,7 @@ def evaluate(model, data, config):
         spherical,
         spread,
     )
+    from apps.common.reports.judges import judge_of
     from apps.common.training.batches import predict_all
 
     judge, count = judge_of(data), min(1000 if config.model in STEPPED else 10_000, max(1000, len(data.test)))

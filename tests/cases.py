@@ -290,6 +290,13 @@ def small_flamingo():
     return open_gates(models.flamingo(vision, language, image_token=2, num_images=2, num_latents=2, num_heads=2))
 
 
+def small_trunk(image_shape):
+    """A network of one convolution, whose map has half the picture's size."""
+    pixels = keras.Input(image_shape)
+    x = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels))
+    return keras.Model(pixels, [x], name="trunk")
+
+
 CASES = {
     # layers
     "AdditiveAttention": over_memory(lambda: layers.AdditiveAttention(3), family="attention"),
@@ -575,8 +582,7 @@ CASES = {
         lambda: models.unet((8, 8, 3), 3, width=4, depth=2, block="residual", attention=True), 8, 8, 3, family="normalised"
     ),
     "unet-trunk": pixel_classifier(
-        lambda: models.unet((16, 16, 3), 3, width=4, depth=4, trunk=models.residual_trunk((16, 16, 3), width=4, num_levels=1)),
-        16, 16, 3, family="normalised",
+        lambda: models.unet((8, 8, 3), 3, width=4, depth=2, trunk=small_trunk((8, 8, 3))), 8, 8, 3, family="normalised"
     ),
     "vgg": classifier(lambda: models.vgg((8, 8, 1), 3, depth=11, width=4, dropout=0.0), floats(8, 8, 1), family="normalised"),
     "vit": classifier(

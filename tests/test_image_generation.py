@@ -19,6 +19,7 @@ from apps.common.data.examples import Data, Examples
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.reports import generated_images as generation
+from apps.common.reports import judges
 from layers import backend, models
 from layers.generative import gaussian_kl
 
@@ -257,13 +258,13 @@ def digits():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "CLASSIFIER_STEPS", 150)
         data = app.load_data(app.Config())
-        generation.judge_of(data)
+        judges.judge_of(data)
         yield data
 
 
 def test_our_own_features_tell_digits_apart(digits):
-    judge = generation.judge_of(digits)
-    assert judge is generation.judge_of(digits)
+    judge = judges.judge_of(digits)
+    assert judge is judges.judge_of(digits)
     assert np.mean(judge.look(digits.test.x)[1] == digits.test.y) > 0.85
     threes = digits.train.x[digits.train.y == 3]
     real = judge.metrics(digits.train.x, digits.train.y, "test", digits.test)
@@ -283,7 +284,7 @@ def test_divergence_is_noticed_once_and_said(digits, capsys):
     assert kind == "divergence" and "discriminator has won, its loss is 0.010" in line
     tracker = type("Tags", (), {"tags": lambda self, values: said.append(values)})()
     for epoch in (4, 5):
-        generation.judge_of(digits).notice(wrong, epoch, tracker)
+        judges.judge_of(digits).notice(wrong, epoch, tracker)
     assert capsys.readouterr().err == f"epoch 4: divergence: {line}\n"
     assert said == [{"trouble": f"divergence in epoch 4: {line}"}]
 

@@ -12,7 +12,6 @@ from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
 
 AT_ONCE = 256  # images a model that draws in steps works at
-MOST_WORDS = 10_000  # outputs of a network that tells a word at each place of a caption
 CLASSIFIER_STEPS, CLASSIFIER_EPOCHS = 800, 60  # about so many, at most
 
 
@@ -80,25 +79,6 @@ class Judge:
 
     def coverage(self, classes, labels):
         return class_coverage(classes, labels, self.num_classes)
-
-
-_kept = []
-
-
-def judge_of(data):
-    """The `Judge` of these data, trained once in a process."""
-    if not _kept or _kept[0] is not data.train.x:
-        _kept[:] = data.train.x, made_judge(data)
-    return _kept[1]
-
-
-def made_judge(data):
-    names, about = data.about["class_names"], data.about
-    if about.get("captions") and (len(about["words"]) + 2) * about["length"] <= MOST_WORDS:
-        from apps.common.reports.captions_found import CaptionJudge
-
-        return CaptionJudge(data.train, encode(names, about["words"], about["length"]), len(about["words"]) + 2)
-    return Judge(data.train, len(names))
 
 
 def scaled(images):
