@@ -74,7 +74,8 @@ def keep_freed_memory():
 
     By itself it maps each large block anew and gives it back, and the kernel clears every page of it: a fifth of a ResNet-20's
     step on JAX, a quarter of a small GPT's, half of a large graph's, and a third of the last on torch. Other heaps than
-    the main one cannot keep large blocks, so there is only that one.
+    the main one cannot keep large blocks, so there is only that one. On JAX 0.10.2 a GPT's step takes 39 ms with it and 58
+    without, a ResNet-20's 161 and 179 (`triptych bench machinery`).
     """
     if "MALLOC_ARENA_MAX" in os.environ or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return

@@ -222,7 +222,8 @@ def gru(x, kernel, recurrent_kernel, bias):
 
 
 def random_bits(generator, shape):
-    """`plain.random_bits` in place: a third of the time, and no copies."""
+    """`plain.random_bits` in place: 13 ms for 28 of a large mask, .08 for .25 of a small one. A recorded step gains nothing by it
+    (1.04 of `plain`'s, an MLP with dropout), but there the state that `plain` moves on does not go on as it was after a kill."""
     state = generator.state.value
     first, second = (state & 0x7FFFFFFF).unbind()
     x = torch.arange(math.prod(shape), dtype=torch.int32, device=state.device).mul_(GOLDEN)
