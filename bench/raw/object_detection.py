@@ -7,6 +7,7 @@ Keras and its loss.
 import functools
 
 from bench.family import Family, Fit
+from bench.loops import keras_loop, on_each_backend, shuffled_batches, torch_loop
 
 RATE, BATCH_SIZE, SIZE, WIDTH = 1e-3, 8, 128, 16
 OPTIONS = {"model": "ssd", "width": WIDTH, "levels": 3, "batch_size": BATCH_SIZE, "learning_rate": RATE,
@@ -126,42 +127,23 @@ def torch_loss(anchors, num_classes):
     return loss_of
 
 
-def torch_loops(data):
+def loops(backend, data):
+    """The loop of one backend; on torch over `torch.nn`, elsewhere over our own network."""
+    model, batches = Fit(*setting()).model, shuffled_batches(data.train, BATCH_SIZE)
+    if backend != "torch":
+        return keras_loop(backend, model, batches, RATE)
     import torch
 
-    from bench.picture_loops import shuffled_batches, torch_loop
-
     torch.manual_seed(0)
-    model, num_classes = Fit(*setting()).model, len(data.about["class_names"])
+    num_classes = len(data.about["class_names"])
     loss_of = torch_loss(torch.from_numpy(model.anchors), num_classes)
-    batches = shuffled_batches(data.train, BATCH_SIZE)
-    return {"torch eager": torch_loop(torch_network(num_classes, 6).train(), loss_of, batches, RATE)}
-
-
-def keras_parts(data):
-    """The model, its own loss and the batches."""
-    from bench.picture_loops import shuffled_batches
-
-    model = Fit(*setting()).model
-    return model, lambda x, outputs, y: model.compute_loss(x, y, outputs), shuffled_batches(data.train, BATCH_SIZE), RATE
-
-
-def jax_loops(data):
-    from bench.picture_loops import jax_loop
-
-    return {"jax.jit, donated": jax_loop(*keras_parts(data))}
-
-
-def tensorflow_loops(data):
-    from bench.picture_loops import tensorflow_loop
-
-    return {"tf.function": tensorflow_loop(*keras_parts(data))}
+    return torch_loop(torch_network(num_classes, 6), loss_of, batches, RATE)
 
 
 FAMILIES = {
     "ssd": Family(
         setting,
-        loops={"torch": torch_loops, "jax": jax_loops, "tensorflow": tensorflow_loops},
+        on_each_backend(loops),
         usual_steps=26,  # BCCD's 205 pictures in batches of 8
         measured_by=("speed", "run"),
     )

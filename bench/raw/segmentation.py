@@ -6,6 +6,7 @@ In torch the network stands in `torch.nn`, channels first; the loops of JAX and 
 import functools
 
 from bench.family import Family, Fit
+from bench.loops import keras_loop, on_each_backend, shuffled_batches, torch_loop
 
 RATE, BATCH_SIZE, SIZE, CLASSES, WIDTH, DEPTH = 1e-3, 8, 64, 4, 16, 3
 OPTIONS = {"width": WIDTH, "depth": DEPTH, "loss": "cross-entropy", "batch_size": BATCH_SIZE, "learning_rate": RATE,
@@ -67,43 +68,25 @@ def torch_network():
     return UNet()
 
 
-def torch_loops(data):
+def loops(backend, data):
+    """The loop of one backend; on torch over `torch.nn`, elsewhere over our own network."""
+    batches = shuffled_batches(data.train, BATCH_SIZE)
+    if backend != "torch":
+        return keras_loop(backend, Fit(*setting()).model, batches, RATE)
     import torch
-
-    from bench.picture_loops import shuffled_batches, torch_loop
 
     def loss_of(network, x, y, weights):
         logits = network(x.permute(0, 3, 1, 2).float() / 127.5 - 1)
         return (torch.nn.functional.cross_entropy(logits, y.long(), reduction="none") * weights).mean()
 
     torch.manual_seed(0)
-    batches = shuffled_batches(data.train, BATCH_SIZE)
-    return {"torch eager": torch_loop(torch_network().train(), loss_of, batches, RATE)}
-
-
-def loss_of_pixels(x, logits, y, weights):
-    import keras
-
-    found = keras.ops.sparse_categorical_crossentropy(keras.ops.cast(y, "int32"), logits, from_logits=True)
-    return keras.ops.mean(found * weights)
-
-
-def jax_loops(data):
-    from bench.picture_loops import jax_loop, shuffled_batches
-
-    return {"jax.jit, donated": jax_loop(Fit(*setting()).model, loss_of_pixels, shuffled_batches(data.train, BATCH_SIZE), RATE)}
-
-
-def tensorflow_loops(data):
-    from bench.picture_loops import shuffled_batches, tensorflow_loop
-
-    return {"tf.function": tensorflow_loop(Fit(*setting()).model, loss_of_pixels, shuffled_batches(data.train, BATCH_SIZE), RATE)}
+    return torch_loop(torch_network(), loss_of, batches, RATE)
 
 
 FAMILIES = {
     "unet": Family(
         setting,
-        loops={"torch": torch_loops, "jax": jax_loops, "tensorflow": tensorflow_loops},
+        on_each_backend(loops),
         usual_steps=46,  # CamVid's 367 pictures in batches of 8
         measured_by=("speed", "run"),
     )

@@ -7,7 +7,7 @@ step, Adam, clipped.
 import numpy as np
 
 from bench.family import Family, Fit
-from bench.loops import jax_loop, tensorflow_loop, torch_loop, whole_batches
+from bench.loops import keras_loop, on_each_backend, shuffled_batches, torch_loop
 
 WORDS, LETTERS, TAGS, LENGTH, WIDTH, FILTERS, BATCH = 10_000, 80, 13, 24, 100, 30, 16
 RATE, CLIP = 3e-3, 5.0
@@ -81,25 +81,16 @@ def torch_network():
 
 def loops(backend, data):
     """The loop of one backend; on torch over `torch.nn`, elsewhere over our own network."""
-    feed = whole_batches(data.train, BATCH)
+    batches = shuffled_batches(data.train, BATCH)
     if backend == "torch":
-        network = torch_network()
-        return {"torch eager": torch_loop(network, lambda network, x, y: network(x, y), CLIP, RATE, feed)}
-    model = Fit(*setting()).model
-    if backend == "jax":
-        import optax
-
-        optimizer = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
-        return {"jax.jit, donated": jax_loop(model, optimizer, feed)}
-    import keras
-
-    return {"tf.function": tensorflow_loop(model, keras.optimizers.Adam(RATE, global_clipnorm=CLIP), feed)}
+        return torch_loop(torch_network(), lambda network, x, y: network(x, y), batches, RATE, CLIP)
+    return keras_loop(backend, Fit(*setting()).model, batches, RATE, CLIP)
 
 
 FAMILIES = {
     "crf-tagger": Family(
         setting,
-        {backend: lambda data, backend=backend: loops(backend, data) for backend in ("torch", "jax", "tensorflow")},
+        on_each_backend(loops),
         usual_steps=212,  # WNUT-17's 3,394 sentences in batches of 16
         measured_by=("speed",),
     )

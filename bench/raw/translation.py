@@ -6,7 +6,7 @@ Two blocks of 128 features and 4 heads a side, 4,000 tokens each way, 32 pairs o
 import numpy as np
 
 from bench.family import Family, Fit
-from bench.loops import jax_loop, tensorflow_loop, torch_loop, whole_batches
+from bench.loops import keras_loop, on_each_backend, shuffled_batches, torch_loop
 
 TOKENS, LENGTH, WIDTH, DEPTH, HEADS, BATCH = 4_000, 24, 128, 2, 4, 32
 RATE, CLIP = 1e-3, 1.0
@@ -73,29 +73,21 @@ def torch_network():
 
 def loops(backend, data):
     """The loop of one backend; on torch over `torch.nn`, elsewhere over our own network."""
-    feed = whole_batches(data.train, BATCH)
+    batches = shuffled_batches(data.train, BATCH)
     if backend == "torch":
         from torch.nn.functional import cross_entropy
 
-        def loss_of(network, x, y):
+        def loss_of(network, x, y, weight):  # which is zero where the padding is, as `ignore_index` says
             return cross_entropy(network(x).reshape(-1, TOKENS), y.reshape(-1), ignore_index=0)
 
-        return {"torch eager": torch_loop(torch_network(), loss_of, CLIP, RATE, feed)}
-    model = Fit(*setting()).model
-    if backend == "jax":
-        import optax
-
-        optimizer = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
-        return {"jax.jit, donated": jax_loop(model, optimizer, feed)}
-    import keras
-
-    return {"tf.function": tensorflow_loop(model, keras.optimizers.Adam(RATE, global_clipnorm=CLIP), feed)}
+        return torch_loop(torch_network(), loss_of, batches, RATE, CLIP)
+    return keras_loop(backend, Fit(*setting()).model, batches, RATE, CLIP)
 
 
 FAMILIES = {
     "translator": Family(
         setting,
-        {backend: lambda data, backend=backend: loops(backend, data) for backend in ("torch", "jax", "tensorflow")},
+        on_each_backend(loops),
         usual_steps=227,  # Multi30k's 29,000 pairs in batches of 128
         measured_by=("speed",),
     )

@@ -42,4 +42,3 @@ def saved_model_classifier(content, source, shape, num_classes, pixels, dropout)
     model = keras.Model(inputs, head(graph.features, num_classes, dropout)(layer(x)), name="classifier")
     layer.attach(graph)
     return model, [layer]
-
