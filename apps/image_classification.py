@@ -139,6 +139,14 @@ RECIPES = {
         metric="error", published=0.0095, tolerance=0.0015, lower_is_better=True, seeds=1,
         source="LeCun et al., 1998 (quoted from memory)", minutes=4,
     ),
+    "cifar-resnet20": Recipe(
+        "ResNet-20 on CIFAR-10, mirrored and moved, for an accelerator",
+        data="cifar10_jpg",
+        options={"keep": "last", "model": "resnet", "depth": 20, "epochs": 100, "batch_size": 128, "optimizer": "nesterov",
+                 "learning_rate": 0.1, "schedule": "cosine", "warmup": 0.05, "l2": 1e-4, "augment": "flip,shift"},
+        metric="accuracy", published=0.9125, tolerance=0.01, minutes=10, seeds=1,
+        source="He et al., 2016, arXiv 1512.03385, table 6",
+    ),
     "mnist-transfer": Recipe(
         "two convolutions trained on the digits 0-4 of MNIST and frozen, a new head for 5-9",
         data="mnist",

@@ -122,6 +122,15 @@ RECIPES = {
         metric="cross_entropy", lower_is_better=True,
         published=1.88, tolerance=0.03, source=NANOGPT, minutes=3, control={"model": "lstm"},
     ),
+    "shakespeare-char": Recipe(
+        "GPT of 10.6M weights on tinyshakespeare's characters, 5000 steps, for an accelerator",
+        data="tinyshakespeare",
+        options={"model": "gpt", "positions": "learned", "epochs": 20, "steps": 250, "batch_size": 64, "block_size": 256,
+                 "width": 384, "depth": 6, "num_heads": 6, "dropout": 0.2, "learning_rate": 1e-3, "schedule": "cosine",
+                 "warmup": 0.02, "final_rate": 0.1, "weight_decay": 0.1, "beta2": 0.99, "precision": "mixed_bfloat16"},
+        metric="cross_entropy", lower_is_better=True, published=1.4697, tolerance=0.02, minutes=5, seeds=1,
+        source="github.com/karpathy/nanoGPT, README, quick start on a GPU",
+    ),
 }  # fmt: skip
 
 
