@@ -23,8 +23,8 @@ from apps.common.options.training import Recipe, Splitting
 
 # As image-classification builds them, so that it can go on from their weights.
 ARCHITECTURES = {
-    "small-cnn": {}, "mlp": {}, "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {}, "efficientnet": {},
-    "vit": {"width": 96, "depth": 6},
+    "cnn": {"dense_dim": 128}, "small-cnn": {}, "mlp": {}, "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {},
+    "efficientnet": {}, "vit": {"width": 96, "depth": 6},
 }  # fmt: skip
 METRIC = (
     Metric("probe_accuracy", where={"labelled": True}),
@@ -40,7 +40,7 @@ class Config(Splitting):
     model: Literal["simclr", "byol"] = option(
         "simclr", "SimCLR tells views of a picture from those of others, BYOL needs no others", search=("simclr", "byol")
     )
-    architecture: Literal[tuple(ARCHITECTURES)] = option("small-cnn", "the encoder, without its logits")
+    architecture: Literal[tuple(ARCHITECTURES)] = option("cnn", "the encoder, without its logits")
     epochs: int = option(100, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(256, "pictures a step, among which SimCLR tells them apart", low=2, high=65_536,
                              search=(64, 128, 256, 512))  # fmt: skip
@@ -121,9 +121,12 @@ def build_model(config, data):
 def network(config, about):
     """The model that `--model` names, its encoder as image-classification builds it, standardised images its input."""
     from layers import models
+    from layers.models.vision.small_cnn import filters_of
 
-    name = config.architecture.replace("-", "_")
-    encoder = {"name": name, **ARCHITECTURES[config.architecture], "mean": about["mean"], "deviation": about["deviation"]}
+    encoder = {"name": config.architecture.replace("-", "_"), "mean": about["mean"], "deviation": about["deviation"]}
+    encoder |= ARCHITECTURES[config.architecture]
+    if config.architecture == "cnn":  # as deep as the pictures are large
+        encoder |= {"name": "small_cnn", "filters": filters_of(about["image_shape"]), "dropout": 0.0}
     options = {name: getattr(config, name) for name in ("projection_dim", "smallest_crop", "color", "flip")}
     if config.model == "simclr":
         return models.SimCLR(tuple(about["image_shape"]), encoder, temperature=config.temperature, **options)

@@ -237,6 +237,8 @@ def settle(config, data):
         named = next((given[key] for key in ("model", "architecture") if given.get(key) in MODELS), "cnn")
         why = f"{named}, the architecture of --pretrained"
         return replace(config, model=named), f"{why}; {steps}" if steps else why
+    from layers.models.vision.small_cnn import filters_of
+
     height, width, _ = data.about["image_shape"]
     why = f"cnn with {len(filters_of((height, width)))} convolutions, by the pictures' size ({height} by {width} pixels)"
     return replace(config, model="cnn"), f"{why}; {steps}" if steps else why
@@ -277,11 +279,12 @@ def build_model(config, data):
 def network(config, shape, num_classes):
     """The architecture that `--model` names, from standardised images to logits."""
     from layers import models
+    from layers.models.vision.small_cnn import filters_of
 
     known, options = options_of(Config), {name: getattr(config, name) for name in SHAPING}
     given = {name: value for name, value in options.items() if value is not None and is_active(config, known[name])}
     model = "cnn" if config.model == "auto" else config.model
-    if model == "cnn":
+    if model == "cnn":  # its pools halve a picture until about four pixels a side are left
         given |= {"filters": filters_of(shape)}
     if model == "small-cnn" and (stages := halvings(shape)) > 2:
         # Two pools leave a large picture large: its dense layer would be nearly all of the network, and learn nothing.
@@ -313,14 +316,6 @@ def shrunk_pixels(images, side=16):
     rows, columns = images.shape[1] // height, images.shape[2] // width
     blocks = images.reshape(len(images), rows, height, columns, width, images.shape[3])
     return blocks.mean((2, 4), dtype="float32").reshape(len(images), -1)
-
-
-def filters_of(shape):
-    """Filters of the convolutions of `--model cnn`, whose pools halve a picture until about four pixels a side are left.
-
-    What is flattened is then small: a dense layer over thousands of numbers takes steps so large that its units die.
-    """
-    return (32, 64, 128, 128, 128)[: max(2, round(math.log2(min(shape[:2]) / 4)))]
 
 
 def halvings(shape):

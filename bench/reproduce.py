@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -96,6 +97,12 @@ def _train(app, backend, given):
     command = [sys.executable, str(HOUSE / "triptych.py"), "train", task, "--json", "--backend", backend, *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"{task} {' '.join(flags)} on {backend}: {lines[-1].removeprefix('triptych: ')}")
+        raise UserError(f"{task} {' '.join(flags)} on {backend}: {reason(done.stderr)}")
     return json.loads(done.stdout)
+
+
+def reason(text):
+    """The line of what a failed command said that tells why: that of the error, though a traceback may go on after it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    named = [line for line in lines if line.startswith("triptych: ") or re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (named or lines)[-1].removeprefix("triptych: ")

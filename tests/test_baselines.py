@@ -7,6 +7,7 @@ from apps import graph, image_classification, image_generation, text_generation
 from apps.common.data.graphs.nodes import spread_labels
 from apps.common.options.declare import make_config
 from apps.common.reports.baselines import back_off, class_shares
+from layers.models.vision.small_cnn import filters_of
 
 pytestmark = pytest.mark.once
 
@@ -72,7 +73,7 @@ def test_pixels_drawn_alone_are_far_from_digits(monkeypatch):
 
 def test_the_default_network_is_as_deep_as_the_pictures_are_large():
     sides = {4: 2, 8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5, 500: 5}
-    assert {side: len(image_classification.filters_of((side, side, 3))) for side in sides} == sides
+    assert {side: len(filters_of((side, side, 3))) for side in sides} == sides
     network = image_classification.network(make_config(image_classification.Config, {}), (64, 64, 3), 4)
     assert [layer.output.shape[-1] for layer in network.layers if "flatten" in layer.name] == [4 * 4 * 128]
 

@@ -164,6 +164,23 @@ def test_attention_and_its_gradient_are_the_formula(tokens, causal, place):
     np.testing.assert_allclose(np.sum(slope * step), change, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="cuDNN is called by name on JAX alone")
+def test_attention_goes_on_where_a_chip_has_no_kernel_for_it(monkeypatch):
+    import jax
+
+    query = keras.ops.cast(np.random.default_rng(0).normal(size=(2, 6, 2, 8)), "bfloat16")
+    expected = as_array(keras.ops.cast(backend.attention(query, query, query, True, None), "float32"))
+    before = backend.fallbacks()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    chip = type("Chip", (), {"compute_capability": "9.0"})()
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "devices", lambda *_: [chip])
+        found = jax.jit(lambda x: backend.attention(x, x, x, True, None))(query)
+    np.testing.assert_allclose(as_array(keras.ops.cast(found, "float32")), expected, atol=0.02)
+    (said,) = set(backend.fallbacks()) - set(before)
+    assert "cuDNN has no kernel" in said
+
+
 def test_patches_are_read_row_by_row():
     layer, x = layers.PatchEmbedding(2, 12), numbers(1, 4, 6, 3)
     layer.build(x.shape)

@@ -98,3 +98,11 @@ def test_the_command_prints_the_rows_of_its_table(commands, capsys):
     assert triptych.main(["reproduce", "cora-gcn", "--backend", "jax", "--seeds", "2", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert list(row) == list(results.COLUMNS)
+
+
+@pytest.mark.once
+def test_the_reason_of_a_failure_is_the_line_of_its_error():
+    said = "epoch 1/2\nTraceback (most recent call last):\n  File x\njax.errors.JaxRuntimeError: no kernel\n\nFor simplicity\n"
+    assert reproduce.reason(said) == "jax.errors.JaxRuntimeError: no kernel"
+    assert reproduce.reason("read\ntriptych: a.csv: no rows\n") == "a.csv: no rows"
+    assert reproduce.reason("") == "no reason given"

@@ -1,9 +1,11 @@
 """JAX: what XLA compiles badly for processors, written another way."""
 
+import functools
 
 import jax
 import jax.numpy as jnp
 
+from ..engine import fallbacks
 from . import plain
 from .plain import same_padding
 
@@ -26,12 +28,11 @@ def logits(x, table):
 def attention(query, key, value, causal, mask):
     """On a processor: no score of a key that lies after all of its queries, and from `WHOLE` tokens on one example at a time,
     its scores made again on the way back. On a GPU in half precision: cuDNN's, which never keeps the scores."""
-    if jax.default_backend() != "cpu":
-        if mask is None and query.shape[1] > 1 and has_fused_attention(query):
-            return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn")
-        return plain.attention(query, key, value, causal, mask)
+    processor = jax.default_backend() == "cpu"
+    if not processor and mask is None and query.shape[1] > 1 and has_fused_attention(query, key, causal):
+        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn")
     given = tuple(jnp.swapaxes(part, 1, 2) for part in (query, key, value))
-    if query.shape[1] * key.shape[1] <= WHOLE**2:
+    if not processor or query.shape[1] * key.shape[1] <= WHOLE**2:
         x = attended(*given, causal, mask)
     else:
 
@@ -44,9 +45,31 @@ def attention(query, key, value, causal, mask):
     return jnp.swapaxes(x, 1, 2)
 
 
-def has_fused_attention(query):
+def has_fused_attention(query, key, causal):
+    """Whether cuDNN takes attention of these shapes, there and back: not every version does, on every chip."""
     capability = float(getattr(jax.devices()[0], "compute_capability", 0))
-    return capability >= 8 and query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+    half = query.dtype in (jnp.bfloat16, jnp.float16) and query.dtype == key.dtype
+    if capability < 8 or not half or query.shape[-1] % 8 or query.shape[-1] > 128:
+        return False
+    return runs_fused(query.shape[1:], key.shape[1:], str(query.dtype), causal)
+
+
+@functools.cache
+def runs_fused(query_shape, key_shape, dtype, causal):
+    """Tried once on one example of the shapes: a kernel that is missing shows only when it is compiled."""
+
+    def loss(query, key, value):
+        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn").astype("float32").sum()
+
+    try:
+        with jax.ensure_compile_time_eval():
+            query, key = (jnp.ones((1, *shape), dtype) for shape in (query_shape, key_shape))
+            jax.block_until_ready(jax.jit(jax.grad(loss, (0, 1, 2)))(query, key, key))
+    except Exception as error:  # JAX's own and XLA's, of many kinds
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fallbacks.note(f"attention keeps its scores, which takes more memory: cuDNN has no kernel for it ({why})")
+        return False
+    return True
 
 
 def attended(query, key, value, causal, mask):

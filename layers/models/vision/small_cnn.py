@@ -1,5 +1,7 @@
 """A small convolutional network: convolution, batch norm and pooling, twice, and a dense head."""
 
+import math
+
 import keras
 
 from ... import BatchNormalization, Conv2D, Dense, Dropout, MaxPooling2D
@@ -34,3 +36,11 @@ def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropo
     x = Dropout(dropout)(x)
     logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="small_cnn")
+
+
+def filters_of(image_shape):
+    """Filters for pictures of this size, as many as leave about four pixels a side.
+
+    What is flattened is then small: a dense layer over thousands of numbers takes steps so large that its units die.
+    """
+    return (32, 64, 128, 128, 128)[: max(2, round(math.log2(min(image_shape[:2]) / 4)))]
