@@ -13,20 +13,16 @@ from apps.common.data.tables.encoding import (
     absent_columns,
     category_counts,
     columns_of,
-    decode_target,
-    drop_missing_target,
     encode,
-    encode_target,
     fit_encoding,
     frame_of_rows,
     input_roles,
     refuse_other_about,
     stack,
-    target_like,
-    target_of,
 )
 from apps.common.data.tables.reading import named_table, read_splits
 from apps.common.data.tables.roles import GIVEN_ROLES, role_notes
+from apps.common.data.tables.target import decode_target, drop_missing_target, encode_target, target_like, target_of
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option
 from apps.common.options.settle import settled_steps

@@ -11,16 +11,13 @@ from apps import tabular
 from apps.common.data.tables.encoding import (
     absent_columns,
     category_counts,
-    decode_target,
-    drop_missing_target,
     encode,
-    encode_target,
     fit_encoding,
     frame_of_rows,
     input_roles,
-    target_of,
 )
 from apps.common.data.tables.reading import Table, make_frame, read_splits
+from apps.common.data.tables.target import decode_target, drop_missing_target, encode_target, target_of
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 
