@@ -1,5 +1,6 @@
 """What the file readers share: how much memory there is, progress on a long read, and the names of splits."""
 
+import json
 import os
 import sys
 import time
@@ -116,3 +117,16 @@ def folders_left_out(folder):
 def is_visible(name):
     """Whether a file or folder name is one a person made: not hidden, not an archive program's shadow copy."""
     return not name.startswith(".") and name != "__MACOSX"
+
+
+def json_objects(lines):
+    """`(number, object, "")` of each line that is not blank; `(number, None, reason)` where it is no JSON object."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            yield number, None, f"not JSON: {error}"
+            continue
+        yield (number, row, "") if isinstance(row, dict) else (number, None, "not a JSON object")

@@ -1,7 +1,6 @@
 """Pictures with captions: from a CSV or JSONL of picture and text, or drawn, "a red circle left of a blue square"."""
 
 import csv
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from apps.common.data.examples import find_data, split_indices
 from apps.common.data.fingerprint import row_digests
 from apps.common.data.images.labelled import read_images
+from apps.common.data.reading import json_objects
 from apps.common.errors import UserError, count_skipped
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -110,21 +110,12 @@ def _rows(path):
             if path.suffix.lower() in (".csv", ".tsv"):
                 yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
                 return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _object(line, f"{path}: line {number}")
+            for number, row, reason in json_objects(file):
+                if reason:
+                    raise UserError(f"{path}: line {number}: {reason}; expected such as {{\"image\": ..., \"text\": ...}}")
+                yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 text") from None
-
-
-def _object(line, where):
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}); expected an object a line") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object, such as {{\"image\": ..., \"text\": ...}}. Received: {line[:40].strip()}")
-    return row
 
 
 def said_twice(captions):

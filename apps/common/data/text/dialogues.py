@@ -1,11 +1,11 @@
 """Dialogues for a language model: turns one after the other, of which only the answers count."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from apps.common.data.examples import Examples
+from apps.common.data.reading import json_objects
 from apps.common.errors import UserError, count_skipped
 
 # What begins a turn of the user, what begins an answer, and what ends either; no text has these characters.
@@ -25,14 +25,15 @@ def read_dialogues(path):
     Raises:
         UserError: No dialogue can be read, naming the first line that is none.
     """
-    dialogues, skipped, number = [], [], 0
+    dialogues, skipped = [], []
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    dialogues.append(turns_of(json.loads(line)))
-                except (ValueError, TypeError, KeyError) as error:
-                    skipped.append(f"line {number} ({str(error)[:80]})")
+        for number, row, reason in json_objects(file):
+            try:
+                dialogues += [] if reason else [turns_of(row)]
+            except (ValueError, TypeError, KeyError) as error:
+                reason = str(error)
+            if reason:
+                skipped.append(f"line {number} ({reason[:80]})")
     if not dialogues:
         first = skipped[0] if skipped else "it is empty"
         raise UserError(f"{path}: no dialogue: {first}. Expected {EXPECTED}")

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.data.reading import list_folder, require_memory, split_of, visible_files
+from apps.common.data.reading import json_objects, list_folder, require_memory, split_of, visible_files
 from apps.common.data.tables.rows import read_text_rows
 from apps.common.errors import UserError, count_skipped, nearest
 
@@ -122,19 +122,10 @@ def _columns(cells, path, text_column, label_column):
 
 
 def _read_json_lines(path, text_column, label_column):
-    rows, skipped = [], []
-    lines = [(number, line) for number, line in enumerate(_text_of(path)[0].split("\n"), 1) if line.strip()]
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            skipped.append(f"line {number} (not JSON: {error})")
-            continue
-        if isinstance(row, dict):
-            rows.append((number, row))
-        else:
-            skipped.append(f"line {number} (not an object)")
-    note = count_skipped(skipped, len(lines), f"lines of {path}")
+    found = list(json_objects(_text_of(path)[0].split("\n")))
+    rows = [(number, row) for number, row, reason in found if not reason]
+    skipped = [f"line {number} ({reason})" for number, _, reason in found if reason]
+    note = count_skipped(skipped, len(found), f"lines of {path}")
     if not rows:
         raise UserError(f"{path}: the file is empty. Expected one JSON object a line")
     names = dict.fromkeys(name for _, row in rows for name in row)

@@ -1,13 +1,12 @@
 """Pairs of texts, a sentence and its translation or a text and its summary, from TSV, JSONL or two parallel files."""
 
 import gzip
-import json
 import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.data.reading import split_of, visible_files
+from apps.common.data.reading import json_objects, split_of, visible_files
 from apps.common.errors import UserError
 
 SOURCES = ("source", "src", "text", "article", "document", "input")
@@ -121,15 +120,9 @@ def read_table(file, source, target):
 
 def pairs_of_rows(file, lines, source, target):
     sources, references, keys = [], [], None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}: line {number} is not JSON ({error}); expected an object a line") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{file}: line {number} is no JSON object; expected for example {{'source': ..., 'target': ...}}")
+    for number, row, reason in json_objects(lines):
+        if reason:
+            raise UserError(f"{file}: line {number} is {reason}; expected for example {{'source': ..., 'target': ...}}")
         row = row["translation"] if isinstance(row.get("translation"), dict) else row
         keys = keys or (named_key(file, row, source, SOURCES, "source"), named_key(file, row, target, TARGETS, "target"))
         given = [row.get(key) for key in keys]
