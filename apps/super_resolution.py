@@ -38,9 +38,6 @@ class Config(Training):
     )
     test_data: str | None = option(None, "pictures to test on (a path or a name, as --data), else a part of --data")
     patch_size: int = option(24, "side of the squares that are trained on, in pixels of the small picture", low=4, high=512)
-    scales: tuple[int, ...] = option(
-        (100,), "sizes, in per cent, in which the training pictures are seen: smaller ones are sharper, and more", low=5, high=100
-    )
     patches: int = option(640, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
     width: int | None = option(
         None, "filters of a convolution: ESPCN (64), FSRCNN (56), EDSR and SRGAN (32)", low=2, high=1024, search=(16, 32, 64)
@@ -113,8 +110,6 @@ def load_data(config, about=None):
         notes += more
     *parts, test = split_pictures(splits, config.seed, notes)
     refuse_small(parts, config)
-    parts[0] = [scaled(picture, percent) for percent in config.scales for picture in parts[0]]
-    refuse_small(parts[:1], config)
     pairs = [[pair_of(picture.pixels, factor) for picture in part] for part in parts]
     train = Patches(pairs[0], config.patch_size, config.patches, config.seed)
     held = Patches(pairs[1], config.patch_size, max(8, config.patches // 10), config.seed + 1, moved=False)
@@ -139,16 +134,6 @@ def pair_of(pixels, factor):
     return resized(large, height, width), large
 
 
-def scaled(picture, percent):
-    """The picture in another size (Dong et al., 2016, arXiv 1608.00367, train on pictures made smaller as well)."""
-    from apps.common.data.images.pictures import Picture, resized
-
-    if percent == 100:
-        return picture
-    size = (max(1, round(side * percent / 100)) for side in picture.pixels.shape[:2])
-    return Picture(f"{picture.name} at {percent} %", picture.path, resized(picture.pixels, *size))
-
-
 def refuse_small(parts, config):
     """Squares must fit into every picture or tile that they are cut from."""
     need = config.patch_size * config.factor
@@ -157,7 +142,7 @@ def refuse_small(parts, config):
         if min(height, width) < need:
             raise UserError(
                 f"{picture.name}: {width} x {height} pixels, but squares of {need} (--patch-size {config.patch_size} times "
-                f"--factor {config.factor}) are cut out; give larger pictures, a smaller --patch-size or larger --scales"
+                f"--factor {config.factor}) are cut out; give larger pictures or a smaller --patch-size"
             )
 
 
