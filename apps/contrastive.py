@@ -23,7 +23,7 @@ from apps.common.options.training import Recipe, Splitting
 
 # As image-classification builds them, so that it can go on from their weights.
 ARCHITECTURES = {
-    "cnn": {"dense_dim": 128}, "small-cnn": {}, "mlp": {}, "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {},
+    "cnn": {}, "small-cnn": {}, "mlp": {}, "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {},
     "efficientnet": {}, "vit": {"width": 96, "depth": 6},
 }  # fmt: skip
 METRIC = (
@@ -61,7 +61,8 @@ class Config(Splitting):
     class_weights: str = refused("none", "classes are not trained on")
 
 
-FASHION = {"keep": "last", "epochs": 6, "learning_rate": 2e-3, "schedule": "cosine", "flip": True, "probe_share": 0.01}
+FASHION = {"keep": "last", "epochs": 6, "learning_rate": 2e-3, "schedule": "cosine", "flip": True, "smallest_crop": 0.7,
+           "probe_share": 0.01}  # fmt: skip
 SOURCE = "control: the best of the same encoder trained from scratch or untrained, and of the pixels, on the same 1 % of labels"
 RECIPES = {
     "fashion-simclr": Recipe(
@@ -125,8 +126,8 @@ def network(config, about):
 
     encoder = {"name": config.architecture.replace("-", "_"), "mean": about["mean"], "deviation": about["deviation"]}
     encoder |= ARCHITECTURES[config.architecture]
-    if config.architecture == "cnn":  # as deep as the pictures are large
-        encoder |= {"name": "small_cnn", "filters": filters_of(about["image_shape"]), "dropout": 0.0}
+    if config.architecture == "cnn":  # as deep as the pictures are large; its dense layer would forget what views do not share
+        encoder |= {"name": "small_cnn", "filters": filters_of(about["image_shape"]), "dense_dim": None, "dropout": 0.0}
     options = {name: getattr(config, name) for name in ("projection_dim", "smallest_crop", "color", "flip")}
     if config.model == "simclr":
         return models.SimCLR(tuple(about["image_shape"]), encoder, temperature=config.temperature, **options)

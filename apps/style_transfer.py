@@ -48,7 +48,7 @@ class Config(Training):
     patches: int = option(200, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
     width: int = option(8, "filters of the network at full size (32 in the paper)", low=2, high=256, search=(8, 16, 32))
     depth: int = option(2, "residual blocks (5 in the paper)", low=1, high=64, search=(2, 3, 5))
-    residual: bool = option(False, "the network says what to change in a picture, where the paper's paints it anew")
+    skip: bool = option(True, "the picture itself is added at the end, where the paper's network paints it anew")
     content_weight: float = option(3.0, "what keeping the picture counts", low=0, high=1e6, search=(0.3, 3.0), log=True)
     style_weight: float = option(10.0, "what taking on the style counts", low=0, high=1e6, search=(3.0, 30.0), log=True)
     smooth_weight: float = option(0.1, "what being smooth counts", low=0, high=1e6, search=(0.001, 0.1), log=True)
@@ -155,7 +155,7 @@ def build_model(config, data):
     units = loss_units(features, pictures, style, content_maps)
     wanted = (config.content_weight, config.style_weight, config.smooth_weight)
     weights = [weight / unit for weight, unit in zip(wanted, units, strict=True)]
-    sizes = {"width": config.width, "depth": config.depth, "residual": config.residual}
+    sizes = {"width": config.width, "depth": config.depth, "skip": config.skip}
     model = StyleTransfer((side, side, 3), features, content_maps=content_maps, weights=weights, **sizes)
     model = compile_model(model, config, data.train)
     model.set_style(style)

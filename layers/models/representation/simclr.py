@@ -11,6 +11,7 @@ from ._encoder import image_encoder, scaled
 __all__ = ["SimCLR"]
 
 ops = keras.ops
+WIDEST = 512
 
 
 @keras.saving.register_keras_serializable(package="triptych")
@@ -66,9 +67,9 @@ class SimCLR(keras.Model):
 
 
 def projector(features, units, *, name):
-    """A perceptron with one hidden layer as wide as its input."""
+    """A perceptron with one hidden layer as wide as its input, or of `WIDEST` units."""
     inputs = keras.Input((features,), name="features")
-    x = keras.layers.ReLU()(BatchNormalization(momentum=0.9)(Dense(features, use_bias=False)(inputs)))
+    x = keras.layers.ReLU()(BatchNormalization(momentum=0.9)(Dense(min(features, WIDEST), use_bias=False)(inputs)))
     return keras.Model(inputs, Dense(units, dtype=keras.config.floatx())(x), name=name)
 
 

@@ -17,7 +17,7 @@ def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropo
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         num_outputs: Number of logits.
         filters: Filters of each 3 x 3 convolution; each is followed by a pool that halves the image.
-        dense_dim: Width of the hidden dense layer.
+        dense_dim: Width of the hidden dense layer; `None` for none.
         dropout: Fraction of the features dropped before each dense layer in training.
         batch_norm: Whether each convolution is normalized before its ReLU; it then needs no bias.
     Input shape: `(batch, height, width, channels)`.
@@ -32,8 +32,9 @@ def small_cnn(image_shape, num_outputs, *, filters=(32, 64), dense_dim=24, dropo
         x = MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
     x = Dropout(dropout)(x)
-    x = Dense(dense_dim, activation="relu")(x)
-    x = Dropout(dropout)(x)
+    if dense_dim is not None:
+        x = Dense(dense_dim, activation="relu")(x)
+        x = Dropout(dropout)(x)
     logits = Dense(num_outputs, dtype=keras.config.floatx(), name="logits")(x)
     return keras.Model(inputs, logits, name="small_cnn")
 

@@ -27,17 +27,17 @@ class StyleTransfer(keras.Model):
             once its weights are there.
         content_maps: Indices of the maps that tell the content.
         weights: What content, style and smooth count.
-        width, depth, residual: As `transformer_net`.
+        width, depth, skip: As `transformer_net`.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255; no target.
     Output shape: `(batch, height, width, channels)`, pixels in 0..255.
     Reference: Johnson et al., 2016, arXiv 1603.08155; the losses: Gatys et al., 2015, arXiv 1508.06576.
     """
 
     def __init__(
-        self, image_shape, features, *, content_maps=(1,), weights=(1.0, 10.0, 1e-4), width=32, depth=5, residual=False, **kwargs
+        self, image_shape, features, *, content_maps=(1,), weights=(1.0, 10.0, 1e-4), width=32, depth=5, skip=False, **kwargs
     ):
         super().__init__(**kwargs)
-        sizes = {"width": width, "depth": depth, "residual": residual}
+        sizes = {"width": width, "depth": depth, "skip": skip}
         about = {"content_maps": list(content_maps), "weights": list(weights)}
         self._arguments = {"image_shape": list(image_shape), **about, **sizes}
         features.trainable = False

@@ -10,7 +10,7 @@ __all__ = ["transformer_net"]
 DAMPED = 0.1
 
 
-def transformer_net(image_shape, *, width=32, depth=5, residual=False):
+def transformer_net(image_shape, *, width=32, depth=5, skip=False):
     """Image transformation network: down to a quarter of the size, residual blocks, and up by repeated pixels and convolutions.
 
     A picture whose sides are no multiples of 4 is padded with its own pixels mirrored, and the result cut back.
@@ -19,8 +19,8 @@ def transformer_net(image_shape, *, width=32, depth=5, residual=False):
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         width: Filters at full size; twice and four times as many below.
         depth: Number of residual blocks.
-        residual: Whether the network says what to change: `tanh(h + artanh(0.95 x))` in the place of `tanh(h)`, with x the
-            pixels in -1..1. It then begins near the picture itself, where the paper's takes thousands of steps to find it.
+        skip: Whether a convolution of the picture itself is added at the end. The picture then need not be painted anew from
+            what is left of it at a quarter of its size, which takes the paper's network thousands of steps.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255.
     Output shape: `(batch, height, width, channels)`, pixels in 0..255.
     Reference: Johnson et al., 2016, arXiv 1603.08155; instance normalisation: Ulyanov et al., 2016, arXiv 1607.08022;
@@ -35,6 +35,7 @@ def transformer_net(image_shape, *, width=32, depth=5, residual=False):
             mirrored = keras.ops.flip(x, axis=axis)
             mirrored = mirrored[:, :more] if axis == 1 else mirrored[:, :, :more]
             x = keras.layers.Concatenate(axis=axis)([x, mirrored])
+    whole = x
     for filters, kernel_size, strides in [(width, 9, 1), (2 * width, 3, 2), (4 * width, 3, 2)]:
         x = keras.layers.ReLU()(_normalised(x, filters, kernel_size, strides))
     for _ in range(depth):
@@ -42,16 +43,14 @@ def transformer_net(image_shape, *, width=32, depth=5, residual=False):
         x = keras.layers.Add()([x, _normalised(added, 4 * width, 3)])
     for filters in (2 * width, width):
         x = keras.layers.ReLU()(_normalised(keras.layers.UpSampling2D()(x), filters, 3))
-    drawn = keras.initializers.RandomNormal(stddev=0.01) if residual else "glorot_uniform"
-    x = Conv2D(inputs.shape[-1], 9, padding="same", kernel_initializer=drawn, dtype=single)(x)
-    if any(extra):
-        x = keras.layers.Cropping2D([(0, each) for each in extra], dtype=single)(x)
+    x = Conv2D(inputs.shape[-1], 9, padding="same", dtype=single)(x)
     # In the last convolution some hundred weights add up to a pixel: undamped, the first steps of Adam drive the tanh to its
     # ends, where pixels stay, in glaring red and yellow.
     x = keras.layers.Rescaling(DAMPED, dtype=single)(x)
-    if residual:
-        given = keras.layers.Rescaling(0.95 / 127.5, -0.95, dtype=single)(inputs)
-        x = keras.layers.Add(dtype=single)([x, keras.ops.arctanh(given)])
+    if skip:
+        x = keras.layers.Add(dtype=single)([x, Conv2D(inputs.shape[-1], 3, padding="same", dtype=single)(whole)])
+    if any(extra):
+        x = keras.layers.Cropping2D([(0, each) for each in extra], dtype=single)(x)
     x = keras.layers.Activation("tanh", dtype=single)(x)
     return keras.Model(inputs, keras.layers.Rescaling(127.5, 127.5, dtype=single)(x), name="transformer_net")
 
