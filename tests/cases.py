@@ -573,8 +573,8 @@ CASES = {
         lambda: models.transformer_net((18, 17, 3), width=4, depth=1), integers(256, 18, 17, 3),
         integers(256, 18, 17, 3).astype("float32"), weights=FAINT, family="normalised",
     ),
-    "transformer_net-residual": Case(
-        lambda: models.transformer_net((10, 9, 3), width=4, depth=1, residual=True), integers(256, 10, 9, 3),
+    "transformer_net-skip": Case(
+        lambda: models.transformer_net((10, 9, 3), width=4, depth=1, skip=True), integers(256, 10, 9, 3),
         integers(256, 10, 9, 3).astype("float32"), weights=FAINT, family="normalised",
     ),
     "unet": pixel_classifier(lambda: models.unet((11, 10, 3), 3, width=4, depth=2), 11, 10, 3, family="normalised"),
