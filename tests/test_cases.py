@@ -5,15 +5,14 @@ backend a case, a third of the cases on each; `TRIPTYCH_EVERYTHING=1` (`make tes
 """
 
 import os
-import zlib
 
 import keras
 import numpy as np
 import pytest
 from cases import CASES
+from one_backend import share
 
 import layers
-from apps.common.options.backends import BACKENDS
 from bench import parity
 from layers.initialization import undrawn
 
@@ -21,11 +20,8 @@ PARITY = os.environ.get("TRIPTYCH_PARITY")
 
 
 def on_one_backend(check):
-    """Run the check of each case on one backend, chosen by the names of both."""
-    everything = os.environ.get("TRIPTYCH_EVERYTHING")
-    places = {name: BACKENDS[zlib.crc32(f"{check.__name__} {name}".encode()) % 3] for name in CASES}
-    chosen = [name for name, place in places.items() if everything or place == keras.backend.backend()]
-    return pytest.mark.parametrize("case", chosen, indirect=True)(check)
+    """Run the check of each case on one backend."""
+    return pytest.mark.parametrize("case", share(sorted(CASES), check.__name__), indirect=True)(check)
 
 
 @pytest.fixture(scope="module", params=CASES)
