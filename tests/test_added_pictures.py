@@ -13,6 +13,8 @@ from apps.common.data.fingerprint import fingerprint
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 
+pytestmark = pytest.mark.once  # the contract carries generators and classifiers to the other backends
+
 NAMES = ("dark", "light")
 GENERATOR = (
     "image-generation", "--data", "pictures", "--width", "4", "--latent-dim", "2", "--epochs", "1", "--batch-size", "16",

@@ -19,6 +19,8 @@ from apps import tabular
 from apps.common.options.backends import installed
 from apps.common.records.mlflow import client
 
+pytestmark = pytest.mark.once  # the contract takes training, evaluation and prediction to the other backends
+
 KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
 IMAGE_OPTIONS = (
     "--model", "mlp", "--hidden-dims", "8", "--epochs", "3", "--batch-size", "8", "--learning-rate", "0.02",
@@ -176,7 +178,6 @@ def test_the_newest_model_is_registered_and_predicts_by_its_alias(classifier, ru
     assert answer["predictions"][0]["class"] == "dark"
 
 
-@pytest.mark.once
 def test_mlflow_loads_the_registered_model_and_predicts_paths_and_base64(classifier):
     import base64
 
@@ -222,7 +223,6 @@ def test_terminating_a_run_ends_it_as_killed_and_says_how_to_go_on(place, run, t
     assert client().get_run(folder.name).info.status == "KILLED"
 
 
-@pytest.mark.once
 def test_a_run_that_died_is_marked_at_the_next_start_and_goes_on_on_another_backend(place, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("tabular", "--epochs", "30", "--schedule", "cosine")

@@ -7,7 +7,6 @@ chosen that each check meets all three; `TRIPTYCH_EVERYTHING=1` (`make test-all`
 import functools
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,12 @@ import keras
 import numpy as np
 import pytest
 from app_cases import APP_CASES
+from one_backend import share
 from runs import bundle_weights, environment, forked, train, train_and_kill
 
 import triptych
 from apps.common.app import ARGUMENTS, ContractError, checked, load_app, metric_of, tasks
 from apps.common.bundles.bundle import open_bundle
-from apps.common.options.backends import BACKENDS
 
 BACKEND = keras.backend.backend()
 KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
@@ -31,10 +30,7 @@ every_app = pytest.mark.parametrize("task", sorted(APP_CASES))
 
 def on_one_backend(check):
     """Run the check of each app on one backend: another one for the next check of the same app."""
-    offset = sum(map(ord, check.__name__))
-    everything = os.environ.get("TRIPTYCH_EVERYTHING")
-    chosen = [task for i, task in enumerate(sorted(APP_CASES)) if everything or BACKENDS[(i + offset) % 3] == BACKEND]
-    return pytest.mark.parametrize("task", chosen)(check)
+    return pytest.mark.parametrize("task", share(sorted(APP_CASES), check.__name__))(check)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from one_backend import share
 from scipy.stats import norm
 
 import layers
@@ -280,12 +281,14 @@ def test_the_autoencoder_of_a_latent_diffusion_stays_as_it_was():
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("kind", "options", "y"),
-    [
-        (models.Autoencoder, {"noise": 0.1}, None),
-        (models.WGANGP, {}, None),
-        (models.Diffusion, {"text": (7, 5)}, TEXTS),
-        (models.LatentDiffusion, {"num_classes": 3}, LABELS),
-    ],
+    share(
+        [
+            (models.Autoencoder, {"noise": 0.1}, None),
+            (models.WGANGP, {}, None),
+            (models.Diffusion, {"text": (7, 5)}, TEXTS),
+            (models.LatentDiffusion, {"num_classes": 3}, LABELS),
+        ]
+    ),
 )
 def test_half_precision_loses_little(kind, options, y):
     expected = loss_of(made(kind, **options), y)

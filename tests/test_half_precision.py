@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from one_backend import share
 from runs import train
 
 import layers
@@ -16,7 +17,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("task", RUNS)
+@pytest.mark.parametrize("task", share(RUNS))  # the contract takes every app through half precision
 def test_an_app_trains_evaluates_and_is_bundled(task, tmp_path):
     (tmp_path / "words.txt").write_text("to be or not to be, that is the question " * 20)
     result = train(task, *RUNS[task], "--epochs", "1", "--precision", "mixed_bfloat16", cwd=tmp_path)

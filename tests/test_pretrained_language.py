@@ -2,22 +2,19 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pytest
 from app_cases import write_asked_stories, write_reviews, write_tagged, write_words
+from one_backend import share
 from runs import bundle_weights, forked, train
 
 from apps.common.bundles.pretrained import by_name
-from apps.common.options.backends import BACKENDS
 from layers import models
 from layers.initialization import own_variables
 
-BACKEND = keras.backend.backend()
 SHORT = ("--epochs", "2", "--batch-size", "8", "--learning-rate", "0.01")
 MASKED = ("masked-language", "--data", "reviews.txt", "--max-tokens", "16")
 SMALL = ("--width", "8", "--depth", "1", "--num-heads", "2", "--vocabulary-size", "80")
@@ -67,12 +64,6 @@ FROM_FOLDER = [("text-classification", "bert"), ("tagging", "roberta"), ("spans"
                ("text-generation", "gpt2"), ("question-answering", "bert")]  # fmt: skip
 
 
-def some(roads):
-    """Those of the running backend: each road is gone on one of the three, by `TRIPTYCH_EVERYTHING` on all."""
-    everything = os.environ.get("TRIPTYCH_EVERYTHING")
-    return [road for index, road in enumerate(roads) if everything or BACKENDS[index % 3] == BACKEND]
-
-
 def gone_on(task, begun, source, place, *more):
     """The result of a run that began with this source, which evaluates and predicts when the source is gone."""
     options, inputs = ROADS[task]
@@ -105,7 +96,7 @@ def test_the_head_that_guesses_words_is_not_taken_for_one_that_tells_classes():
     assert new == ["pooler/kernel", "pooler/bias", "logits/kernel", "logits/bias"]
 
 
-@pytest.mark.parametrize("road", some(FROM_BUNDLE), ids=lambda road: road[0])
+@pytest.mark.parametrize("road", share(FROM_BUNDLE), ids=lambda road: road[0])
 def test_a_bundle_goes_on_in_other_tasks_with_its_vocabulary(road, source, place):
     task, *options = road
     result = gone_on(task, source, Path(source), place, *options)
@@ -118,7 +109,7 @@ def test_a_bundle_goes_on_in_other_tasks_with_its_vocabulary(road, source, place
 @pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("transformers", "torch")), reason="transformers writes the folders"
 )
-@pytest.mark.parametrize("road", some(FROM_FOLDER), ids=lambda road: "-".join(road))
+@pytest.mark.parametrize("road", share(FROM_FOLDER), ids=lambda road: "-".join(road))
 def test_a_folder_goes_on_and_is_needed_no_more(road, samples, place):
     task, name = road
     gone_on(task, f"hf:samples/{name}", samples / name, place)

@@ -51,6 +51,7 @@ def children(result):
     return sorted(found, key=lambda run: run.info.start_time)
 
 
+@pytest.mark.once
 def test_a_search_ends_in_a_tested_and_registered_model(tune, folder):
     result, said = tune("--trials", 6, "--epochs", 2)
     rows, best, final = result["rows"], result["best"], result["final"]

@@ -63,6 +63,7 @@ def test_logits_are_those_of_transformers(folder):
     assert "logits" not in {layer.name for layer in trunk}, "other classes need a head of their own"
 
 
+@pytest.mark.once
 def test_it_is_fine_tuned_and_its_bundle_needs_no_folder(folder):
     words = ("--data", "pictures", "--pretrained", "hf:model", "--freeze", "--epochs", "1", "--batch-size", "8")
     refused = forked("train", "image-classification", *words, cwd=folder, check=2)

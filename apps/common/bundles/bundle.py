@@ -131,11 +131,12 @@ def load_model(bundle):
 
     import layers
     from apps.common.bundles.model_file import check_model_file, weights_bounded
+    from layers.initialization import undrawn
 
     layers.register()
     path = bundle.folder / "model.keras"
     try:
-        with weights_bounded(check_model_file(path)):
+        with weights_bounded(check_model_file(path)), undrawn():
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except UserError:
         raise

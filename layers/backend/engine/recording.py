@@ -16,6 +16,8 @@ import contextvars
 import keras
 import numpy as np
 import torch
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
@@ -228,7 +230,9 @@ class Captured:
 def recorded(function, variables, tensors):
     """The operations of `function(values of variables, tensors)` as a module."""
     make = make_fx(function, tracing_mode="real", record_module_stack=False)
-    return make([raw_value(variable) for variable in variables], tensors)
+    # Beside each operation torch notes its result's shape, each in a new mode for shapes if there is none: half of the time.
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make([raw_value(variable) for variable in variables], tensors)
 
 
 class Unchecked(TorchFunctionMode):
