@@ -9,6 +9,7 @@ Python itself, takes a minute and a half on two cores and ends at a cross-entrop
 
 import itertools
 import math
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import Literal
@@ -161,7 +162,7 @@ def load_data(config, about=None):
         about_of(vocabulary, config, brought),
         notes,
         source,
-        example='"The "',
+        example=shlex.quote(prompt_of(pieces())),
     )
 
 
@@ -190,10 +191,18 @@ def load_dialogues(config, path, about=None):
     if times > 1:
         notes.append(f"an epoch goes {times} times through the {len(parts[0])} dialogues to train on, for it has --steps")
     train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
-    example = next(text for is_answer, text in dialogues[0] if not is_answer) if not dialogues[0][0][0] else "Hello"
+    asked = next((text for turns in dialogues for is_answer, text in turns if not is_answer), "Hello")
     described = about_of(vocabulary, config, brought)
     described["dialogue"] = True
-    return Data(train, validation, test, described, notes, config.data, example=f'"{example[:60]}"')
+    return Data(train, validation, test, described, notes, config.data, example=shlex.quote(" ".join(asked.split())[:60]))
+
+
+def prompt_of(pieces):
+    """The first words of a text: a prompt of characters that the model has seen."""
+    piece = next(iter(pieces))
+    lines = (piece.decode(errors="ignore") if isinstance(piece, bytes) else piece)[:10_000].splitlines()
+    words = next((line for line in lines if line.strip()), "The").split()
+    return " ".join(words[:3])[:60]
 
 
 def begun(config):
