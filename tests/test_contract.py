@@ -24,6 +24,7 @@ import triptych
 from apps.common.app import ARGUMENTS, ContractError, checked, load_app, metric_of, tasks
 from apps.common.bundles.bundle import open_bundle
 from apps.common.options.backends import BACKENDS
+from apps.common.options.declare import make_config
 
 BACKEND = keras.backend.backend()
 KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
@@ -150,7 +151,8 @@ def test_mlflow_serves_what_predict_says(task, monkeypatch):
     words, kind = shlex.split(model.metadata.metadata["example"]), model.metadata.metadata["inputs"]
     flags = zip(case.predict_options[::2], case.predict_options[1::2], strict=True)
     asked = {flag.removeprefix("--").replace("-", "_"): value for flag, value in flags}
-    params = {name: value if "," in value else json.loads(value) if value[0].isdigit() else value for name, value in asked.items()}
+    options = vars(make_config(load_app(task).PredictOptions, asked)) if asked else {}
+    params = {name: list(options[name]) if isinstance(options[name], tuple) else options[name] for name in asked}
 
     def served(body):
         with TestClient(scoring_server.init(model)) as client:

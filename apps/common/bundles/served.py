@@ -166,7 +166,8 @@ class Served:
             data = pd.DataFrame(data if any(np.ndim(value) for value in data.values()) else [data])
         if isinstance(data, pd.DataFrame):
             if not len(data.columns):  # MLflow leaves out what the signature does not name, and with all columns all rows
-                raise UserError(f"no rows with any of the columns: {', '.join((input_columns(self.app, self.about) or ['those of the signature'])[:12])}")
+                known = input_columns(self.app, self.about) or ["those of the signature"]
+                raise UserError(f"no rows with any of the model's columns: {', '.join(known[:12])}")
             return data.to_dict("records")
         column = COLUMN[self.inputs.kind]
         rows = []
