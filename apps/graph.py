@@ -195,10 +195,16 @@ def predict(model, inputs, about):
     graph = read_graph(data, **options, class_names=about["class_names"], num_features=about["num_features"] if other else None)
     if not other and graph.fingerprint() != about["fingerprint"]:
         raise UserError(f"{data}: no longer the graph this model was trained on. Restore it, or name a graph: {data} 0 5 17")
-    nodes = chosen_nodes(graph, inputs)
+    nodes, reasons = chosen_nodes(graph, inputs)
     probabilities = softmax(predict_all(model, graph.inputs(about["entries"]))[0])
-    rows = class_prediction(probabilities[nodes], about["class_names"])
-    return [{"node": graph.node_names[node], **row} for node, row in zip(nodes, rows, strict=True)]
+    rows = iter(class_prediction(probabilities[nodes], about["class_names"]))
+    if not inputs:
+        return [{"node": graph.node_names[node], **row} for node, row in zip(nodes, rows, strict=True)]
+    named = iter(nodes)
+    return [
+        {"node": word, "reason": reason} if reason else {"node": graph.node_names[next(named)], **next(rows)}
+        for word, reason in zip(inputs, reasons, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, balanced, class_weights, complete_splits, find_data
 from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
+from apps.common.data.images.unlabelled import example_of
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
 from apps.common.options.settle import settled_steps
@@ -206,7 +207,7 @@ def load_data(config, about=None):
     if content and config.freeze:
         what = f"--pretrained {config.pretrained}"
         train, validation, test = (with_features(content, part, what) for part in (train, validation, test))
-    return Data(train, validation, test, about, notes, name)
+    return Data(train, validation, test, about, notes, name, example_of(config.data, found))
 
 
 def more_examples(data, config):

@@ -8,6 +8,7 @@ that draws from captions learns on drawn shapes; of labelled pictures the captio
 """
 
 import math
+import shlex
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -166,7 +167,8 @@ def load_data(config, about=None):
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
     train, validation, test = complete_splits(splits, config, notes)
     about = {"class_names": found.class_names, "image_shape": list(train.x.shape[1:])}
-    data = Data(train, validation, test, about, notes, name)
+    example = shlex.quote(found.class_names[0]) if len(found.class_names) > 1 else "any"
+    data = Data(train, validation, test, about, notes, name, example)
     return told_in_words(data) if config.model in TEXT else data
 
 
@@ -179,7 +181,7 @@ def told_in_words(data):
     parts = [Examples(each.x, {"label": each.y, "text": ids[each.y]}) for each in (data.train, data.validation, data.test)]
     about = {**data.about, "class_names": names, "classes": classes, "words": words, "length": length, "captions": True}
     notes = [*data.notes, f"each picture's caption is its class: {names[0]!r}"]
-    return Data(*parts, about, notes, data.source, example=f'"{names[0]}"')
+    return Data(*parts, about, notes, data.source, example=shlex.quote(names[0]))
 
 
 def load_captions(config, about=None):
@@ -208,7 +210,7 @@ def load_captions(config, about=None):
         return Data(None, None, examples, about, notes, source)
     parts = split_pairs(examples.x, config.seed)
     described = {"class_names": names, "image_shape": list(images.shape[1:]), "words": words, "length": length, "captions": True}
-    return Data(*(examples.subset(part) for part in parts), described, notes, source, example=f'"{names[0]}"')
+    return Data(*(examples.subset(part) for part in parts), described, notes, source, example=shlex.quote(names[0]))
 
 
 def build_model(config, data):

@@ -21,7 +21,7 @@ from apps.common.data.tables.encoding import (
     stack,
 )
 from apps.common.data.tables.reading import named_table, read_splits
-from apps.common.data.tables.roles import GIVEN_ROLES, role_notes
+from apps.common.data.tables.roles import GIVEN_ROLES, role_notes, time_text
 from apps.common.data.tables.target import decode_target, drop_missing_target, encode_target, target_like, target_of
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option
@@ -149,9 +149,17 @@ def load_data(config, about=None):
 def example_of(frame, about):
     """The first row as words that `predict` takes."""
     row = frame.iloc[0]
-    pairs = [f"{name}={row[name]:.6g}" if isinstance(row[name], float) else f"{name}={row[name] or ''}" for name in
-             input_roles(about) if about["roles"][name]["role"] != "time"]  # fmt: skip
+    pairs = [f"{name}={cell_text(row[name], about['roles'][name])}" for name in input_roles(about)]
     return " ".join(shlex.quote(pair) for pair in pairs[:30])
+
+
+def cell_text(value, role):
+    """A cell as it may have stood in the table."""
+    if role["role"] == "time":
+        return time_text(value, role["format"])
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return "" if value is None else value
 
 
 def settle(config, data):

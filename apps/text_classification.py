@@ -127,9 +127,9 @@ def load_data(config, about=None):
     """Token ids of each text and the index of its class, in three splits; the vocabulary is that of the training texts."""
     if config.data:
         found = read_labelled_texts(find_data(config.data), config.text_column, config.label_column)
-        splits, notes = found.splits, list(found.notes)
+        splits, notes, column = found.splits, list(found.notes), found.column
     else:
-        splits, notes = {"train": reviews()}, []
+        splits, notes, column = {"train": reviews()}, [], None
     source = config.data or "reviews"
     if about:
         texts, labels = splits.get("test", splits["train"])
@@ -147,6 +147,8 @@ def load_data(config, about=None):
     about = About(
         {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER: tokenizer.to_bytes()}
     )
+    if column:
+        about["column"] = column  # where `predict` finds the texts of a table like this one
     if architecture:
         about["architecture"] = architecture
     train, validation, test = (

@@ -9,8 +9,9 @@ Python itself, takes a minute and a half on two cores and ends at a cross-entrop
 
 import itertools
 import math
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,8 +21,11 @@ from apps.common.command import start
 from apps.common.data.examples import About, Data, Report, find_data, split_indices
 from apps.common.data.text.dialogues import (
     ASKED,
+    BLOCK,
     ENDED,
+    MOST_BLOCK,
     clean,
+    dialogue_block,
     dialogue_examples,
     is_dialogues,
     read_dialogues,
@@ -34,6 +38,7 @@ from apps.common.data.text.plain import (
     encode_pieces,
     evenly,
     pieces_of,
+    prompt_of,
     split_by_position,
 )
 from apps.common.data.text.subwords import FILE, Subwords, learn_subwords, vocabulary_of
@@ -64,7 +69,10 @@ class Config(Transfer):
     vocabulary_size: int = option(
         2000, "pieces of words at most", low=300, high=65_000, needs={"level": "subword", "pretrained": is_missing}
     )
-    block_size: int = option(32, "tokens the model sees at most", low=2, high=65_536, search=(32, 64, 128, 256))
+    block_size: int | None = option(
+        None, f"tokens the model sees at most; without it {BLOCK}, of dialogues what nearly all of them have, up to {MOST_BLOCK}",
+        low=2, high=65_536, search=(32, 64, 128, 256),
+    )  # fmt: skip
     steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text (of dialogues: at least)", low=1)
     epochs: int = option(4, "epochs of --steps", low=1, high=100_000)
     batch_size: int = option(32, "windows a step", low=1, high=65_536, search=(8, 16, 32, 64))
@@ -139,6 +147,7 @@ def load_data(config, about=None):
     path = find_data(config.data) if config.data else None
     if path and is_dialogues(path):
         return load_dialogues(config, path, about)
+    config = replace(config, block_size=config.block_size or BLOCK)
     brought = about or begun(config)
     vocabulary = vocabulary_of(brought) if brought else None
     level = level_of(config, brought)
@@ -161,7 +170,7 @@ def load_data(config, about=None):
         about_of(vocabulary, config, brought),
         notes,
         source,
-        example='"The "',
+        example=shlex.quote(prompt_of(pieces())),
     )
 
 
@@ -178,6 +187,10 @@ def load_dialogues(config, path, about=None):
         vocabulary = learn_subwords(lambda: iter(texts), config.vocabulary_size)
     else:
         vocabulary = Vocabulary() if config.level == "byte" else Vocabulary("".join(sorted(set("".join(texts)))))
+    if config.block_size is None:
+        lengths = [len(vocabulary.encode(text)) for text in texts]
+        config = replace(config, block_size=dialogue_block(lengths, brought, config.library))
+        notes.append(f"blocks of {config.block_size} tokens, by the length of the dialogues")
     examples, cut = dialogue_examples(dialogues, vocabulary, config.block_size)
     if cut:
         longer = f"{cut} of {len(dialogues)} dialogues are longer than --block-size {config.block_size}"
@@ -190,10 +203,17 @@ def load_dialogues(config, path, about=None):
     if times > 1:
         notes.append(f"an epoch goes {times} times through the {len(parts[0])} dialogues to train on, for it has --steps")
     train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
-    example = next(text for is_answer, text in dialogues[0] if not is_answer) if not dialogues[0][0][0] else "Hello"
+    asked = next((text for turns in dialogues for is_answer, text in turns if not is_answer), "Hello")
     described = about_of(vocabulary, config, brought)
     described["dialogue"] = True
-    return Data(train, validation, test, described, notes, config.data, example=f'"{example[:60]}"')
+    return Data(train, validation, test, described, notes, config.data, example=shlex.quote(" ".join(asked.split())[:60]))
+
+
+def settle(config, data):
+    """The block that the data were cut into, where none was asked for."""
+    if config.block_size is not None:
+        return config, ""
+    return replace(config, block_size=data.train.take(np.arange(1))[0].shape[1]), ""
 
 
 def begun(config):
@@ -205,7 +225,7 @@ def begun(config):
     brought = read_network(config.pretrained, DECODERS)
     block, most = config.block_size, brought["architecture"]["max_tokens"]
     # Of a larger table the first positions are taken, as it was trained for texts of any length.
-    if most is not None and block != most and not (config.library and block < most):
+    if most is not None and block is not None and block != most and not (config.library and block < most):
         raise UserError(f"--block-size {block}: {config.pretrained} has positions for {most} tokens; give --block-size {most}")
     return brought
 

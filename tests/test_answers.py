@@ -103,3 +103,28 @@ def test_failures_are_counted_and_no_answer_at_all_is_an_error():
     nothing.see({"input": "b", "reason": "cut short"})
     with pytest.raises(UserError, match=r"b \(cut short\)"):
         nothing.check()
+
+
+def test_columns_are_found_in_upper_and_lower_case_and_by_the_name_the_training_had(tmp_path):
+    (tmp_path / "said.csv").write_text("Nr;Review\n1;fine\n2;poor\n")
+    inputs = Inputs("texts", column=("text", "review"))
+    assert values([tmp_path / "said.csv"], inputs) == ["fine", "poor"]
+    (tmp_path / "own.csv").write_text("text,Verbatim\nx,fine\n")
+    app = an_app(Inputs("texts"), lambda model, inputs, about: [{"length": len(text)} for text in inputs])
+    [row] = answer(app, None, {"column": "Verbatim"}, [tmp_path / "own.csv"])
+    assert row == {"text": "x", "Verbatim": "fine", "length": 4}
+
+
+def test_pairs_in_tabs_without_a_header_keep_their_first_row(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("one\tun\ntwo\tdeux\n")
+    inputs = Inputs("texts", column=("source", "text"))
+    items = list(read_items([tmp_path / "pairs.tsv"], inputs))
+    assert [item.value for item in items] == ["one", "two"] and items[1].fields == {"input": "two", "column 2": "deux"}
+    (tmp_path / "pairs.tsv").write_text("Target\tSource\nun\tone\n")
+    assert values([tmp_path / "pairs.tsv"], inputs) == ["one"]
+
+
+def test_a_folder_of_pictures_names_those_that_are_not_decoded(tmp_path):
+    for name in ("a.jpg", "b.HEIC", "c.mov"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in values([tmp_path], Inputs("files", (".jpg",)))] == ["a.jpg", "b.HEIC"]

@@ -228,3 +228,14 @@ def test_a_long_read_says_how_far_it_is(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(image_files.Progress, "seconds", 0.0)
     read_labelled_images(tmp_path)
     assert "64 of 80 image headers read\n" in capsys.readouterr().err
+
+
+def test_pictures_of_a_phone_that_are_not_decoded_are_counted_and_named(tmp_path):
+    class_folders(tmp_path, 20)
+    heic = b"\0\0\0\x18ftypheic" + bytes(50)
+    (tmp_path / "cat" / "IMG_1.HEIC").write_bytes(heic)
+    read = read_labelled_images(tmp_path)
+    assert "cat/IMG_1.HEIC (.heic is not decoded here: save it as JPEG or PNG)" in read.notes[-1]
+    for number in (2, 3):
+        (tmp_path / "cat" / f"IMG_{number}.HEIC").write_bytes(heic)
+    refuses(tmp_path, "3 of 43 images cannot be read", "not decoded here")

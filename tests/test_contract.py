@@ -7,6 +7,7 @@ chosen that each check meets all three; `TRIPTYCH_EVERYTHING=1` (`make test-all`
 import functools
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from runs import bundle_weights, environment, forked, train, train_and_kill
 import triptych
 from apps.common.app import ARGUMENTS, ContractError, checked, load_app, metric_of, tasks
 from apps.common.bundles.bundle import open_bundle
+from apps.common.options.declare import make_config
 
 BACKEND = keras.backend.backend()
 KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
@@ -126,6 +128,47 @@ def test_an_onnx_export_computes_the_same_or_says_why_not(task, tmp_path):
         assert json.loads(done.stdout)["difference"] <= 1e-4 and (tmp_path / "model.onnx").is_file()
     else:
         assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+def no_number(word):
+    raise AssertionError(f"{word} is no JSON")
+
+
+@on_one_backend
+def test_mlflow_serves_what_predict_says(task, monkeypatch):
+    import mlflow
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc import scoring_server
+
+    case, folder = APP_CASES[task], place(task) / trained(task)["model"]
+    monkeypatch.chdir(place(task))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place(task).resolve() / 'mlruns' / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model(str(folder))
+    words, kind = shlex.split(model.metadata.metadata["example"]), model.metadata.metadata["inputs"]
+    flags = zip(case.predict_options[::2], case.predict_options[1::2], strict=True)
+    asked = {flag.removeprefix("--").replace("-", "_"): value for flag, value in flags}
+    options = vars(make_config(load_app(task).PredictOptions, asked)) if asked else {}
+    params = {name: list(options[name]) if isinstance(options[name], tuple) else options[name] for name in asked}
+
+    def served(body):
+        with TestClient(scoring_server.init(model)) as client:
+            answer = client.post("/invocations", json={**body, "params": params})
+        assert answer.status_code == 200, answer.text[:2000]
+        return json.loads(answer.text, parse_constant=no_number)["predictions"]
+
+    example = served(json.loads((folder / "serving_input_example.json").read_text(encoding="utf-8")))
+    assert example and not any(row.get("reason") for row in example)
+    if kind == "files":
+        words = case.inputs[:1]
+        example = served({"dataframe_records": [{"path": words[0]}, {"base64": "AAAA"}, {"path": None}]})
+        assert len(example) >= 3 and example[-2]["reason"] and example[-1]["reason"] == "empty"
+    done = forked("predict", folder, *words, *case.predict_options, "--json", cwd=place(task))
+    expected = json.loads(done.stdout)["predictions"][0]
+    assert {name: value for name, value in example[0].items() if value is not None} == {
+        name: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value
+        for name, value in expected.items()
+        if name in example[0]
+    }
 
 
 READ = """

@@ -9,7 +9,16 @@ import pytest
 from app_cases import write_lines
 from runs import HOUSE, environment, forked, train
 
-from apps.common.data.text.dialogues import ANSWERED, ASKED, ENDED, dialogue_examples, read_dialogues, turns_of, written
+from apps.common.data.text.dialogues import (
+    ANSWERED,
+    ASKED,
+    ENDED,
+    dialogue_block,
+    dialogue_examples,
+    read_dialogues,
+    turns_of,
+    written,
+)
 from apps.common.data.text.plain import Vocabulary
 from apps.common.data.text.subwords import Subwords, learn_subwords
 from apps.common.errors import UserError
@@ -52,6 +61,35 @@ def test_what_is_no_dialogue_is_named_with_its_line(tmp_path):
     write_lines(tmp_path, "none.jsonl", [{"question": "a"}])
     with pytest.raises(UserError, match=r"none.jsonl: no dialogue: line 1.*Expected"):
         read_dialogues(tmp_path / "none.jsonl")
+
+
+@pytest.mark.once
+def test_a_chat_of_one_message_a_line_is_told_what_to_do(tmp_path):
+    write_lines(tmp_path, "chat.jsonl", [{"id": 1, "from": "Ann", "date": "2024-05-01", "text": "hi"}])
+    with pytest.raises(UserError, match=r"line 1 \(a single message: put those of a conversation into one line"):
+        read_dialogues(tmp_path / "chat.jsonl")
+
+
+@pytest.mark.once
+def test_a_block_holds_nearly_all_dialogues_and_keeps_what_was_trained_before():
+    assert dialogue_block([10] * 20, None, False) == 32, "never less than of any text"
+    assert dialogue_block([70] * 19 + [5000], None, False) == 256 and dialogue_block([70] * 99 + [5000], None, False) == 72
+    assert dialogue_block([5000] * 20, None, False) == 256
+    begun = {"architecture": {"max_tokens": 64}}
+    assert dialogue_block([100], begun, True) == 64 and dialogue_block([40], begun, True) == 40
+    assert dialogue_block([40], begun, False) == 64
+    assert dialogue_block([100], {"architecture": {"max_tokens": None}}, False) == 104
+
+
+@pytest.mark.once
+def test_the_block_of_dialogues_follows_their_length_and_is_in_the_bundle(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": ["x" * 40, f"hello {number:02}"]} for number in range(40)])
+    small = ("--width", "8", "--depth", "1", "--num-heads", "2", "--epochs", "1", "--steps", "2", "--batch-size", "4")
+    result = train("text-generation", "--data", "talk.jsonl", *small, cwd=tmp_path)
+    record = json.loads((tmp_path / result["model"] / "bundle.json").read_text())
+    assert record["options"]["block_size"] == 56, "forty, eight and four signs, in eights"
+    answer = json.loads(forked("evaluate", result["model"], "--json", cwd=tmp_path).stdout)
+    assert answer["metrics"]["cross_entropy"] == pytest.approx(result["metrics"]["cross_entropy"], rel=1e-4)
 
 
 @pytest.mark.once

@@ -358,7 +358,7 @@ def test_a_node_that_is_not_there_is_refused(trained):
     folder, result = trained
     for word in ("77", "-1", "Javer"):
         refused = forked("predict", result["model"], word, cwd=folder, check=2)
-        assert f"node {word}" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+        assert f"{word} (expected a number from 0 to 76" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.once
@@ -378,10 +378,60 @@ def test_options_that_mean_nothing_for_one_graph_are_refused(tmp_path):
     assert "every step sees the whole graph" in refused.stderr
 
 
-def test_a_text_of_edges_is_answered_with_what_makes_a_graph_of_it(tmp_path):
-    (tmp_path / "edges.txt").write_text("0 1\n1 2\n")
-    with pytest.raises(UserError, match=r"expected an .npz with the arrays edges.*loadtxt\('edges.txt'"):
-        read_graph(str(tmp_path / "edges.txt"))
+def write_lists(folder, edges, nodes):
+    (folder / "town-edges.csv").write_text(edges)
+    (folder / "town-nodes.csv").write_text(nodes)
+    return str(folder / "town-edges.csv")
+
+
+def test_edges_without_classes_are_answered_with_what_is_missing(tmp_path):
+    (tmp_path / "town.edgelist").write_text("0 1 {'weight': 4}\n1 2 {'weight': 1}\n")
+    with pytest.raises(UserError, match=r"edges without classes. Expected beside it the nodes .* in town-nodes.csv"):
+        read_graph(str(tmp_path / "town.edgelist"))
+
+
+def test_tables_of_edges_and_nodes_are_a_graph(tmp_path):
+    edges = "Source,Target,Weight\nAnn,\"Bob, Jr.\",3\n\"Bob, Jr.\",Cid,1\nCid,Dan,1\nAnn,Eve,2\n"
+    nodes = "Id,age,group,town\nAnn,20,x,A\n\"Bob, Jr.\",30,y,B\nCid,40,x,A\nDan,,,B\n"
+    graph = read_graph(write_lists(tmp_path, edges, nodes), normalize=False)
+    assert graph.node_names == ["Ann", "Bob, Jr.", "Cid", "Dan", "Eve"] and graph.class_names == ["x", "y"]
+    assert graph.labels.tolist() == [0, 1, 0, -1, -1], "an empty cell, and a node of the edges alone, have no class"
+    assert {tuple(pair) for pair in graph.edges.T.tolist()} >= {(0, 1), (1, 2), (2, 3), (0, 4)} and graph.edges.shape == (2, 8)
+    deviation = np.std([20, 30, 40])
+    np.testing.assert_allclose(graph.features[:, 0], [-10 / deviation, 0, 10 / deviation, 0, 0], rtol=1e-6)
+    np.testing.assert_array_equal(graph.features[:4, 1:], [[1, 0], [0, 1], [1, 0], [0, 1]])
+    said = " ".join(graph.notes)
+    assert "weights, is not used" in said and "the column 'group'" in said and "features: age, town" in said and "Eve" in said
+    assert read_graph(str(tmp_path)).node_names == graph.node_names, "the folder means the same"
+
+
+def test_lists_without_headers_keep_their_first_rows(tmp_path):
+    graph = read_graph(write_lists(tmp_path, "a b\nb c\nc d\n", "# nodes\na one\nb two\nc two\nd two\n"))
+    assert graph.node_names == ["a", "b", "c", "d"] and graph.edges.shape == (2, 6) and graph.class_names == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("edges", "nodes", "named"),
+    [
+        ("a,b\n", "a,x\nb,y\na,x\n", "'a' stands there twice"),
+        ("a,b\n", "a,1,x\nb,y\n", "row 2 has 2 cells, the first 3"),
+        ("a,b\n", "a\nb\n", "a single column"),
+        ("p,q\nr,s\nt,u\n", "a,x\nb,y\n", "most of its nodes are not in town-nodes.csv"),
+        ("a\nb\n", "a,x\nb,y\n", "expected the names of two nodes"),
+        ("", "a,x\nb,y\n", "empty"),
+    ],
+)
+def test_lists_that_are_no_graph_are_refused_in_one_line(tmp_path, edges, nodes, named):
+    with pytest.raises(UserError, match=named):
+        read_graph(write_lists(tmp_path, edges, nodes))
+
+
+def test_a_node_that_is_not_there_keeps_its_place_with_a_reason(tmp_path):
+    result = train("graph", "--epochs", "2", cwd=tmp_path)
+    done = forked("predict", result["model"], "3", "33333", "5", "--json", cwd=tmp_path)
+    rows = json.loads(done.stdout)["predictions"]
+    assert [row["node"] for row in rows] == ["3", "33333", "5"] and "expected a number from 0 to 33" in rows[1]["reason"]
+    assert "class" in rows[0] and "class" in rows[2] and "class" not in rows[1]
 
 
 def test_names_of_two_columns_are_refused(tmp_path):

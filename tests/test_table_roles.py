@@ -1,6 +1,7 @@
 """Columns are read as a person reads them: each in a role, shown once and kept."""
 
 import gzip
+import shlex
 import time
 
 import numpy as np
@@ -190,3 +191,14 @@ def test_a_long_table_is_read_in_columns(tmp_path, monkeypatch):
     found = read_text_columns(tmp_path / "a.csv")
     assert len(found.columns["a"]) == 50_000 and found.columns["b"][10].as_py() == '1,"x"'
     assert found.lines[:2] == [2, 3]
+
+
+def test_the_example_that_is_printed_has_every_column_and_is_read_again(tmp_path):
+    days = [(1 + i % 12, 1 + i % 28) for i in range(60)]
+    rows = "".join(f"{m:02}/{d:02}/2024,2024-03-{d:02},${d * 10.5:.2f},{'ab'[m % 2]}\n" for m, d in days)
+    (tmp_path / "t.csv").write_text("day,iso,price,kind\n" + rows)
+    data = tabular.load_data(make_config(tabular.Config, {"data": str(tmp_path / "t.csv")}))
+    pairs = dict(word.split("=", 1) for word in shlex.split(data.example))
+    assert set(pairs) == {"day", "iso", "price"}
+    frame, reasons = frame_of_rows([pairs], data.about)
+    assert reasons == [""] and not frame.isna().any(axis=None)

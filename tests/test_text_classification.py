@@ -291,3 +291,11 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
     done = forked("train", "text-classification", "--data", name, cwd=tmp_path, check=2)
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_column_of_the_texts_is_kept_and_what_is_not_used_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("Verbatim;Sentiment;Shop\nfine;good;1\npoor;bad;1\n")
+    found = read_labelled_texts(tmp_path / "a.csv", "Verbatim")
+    assert found.column == "Verbatim" and found.notes == [
+        "the text is the column 'Verbatim', its class 'Sentiment'; not used: Shop"
+    ]

@@ -11,10 +11,11 @@ import json
 import os
 import sys
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apps.common.app import inputs_of
+from apps.common.data.images.decoding import NOT_DECODED
 from apps.common.data.reading import visible_files
 from apps.common.data.tables.rows import dialect, sampled_lines
 from apps.common.errors import UserError
@@ -50,6 +51,8 @@ def answer(app, model, about, words, options=()):
     if inputs.kind == "values":
         yield from app.predict(model, words, about, *options)
         return
+    if about.get("column"):
+        inputs = replace(inputs, column=(about["column"], *inputs.column))
     columns = about.get("columns", [])
     orders = ([name for name in columns if name != about.get("target")], columns)
     items = read_items(words, inputs, {len(names): names for names in orders if names})
@@ -151,7 +154,8 @@ def _row_of_pairs(words):
 def _from_folder(path, inputs):
     if inputs.kind != "files":
         raise UserError(f"{path}: a folder; expected a file or a {inputs.kind.removesuffix('s')}")
-    found = [file for file in visible_files(path) if not inputs.endings or file.suffix.lower() in inputs.endings]
+    endings = inputs.endings and (*inputs.endings, *NOT_DECODED)  # these have a row, which says why there is no answer
+    found = [file for file in visible_files(path) if not endings or file.suffix.lower() in endings]
     if not found:
         raise UserError(f"{path}: no file in this folder ends in {' '.join(inputs.endings)}")
     for file in found:
@@ -188,24 +192,32 @@ def _from_table(path, inputs, orders):
     elif path.name.lower().endswith(PARQUET):
         rows = _read_parquet(path)
     else:
-        rows = _read_table(path, orders)
+        rows = _read_table(path, orders, inputs.column if inputs.kind == "texts" else ())
     for fields, reason in rows:
         if reason:
             yield Item(fields, None, reason)
         elif inputs.kind == "rows":
             yield Item(fields, fields)
         else:
-            column = next((name for name in inputs.column if name in fields), None)
+            column = _column_of(fields, (*inputs.column, "input"))
             if column is None:
                 raise UserError(f"{path}: no column called {' or '.join(inputs.column)}. It has {', '.join(list(fields)[:12])}")
             yield _item(fields[column], inputs, fields, path.parent)
 
 
-def _read_table(path, orders):
+def _column_of(names, wanted):
+    """The first of the wanted names that is among these, in upper or lower case."""
+    lower = {name.strip().lower(): name for name in reversed(list(names))}
+    return next((lower[name.lower()] for name in wanted if name.lower() in lower), None)
+
+
+def _read_table(path, orders, columns=()):
     """`(fields, reason)` of each row of a CSV or TSV file; a ragged row has a reason.
 
-    The first row is a header unless it has as many cells as one of `orders` but none of its names.
+    The first row is a header unless it has as many cells as one of `orders` but none of its names, or unless it is one of a
+    table in tabs, as pairs of texts come, and has none of the `columns`.
     """
+    in_tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     opened = gzip.open if packed else open
@@ -225,6 +237,9 @@ def _read_table(path, orders):
             names = [name.strip() for name in header]
             if len(names) in orders and not any(set(names) & set(known) for known in orders.values()):
                 names = orders[len(names)]
+                yield dict(zip(names, header, strict=True)), ""
+            elif columns and in_tabs and _column_of(names, columns) is None:
+                names = ["input", *(f"column {number}" for number in range(2, len(names) + 1))]
                 yield dict(zip(names, header, strict=True)), ""
             for cells in rows:
                 if cells:

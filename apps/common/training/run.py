@@ -9,11 +9,11 @@ import time
 import numpy as np
 
 from apps.common import figures
-from apps.common.app import inputs_of, metric_of, task_name, training_data, with_more
+from apps.common.app import metric_of, task_name, training_data, with_more
 from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.bundles.card import model_card
 from apps.common.bundles.pretrained import pretrained_facts
-from apps.common.bundles.served import MODEL_FILE, model_file
+from apps.common.bundles.served import described
 from apps.common.data.ahead import data_of
 from apps.common.data.fingerprint import example_digests, fingerprint
 from apps.common.errors import Diverged, UserError
@@ -159,8 +159,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
     }
     known = {name: example_digests(split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
-    described = model_file(record["task"], inputs_of(app).kind, tracker.run_id, data.example)
-    texts = {"README.md": model_card(record, beside), MODEL_FILE: described}
+    texts = {"README.md": model_card(record, beside), **described(app, data.about, tracker.run_id, data.example)}
     save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts)
     tracker.files(run.bundle, "bundle")
     return metrics

@@ -1,4 +1,4 @@
-"""One graph whose nodes have features and labels: read from .npz or made by networkx, checked, split, drawn.
+"""One graph whose nodes have features and labels: read from .npz or tables or made by networkx, checked, split, drawn.
 
 Edges are two rows of node numbers, source above target; nothing here is a matrix of nodes by nodes.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from apps.common.data.examples import find_data, split_indices
 from apps.common.data.fingerprint import digest
+from apps.common.data.graphs.lists import is_lists, read_lists
 from apps.common.data.npz import npz_headers, read_npz_arrays
 from apps.common.data.reading import list_folder, require_memory, split_of
 from apps.common.errors import UserError, nearest
@@ -100,7 +101,7 @@ class GraphNodes:
 
 def graph_source(name):
     """What finds the graph again from any folder: its own name, or its whole path."""
-    return name if name in NAMED else str(_npz_path(name).resolve())
+    return name if name in NAMED else str(_path(name).resolve())
 
 
 def read_graph(name, *, directed=False, normalize=True, class_names=None, num_features=None):
@@ -109,7 +110,7 @@ def read_graph(name, *, directed=False, normalize=True, class_names=None, num_fe
     Args:
         name: `karate`, `les_miserables`, or an .npz of `edges` `(2, edges)` and, where there are any, `features`
             `(nodes, features)`, `labels` `(nodes,)` (negative where unknown), `names` and `train_mask`,
-            `validation_mask`, `test_mask` `(nodes,)`.
+            `validation_mask`, `test_mask` `(nodes,)`; or tables of edges and nodes (see `lists.py`).
         directed: Whether an edge counts in its own direction only.
         normalize: Whether the sizes of each node's features are scaled to sum to one.
         class_names: Classes the labels must be among; found in the data when `None`.
@@ -120,8 +121,8 @@ def read_graph(name, *, directed=False, normalize=True, class_names=None, num_fe
     if name in NAMED:
         arrays, notes, where = _named_arrays(name), [], name
     else:
-        where = _npz_path(name)
-        arrays, notes = _npz_arrays(where), []
+        where = _path(name)
+        arrays, notes = read_lists(where) if is_lists(where) else (_npz_arrays(where), [])
     num_nodes = next((len(arrays[key]) for key in ("features", "labels", "names") if key in arrays), None)
     if num_nodes is None:
         raise UserError(f"{where}: neither features nor labels: the number of nodes is unknown. Add one of the arrays")
@@ -254,39 +255,43 @@ def node_codes(edges, num_nodes):
 
 
 def chosen_nodes(graph, words):
-    """Node numbers that the words mean, by number or by name; all nodes when there are none.
+    """`(nodes, reasons)`: node numbers that the words mean, by number or by name, and for each word why it means none.
 
-    Raises:
-        UserError: No node is called so.
+    All nodes when there are no words.
     """
     named = {name: index for index, name in enumerate(graph.node_names)}
-    nodes = []
+    nodes, reasons = [], []
     for word in map(str, words):
+        reasons.append("")
         if word in named:
             nodes.append(named[word])
         elif word.isdecimal() and int(word) < len(named):
             nodes.append(int(word))
         else:
             hint = "" if word.lstrip("-").isdecimal() else " " + nearest(word, named)
-            raise UserError(f"node {word}: expected a number from 0 to {len(named) - 1}, or a node's name.{hint}")
-    return nodes if words else list(range(len(named)))
+            reasons[-1] = f"expected a number from 0 to {len(named) - 1}, or a node's name.{hint}"
+    return (nodes if words else list(range(len(named)))), reasons
 
 
-def _npz_path(name):
-    path = find_data(name)
+def _path(name):
+    path = Path(find_data(name))
+    if is_lists(path):
+        return path
     if path.is_dir():
         found = [entry for entry in list_folder(path) if entry.suffix == ".npz"]
         if len(found) != 1:
             names = ", ".join(entry.name for entry in found) or "none"
-            raise UserError(f"--data {name}: expected one .npz in this folder. Received: {names}. Name the file itself")
+            raise UserError(
+                f"--data {name}: expected one .npz in this folder, or tables edges.csv and nodes.csv. Received: {names}. "
+                "Name the file itself"
+            )
         path = found[0]
     if path.suffix != ".npz":
         raise UserError(
-            f"--data {name}: expected an .npz with the arrays edges (pairs of node numbers) and labels, and features where "
-            "there are any. A text of edges becomes one by numpy.savez('graph.npz', edges=numpy.loadtxt("
-            f"{path.name!r}, int), labels=...)"
+            f"--data {name}: expected a table of edges (.csv, .tsv, .txt, .edgelist) with one of nodes and their classes beside "
+            "it, or an .npz with the arrays edges (pairs of node numbers) and labels, and features where there are any"
         )
-    return Path(path)
+    return path
 
 
 def _npz_arrays(path):

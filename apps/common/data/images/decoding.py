@@ -16,6 +16,8 @@ from apps.common.errors import UserError, count_skipped
 ENDINGS = (
     ".png .jpg .jpeg .jpe .jfif .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
+# Pictures as phones and browsers write them, which nothing here decodes: they are counted and named, not passed over.
+NOT_DECODED = (".heic", ".heif", ".avif", ".jxl", ".jp2")
 # Only these decoders are tried: Pillow would hand an EPS file to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 50_000_000
@@ -43,8 +45,8 @@ class ImageFile:
 
 
 def is_image_name(name):
-    """Whether the name's ending is that of an image format."""
-    return str(name).lower().endswith(tuple(ENDINGS))
+    """Whether the name's ending is that of an image format, one that is not decoded too."""
+    return str(name).lower().endswith((*ENDINGS, *NOT_DECODED))
 
 
 def open_image(source):
@@ -65,6 +67,9 @@ def open_image(source):
     try:
         image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS)
     except UnidentifiedImageError:
+        ending = source.suffix.lower() if isinstance(source, Path) else ""
+        if ending in NOT_DECODED:
+            raise Unreadable(f"{ending} is not decoded here: save it as JPEG or PNG") from None
         raise Unreadable("not an image, or cut off in its header") from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MAX_PIXELS / 1e6:.0f} megapixels") from None

@@ -154,6 +154,14 @@ def parse_numbers(distinct, decimal=None, *, comma=False):
     return numbers.to_numpy(zero_copy_only=False), decimal
 
 
+def time_text(seconds, form):
+    """Seconds since 1970 in a format that `parse_times` reads; nothing where they are NaN."""
+    if np.isnan(seconds):
+        return ""
+    time = np.datetime64(int(seconds), "s")
+    return str(time).removesuffix("T00:00:00") if form == "ISO8601" else time.item().strftime(form)
+
+
 def parse_times(distinct, form):
     """Cells as seconds since 1970, NaN where a cell is not of this format (of `strptime`, or "ISO8601")."""
     import warnings

@@ -1,5 +1,6 @@
 """Dialogues for a language model: turns one after the other, of which only the answers count."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from apps.common.errors import UserError, count_skipped
 ASKED, ANSWERED, ENDED = "\x01", "\x02", "\x03"
 EXPECTED = 'a line each: {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}]} or {"turns": ["...", ...]}'
 ANSWERING = ("assistant", "bot", "gpt", "model")
+SENDERS = ("from", "sender", "author", "user", "name", "speaker")  # of a chat's export, one message a line
+BLOCK, MOST_BLOCK = 32, 256  # tokens a model sees at most, unless asked for: of any text, and of dialogues
 
 
 def is_dialogues(path):
@@ -33,7 +36,7 @@ def read_dialogues(path):
             except (ValueError, TypeError, KeyError) as error:
                 reason = str(error)
             if reason:
-                skipped.append(f"line {number} ({reason[:80]})")
+                skipped.append(f"line {number} ({reason[:100]})")
     if not dialogues:
         first = skipped[0] if skipped else "it is empty"
         raise UserError(f"{path}: no dialogue: {first}. Expected {EXPECTED}")
@@ -54,6 +57,8 @@ def turns_of(row):
         turns = [(index % 2 == 1, str(text)) for index, text in enumerate(row["turns"])]
     elif {"prompt", "response"} <= row.keys():
         turns = [(False, str(row["prompt"])), (True, str(row["response"]))]
+    elif any(name in row for name in SENDERS) and any(isinstance(row.get(name), str) for name in ("text", "message", "content")):
+        raise ValueError("a single message: put those of a conversation into one line, the answers as role assistant")
     else:
         raise ValueError(f"no messages, turns, or prompt and response among {', '.join(map(str, row))}"[:200])
     if not any(is_answer and text.strip() for is_answer, text in turns):
@@ -89,3 +94,18 @@ def dialogue_examples(dialogues, vocabulary, block_size):
         ids[row, : len(tokens)] = tokens
         weight[row, : len(tokens) - 1] = counts[1:]
     return Examples(ids[:, :-1], ids[:, 1:], weight), cut
+
+
+def dialogue_block(lengths, brought, library):
+    """A block that 19 of 20 dialogues fit in, a multiple of eight; positions that were trained before stay as many.
+
+    Args:
+        lengths: Tokens of each dialogue.
+        brought: What the run begins with, or `None`.
+        library: Whether that is a library's, of whose positions some may be left out.
+    """
+    wanted = min(MOST_BLOCK, max(BLOCK, 8 * math.ceil(np.quantile(lengths, 0.95) / 8)))
+    most = brought["architecture"]["max_tokens"] if brought else None
+    if most is None:
+        return wanted
+    return min(wanted, most) if library else most

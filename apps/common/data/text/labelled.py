@@ -24,10 +24,14 @@ ADVICE = "Give a part of it"
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """`splits` is `{split: (texts, labels)}`, both lists of strings; `notes` what was done on reading."""
+    """`splits` is `{split: (texts, labels)}`, both lists of strings; `notes` what was done on reading.
+
+    `column` is the name of the column of texts, where the texts are those of a table.
+    """
 
     splits: dict
     notes: list
+    column: str | None = None
 
 
 def read_labelled_texts(path, text_column=None, label_column=None):
@@ -43,14 +47,14 @@ def read_labelled_texts(path, text_column=None, label_column=None):
         UserError: Nothing that can be used, naming the file, what was expected and what to do.
     """
     path, columns = Path(path), (text_column, label_column)
-    notes, splits = [], {}
+    notes, splits, column = [], {}, None
     for split, place in split_places(path).items():
-        texts, labels, said = _read_folder(place) if place.is_dir() else _read_file(place, *columns)
+        texts, labels, said, column = (*_read_folder(place), None) if place.is_dir() else _read_file(place, *columns)
         splits[split] = (texts, labels)
         notes += said
         if split != "train":
             notes.append(f"{place.name} is the {split} split")
-    return LabelledTexts(splits, notes)
+    return LabelledTexts(splits, notes, column)
 
 
 def split_places(path):
@@ -88,18 +92,27 @@ def _split_in(name):
 
 
 def _read_file(path, text_column, label_column):
-    name = path.name.lower()
+    """Texts, labels, notes and the name of the column of texts."""
+    name, column = path.name.lower(), None
     if name.endswith(TABLES):
         expect = tuple(filter(None, (text_column, label_column)))
         rows = read_text_rows(path, expect=expect)
         cells, places, notes = rows.columns, [f"line {line}" for line in rows.lines], list(rows.notes)
         columns = _columns(cells, path, text_column, label_column)
-        pairs = list(zip(*(cells[column] for column in columns), strict=True))
+        pairs, column = list(zip(*(cells[each] for each in columns), strict=True)), columns[0]
+        notes += _unused(cells, columns)
     elif name.endswith(JSON_LINES):
-        pairs, places, notes = _read_json_lines(path, text_column, label_column)
+        pairs, places, notes, column = _read_json_lines(path, text_column, label_column)
     else:
         pairs, places, notes = _read_label_lines(path)
-    return _without_gaps(pairs, places, notes, path)
+    return *_without_gaps(pairs, places, notes, path), column
+
+
+def _unused(cells, columns):
+    """What is said where a table has more columns than the two that are used."""
+    others = [name for name in cells if name not in columns]
+    text, label = columns
+    return [f"the text is the column {text!r}, its class {label!r}; not used: {', '.join(others[:12])}"] if others else []
 
 
 def _columns(cells, path, text_column, label_column):
@@ -132,7 +145,8 @@ def _read_json_lines(path, text_column, label_column):
     cells = {name: [_plain(row.get(name)) for _, row in rows] for name in names}
     columns = _columns(cells, path, text_column, label_column)
     pairs = list(zip(*(cells[column] for column in columns), strict=True))
-    return pairs, [f"line {number}" for number, _ in rows], [note] if note else []
+    notes = [*([note] if note else []), *_unused(cells, columns)]
+    return pairs, [f"line {number}" for number, _ in rows], notes, columns[0]
 
 
 def _plain(value):

@@ -59,7 +59,7 @@ def read_pairs(path, source=None, target=None):
     notes = []
     if tables:
         chosen = by_split({file: bare(file) for file in tables}, notes)
-        read = {split: read_table(file, source, target) for split, file in chosen.items()}
+        read = {split: read_table(file, source, target, notes) for split, file in chosen.items()}
     else:
         found = parallel_files(path, source, target)
         languages = chosen_languages(path, found, source, target, notes)
@@ -112,9 +112,11 @@ def by_split(names, notes):
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def read_table(file, source, target):
+def read_table(file, source, target, notes):
     """`(file, Pairs)` of a JSONL or TSV file."""
     lines = read_lines(file)
+    if ending(file) not in ROWS and lines and lines[0].count("\t") > 1:
+        notes.append(f"{file.name} has {lines[0].count(chr(9)) + 1} columns, of which the source's and the target's are used")
     return file, (pairs_of_rows if ending(file) in ROWS else pairs_of_cells)(file, lines, source, target)
 
 

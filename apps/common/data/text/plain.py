@@ -269,3 +269,11 @@ def refuse_shorter(size, least, block_size):
             f"the text has {size} characters, too few for --block-size {block_size}: at least {least} are needed. "
             "Give a longer text, or train with a smaller --block-size"
         )
+
+
+def prompt_of(pieces):
+    """The first words of a text: a prompt of characters that the model has seen."""
+    piece = next(iter(pieces))
+    lines = (piece.decode(errors="ignore") if isinstance(piece, bytes) else piece)[:10_000].splitlines()
+    words = next((line for line in lines if line.strip()), "The").split()
+    return " ".join(words[:3])[:60]
