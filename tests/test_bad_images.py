@@ -55,7 +55,7 @@ def test_a_bad_image_is_counted_and_named_up_to_five_percent(tmp_path, kind, wor
     read = read_labelled_images(tmp_path)
     assert len(read.splits["train"]) == 20 and "cat/bad.png" not in read.splits["train"].names
     assert (
-        read.notes[-1].startswith("left out 1 of 21 images cannot be read (4.8%): cat/bad.png")
+        read.notes[-1].startswith("left out 1 of 21 images that cannot be read (4.8%): cat/bad.png")
         and words in read.notes[-1]
     )
     damaged(tmp_path / "dog" / "bad.png", kind)

@@ -215,7 +215,7 @@ def test_one_unreadable_image_in_forty_is_left_out_and_named(capsys, tmp_path, m
     (tmp_path / "data" / "cat" / "3.png").write_bytes(b"")
     arguments = ("--model", "perceptron", "--epochs", "1")
     assert triptych.main(["train", "image-classification", "--data", str(tmp_path / "data"), *arguments]) == 0
-    assert "left out 1 of 40 images cannot be read (2.5%): cat/3.png (zero bytes)" in capsys.readouterr().err
+    assert "left out 1 of 40 images that cannot be read (2.5%): cat/3.png (zero bytes)" in capsys.readouterr().err
 
 
 def enormous_png():

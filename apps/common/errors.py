@@ -46,7 +46,7 @@ def count_skipped(skipped, total, what, limit=0.05):
     if not skipped:
         return None
     shown = "; ".join(skipped[:5]) + (f"; and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-    line = f"{len(skipped)} of {total} {what} cannot be read ({len(skipped) / total:.1%}): {shown}"
+    counted, named = f"{len(skipped)} of {total} {what}", f"cannot be read ({len(skipped) / total:.1%}): {shown}"
     if len(skipped) > limit * total:
-        raise UserError(f"{line}. At most {limit:.0%} may be left out: mend or remove them and start again")
-    return f"left out {line}"
+        raise UserError(f"{counted} {named}. At most {limit:.0%} may be left out: mend or remove them and start again")
+    return f"left out {counted} that {named}"
