@@ -12,6 +12,7 @@ were trained on before are written by `python -m bench.few_labels corpus FILE`.
 import dataclasses
 import gzip
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -175,7 +176,7 @@ def main(words):
 
     rows, metric, seconds = measure(app, config, counts, seeds, steps)
     shown = ["BUNDLE" if word == config.pretrained and not config.library else word for word in words]
-    command = f"python -m bench.few_labels {' '.join(shown)}"
+    command = f"python -m bench.few_labels {shlex.join(shown)}"
     record = {"name": name, "metric": metric, "seeds": seeds, "seconds": seconds, "backend": keras.backend.backend(),
               "command": command, "before": before, "rows": rows}  # fmt: skip
     path = DOCS / "few-labels.json"
