@@ -7,6 +7,7 @@ from apps import graph, image_classification, image_generation, text_generation
 from apps.common.data.graphs.nodes import spread_labels
 from apps.common.options.declare import make_config
 from apps.common.reports.baselines import back_off, class_shares
+from apps.common.training.fit import settled
 from layers.models.vision.small_cnn import filters_of
 
 pytestmark = pytest.mark.once
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.once
 
 def found(app, **options):
     config = make_config(app.Config, options)
-    return app.baselines(app.load_data(config), config)
+    data = app.load_data(config)
+    return app.baselines(data, settled(app, config, data)[0])
 
 
 def test_the_shares_of_the_classes_are_right_as_often_as_the_commonest():
