@@ -4,7 +4,7 @@ triptych train text-generation --data book.txt
 
 `--pretrained hf:FOLDER` goes on with a GPT-2, `--pretrained BUNDLE` with an earlier run, in its vocabulary.
 A JSONL of dialogues trains on the answers alone; `triptych chat MODEL` then talks. The default, the documentation strings of
-Python itself, takes a minute and a half on two cores and ends at a cross-entropy of 1.8 nats a character.
+Python itself, takes two minutes on two cores and ends at a cross-entropy of 1.77 nats a character; counts of five reach 1.81.
 """
 
 import itertools
@@ -74,7 +74,7 @@ class Config(Transfer):
         low=2, high=65_536, search=(32, 64, 128, 256),
     )  # fmt: skip
     steps: int = option(250, "steps in an epoch, each on windows drawn anew from the whole text (of dialogues: at least)", low=1)
-    epochs: int = option(4, "epochs of --steps", low=1, high=100_000)
+    epochs: int = option(5, "epochs of --steps", low=1, high=100_000)
     batch_size: int = option(32, "windows a step", low=1, high=65_536, search=(8, 16, 32, 64))
     learning_rate: float = option(2e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adagrad", "adadelta"] = option(
