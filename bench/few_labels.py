@@ -42,18 +42,21 @@ def measure(app, config, counts, seeds, steps):
         seeds: How many choices of labels and first weights.
         steps: Steps of each run, at least one epoch.
     """
+    from apps.common.training.fit import settled
+
     rows, started = [], time.monotonic()
     whole = app.load_data(config)
     metric = metric_of(app, whole.about)
     for count in sorted({min(count, len(whole.train)) for count in counts}):
         for seed in range(seeds):
             data = dataclasses.replace(whole, train=some_of(whole.train, count, seed))
-            epochs = -(-steps // -(-len(data.train) // config.batch_size))
+            chosen, _ = settled(app, config, data)
+            epochs = -(-steps // -(-len(data.train) // chosen.batch_size))
             for way, changes in WAYS.items():
-                score = trained(app, dataclasses.replace(config, seed=seed, epochs=epochs, **changes), data)[metric.name]
+                score = trained(app, dataclasses.replace(chosen, seed=seed, epochs=epochs, **changes), data)[metric.name]
                 rows.append({"labels": len(data.train), "way": way, "seed": seed, "score": float(score)})
                 say(f"{count} labels, {way}, seed {seed}: {metric.name} {score:.4f}")
-            for name, values in app.baselines(data, config).items() if hasattr(app, "baselines") else ():
+            for name, values in app.baselines(data, chosen).items() if hasattr(app, "baselines") else ():
                 rows.append({"labels": len(data.train), "way": name, "seed": seed, "score": float(values[metric.name])})
     return rows, metric.name, round(time.monotonic() - started)
 

@@ -7,6 +7,7 @@ nodes names them; the class is the column called `label`, `class`, `group` or so
 
 import csv
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def read_lists(path):
     names = [row[0] for row in rows]
     known = set(names)
     if len(known) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise UserError(f"{nodes}: node {twice!r} stands there twice. Expected a row a node")
     header = header or ["name", *(f"column {number}" for number in range(2, width + 1))]
     target = next((at for at, name in enumerate(header) if at and name.strip().lower() in CLASS_COLUMNS), width - 1)

@@ -49,7 +49,8 @@ def read_labelled_texts(path, text_column=None, label_column=None):
     path, columns = Path(path), (text_column, label_column)
     notes, splits, column = [], {}, None
     for split, place in split_places(path).items():
-        texts, labels, said, column = (*_read_folder(place), None) if place.is_dir() else _read_file(place, *columns)
+        texts, labels, said, named = (*_read_folder(place), None) if place.is_dir() else _read_file(place, *columns)
+        column = column or named  # the training split comes first
         splits[split] = (texts, labels)
         notes += said
         if split != "train":
