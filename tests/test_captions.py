@@ -154,7 +154,7 @@ def test_captions_that_are_missing_or_repeated_are_counted(tmp_path):
     path.write_text("\n".join([*lines, lines[1], lines[1], "3.png,"]))
     images, captions, notes = read_captioned(path, 8)
     assert len(images) == len(captions) == 24
-    assert any("1 of 25 captions cannot be read" in note and "3.png (no caption)" in note for note in notes)
+    assert "left out 1 of 25 captions that cannot be read (4.0%): 3.png (no caption)" in notes
     assert "2 rows say what another row says and count once" in notes
     path.write_text("\n".join([lines[0], *(line.split(",")[0] + "," for line in lines[1:])]))
     with pytest.raises(UserError, match=r"24 of 24 captions cannot be read.*no caption"):
