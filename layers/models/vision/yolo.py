@@ -57,7 +57,7 @@ class YOLO(Detector):
 
     def decode(self, codes):
         """Corners of what each cell says, `(batch, cells, 4)`."""
-        cells = ops.convert_to_tensor(self.cells)
+        cells = ops.cast(self.cells, codes.dtype)
         centers = cells[:, :2] + codes[..., :2] * cells[:, 2:]
         sides = CELLS * ops.exp(ops.clip(codes[..., 2:], -6.0, 6.0)) * cells[:, 2:]
         return geometry.to_corners(ops.concatenate([centers, sides], axis=-1))
@@ -69,7 +69,7 @@ class YOLO(Detector):
         finest = float(self.cells[0, 2] * self.cells[0, 3])
         level = ops.round(0.5 * ops.log(areas / finest / CELLS**2) / np.log(2.0))
         level = ops.cast(ops.clip(level, 0, int(self.levels[-1])), "int32")
-        cells = ops.convert_to_tensor(self.cells)[None, :, None]
+        cells = ops.cast(self.cells, centers.dtype)[None, :, None]
         away = ops.abs(cells[..., :2] - centers[:, None, :, :2]) / cells[..., 2:]
         near = ops.all(away <= RADIUS, axis=-1)  # (batch, cells, n)
         same = ops.equal(ops.convert_to_tensor(self.levels)[None, :, None], level[:, None])
