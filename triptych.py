@@ -212,7 +212,7 @@ def command_evaluate(positionals, given, as_json):
 
     app, bundle = _bundle(positionals, given, "evaluate")
     result = run.evaluate(app, bundle, given.get("data"))
-    return result, summary(result).partition("\n\nnext:")[0]
+    return result, summary(result, given.get("data")).partition("\n\nnext:")[0]
 
 
 def predict_options(app, given, command="predict"):

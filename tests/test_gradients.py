@@ -58,3 +58,19 @@ def test_the_mean_of_the_gradients_by_example_is_the_gradient_of_the_batch(build
     # TensorFlow cannot vectorise the gradient of a loop over steps.
     alone = build is small_recurrent and keras.backend.backend() == "tensorflow"
     assert len(backend.fallbacks()) - fallbacks == alone
+
+
+def test_a_strided_kernel_of_one_pixel_is_a_dense_layer_on_every_second_pixel():
+    x = GENERATOR.normal(size=(8, 48, 48, 8)).astype("float32")
+    inputs = keras.Input(x.shape[1:])
+    model = keras.Model(inputs, layers.Conv2D(8, 1, strides=2)(inputs))
+    layers.initialize(model, seed=0)
+    model.compile("sgd", "mse")
+    kernel, bias = (keras.ops.convert_to_numpy(weight) for weight in model.weights)
+    seen = x[:, ::2, ::2]
+    answers = seen @ kernel[0, 0] + bias
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), answers, atol=1e-5)
+    expected = 2 * np.einsum("bhwi,bhwo->io", seen, answers) / answers.size
+    for _ in range(10):  # a kernel that writes past its end shows with time
+        gradient = backend.gradients(model, x, np.zeros_like(answers))[0]
+        np.testing.assert_allclose(gradient[0, 0], expected, atol=1e-6)

@@ -211,12 +211,20 @@ def check_path(name):
             raise UserError(f"--data {name}: no such file or folder. Give a path that is there, or the name of a known set")
 
 
-def summary(result):
-    """What a person reads at the end of a run: numbers, what a careful colleague would say, where it is, what to do next."""
+def summary(result, other=None):
+    """What a person reads at the end of a run: numbers, what a careful colleague would say, where it is, what to do next.
+
+    Args:
+        result: Of `train` or `evaluate`.
+        other: Data that are not those of the training: what was said of these, and their baselines, does not hold there.
+    """
     beside = {}
     with contextlib.suppress(OSError, ValueError):
         beside = Run(result["run_id"]).record.get("beside") or {}
-    lines = ["", f"test metrics ({result['task']} on {result['backend']}, {result['seconds']:.0f} s):"]
+    if other:
+        beside = {name: beside.get(name) for name in ("best_epoch", "epochs")}
+    measured = f"metrics on {other}" if other else "test metrics"
+    lines = ["", f"{measured} ({result['task']} on {result['backend']}, {result['seconds']:.0f} s):"]
     others = beside.get("baselines") or {}
     width = max([24, *(len(name) for name in result["metrics"])])
     if others:
@@ -227,6 +235,8 @@ def summary(result):
     if beside.get("best_epoch"):
         lines.append(f"weights of epoch {beside['best_epoch']} of {beside['epochs']}, the best on validation")
     lines += beside.get("remarks", [])
+    if other:
+        return "\n".join([*lines, f"bundle: {result['model']}"])
     model, task = result["model"], result["task"]
     example = beside.get("example") or "INPUT ..."
     lines += [f"bundle and figures: {model}", "", "next:", f"  triptych predict {model} {example}"]
