@@ -208,9 +208,9 @@ def _bundle(positionals, given, command):
 
 
 def command_evaluate(positionals, given, as_json):
-    from apps.common.training import run
-
     app, bundle = _bundle(positionals, given, "evaluate")
+    from apps.common.training import run  # imports Keras, whose backend is settled now
+
     result = run.evaluate(app, bundle, given.get("data"))
     return result, summary(result, given.get("data")).partition("\n\nnext:")[0]
 
@@ -227,7 +227,7 @@ def predict_options(app, given, command="predict"):
 def command_predict(positionals, given, as_json):
     from apps.common.bundles.answers import Failures, RowsFile, answer
     from apps.common.bundles.bundle import load_model
-    from apps.common.output import say, table
+    from apps.common.output import said_meanwhile, say, table
 
     output = given.get("output")
     if output is not None and len(positionals) > 1:
@@ -236,7 +236,8 @@ def command_predict(positionals, given, as_json):
     if len(positionals) < 2:
         raise UserError("predict: expected MODEL and at least one INPUT (a file, a folder, a value, or - for standard input)")
     model, rows, failures = load_model(bundle), [], Failures()
-    with RowsFile(output) if output is not None else contextlib.nullcontext() as file:
+    meanwhile = said_meanwhile(lambda: f"{failures.rows:,} predictions, going on")
+    with meanwhile, RowsFile(output) if output is not None else contextlib.nullcontext() as file:
         try:
             for row in answer(app, model, bundle.about, positionals[1:], given.pop("options")):
                 failures.see(row)
@@ -310,12 +311,14 @@ def check_name(flag, name, known):
 
 def command_export(positionals, given, as_json):
     from apps.common.bundles.export import export
+    from apps.common.output import said_meanwhile
 
     form, output = given.get("format"), given.get("output")
     if form is None or output is None:
         raise UserError("export: expected MODEL --format onnx|saved_model|litert|torch --output PATH")
     _, bundle = _bundle(positionals, given, "export")
-    made = export(bundle, form, output)
+    with said_meanwhile(f"writing and checking {output}"):
+        made = export(bundle, form, output)
     return made, f"{made['path']}: {made['format']}, largest difference from the original {made['difference']:.1e}"
 
 

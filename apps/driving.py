@@ -5,6 +5,7 @@
 Without --data: a drive along a drawn road, half a minute on two cores, squared error .001 (the mean angle .126, ridge .007).
 """
 
+import shlex
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,7 +83,8 @@ def load_data(config, about=None):
     if moves != Moves():
         train = Moving(train, moves, ("image", "angle"), config.seed)
     about = {"image_shape": [*config.image_size, 3], "cut": list(cut), "scale": scale, "mean": float(trained.mean())}
-    return Data(train, validation, test, about, notes, config.data or "drawn road")
+    example = shlex.quote(str(drive.paths[-1])) if drive.paths else ""
+    return Data(train, validation, test, about, notes, config.data or "drawn road", example)
 
 
 def _examples(drive, scale):

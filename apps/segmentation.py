@@ -6,6 +6,7 @@ Without --data: drawings of discs, squares and triangles, whose colours say noth
 (the most frequent class everywhere: .2).
 """
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def load_data(config, about=None):
     if config.data is None:
         pictures, masks = draw_shapes(DRAWINGS, SIZE, 0)
         classes = Classes(NAMES, tuple(range(len(NAMES))), False, None, tuple(palette(len(NAMES))))
-        whole, splits, notes, resized = Examples(pictures, masks), [None] * len(masks), [], False
+        whole, splits, notes, resized, example = Examples(pictures, masks), [None] * len(masks), [], False, ""
     else:
         names = tuple(filter(None, map(str.strip, config.class_names.split(","))))
         size, known = (config.image_size * 2)[:2] if config.image_size else None, None
@@ -109,6 +110,7 @@ def load_data(config, about=None):
         found = read_masked_pictures(find_data(config.data), **options)
         whole = (Stored if isinstance(found.images, np.memmap) else Examples)(found.images, found.masks)
         classes, splits, notes, resized = found.classes, found.splits, list(found.notes), found.resized
+        example = shlex.quote(str(found.paths[splits.index("test") if "test" in splits else 0]))
     ones, source = np.ones(len(classes.names)), config.data or "shapes"
     splits = np.array([split or "train" for split in splits])
     if about:
@@ -124,7 +126,7 @@ def load_data(config, about=None):
     if moves != Moves(empty=IGNORED):
         train = Moving(train, moves, ("image", "mask"), config.seed)
     about = {**classes.to_json(), "image_shape": list(whole.x.shape[1:]), "resized": resized}
-    return Data(Pixels(train, weights), Pixels(validation, ones), Pixels(test, ones), about, notes, source)
+    return Data(Pixels(train, weights), Pixels(validation, ones), Pixels(test, ones), about, notes, source, example=example)
 
 
 def build_model(config, data):

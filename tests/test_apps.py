@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import keras
@@ -16,6 +17,7 @@ from runs import triptych as process
 
 import triptych
 from apps import tabular
+from apps.common import figures, output
 from apps.common.options.backends import installed
 from apps.common.records.mlflow import client
 
@@ -242,3 +244,16 @@ def test_a_run_that_died_is_marked_at_the_next_start_and_goes_on_on_another_back
     assert len(losses) == 30 and losses[-1] < 0.5 * losses[0]
     assert all(later < 1.2 * earlier for earlier, later in itertools.pairwise(losses[:12])), "no fall back to the start"
     assert client().get_run(killed.name).info.status == "FINISHED"
+
+
+def test_what_takes_long_is_said_meanwhile(capsys, monkeypatch):
+    monkeypatch.setattr(output, "SILENCE", 0.02)
+    with output.said_meanwhile(lambda: "3 predictions, going on"):
+        time.sleep(0.1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line == "3 predictions, going on, 0 s so far" for line in lines)
+
+
+def test_the_font_of_drawn_pictures_has_accents():
+    font = figures.pillow_font(20)
+    assert bytes(font.getmask("è")) != bytes(font.getmask("\uffff"))

@@ -56,6 +56,18 @@ def test_a_mistake_costs_one_line_and_exit_code_2(arguments, words, tmp_path):
     assert not (tmp_path / "mlruns").exists()
 
 
+def test_no_command_that_takes_a_model_imports_keras_before_its_backend_is_chosen(tmp_path):
+    code = (
+        "import contextlib, sys, triptych\n"
+        "for command in (triptych.command_evaluate, triptych.command_predict, triptych.command_export):\n"
+        "    with contextlib.suppress(triptych.UserError):\n"
+        "        command(['nowhere', 'x'], {'format': 'onnx', 'output': 'x.csv'}, False)\n"
+        "print('keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, check=True)
+    assert done.stdout.strip() == b"False"
+
+
 def test_a_backend_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path):
     code = (
         "import importlib.util as u, sys; real = u.find_spec;"

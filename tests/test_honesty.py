@@ -42,6 +42,8 @@ def test_examples_that_were_trained_on_are_counted_and_left_out_beside_all(bundl
     done = forked("evaluate", bundle, "--data", "new/pictures", "--json", cwd=tmp_path)
     assert "34 of 46 examples were trained or validated on" in done.stderr
     assert {"accuracy", "accuracy_unseen"} <= json.loads(done.stdout)["metrics"].keys()
+    read = forked("evaluate", bundle, "--data", "new/pictures", cwd=tmp_path).stdout
+    assert "metrics on new/pictures" in read and "majority" not in read and "remark" not in read  # these are of the test
 
 
 def test_a_result_no_better_than_a_plain_method_is_said_plainly():

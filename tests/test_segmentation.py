@@ -13,7 +13,7 @@ from apps import segmentation as app
 from apps.common.data.examples import Examples
 from apps.common.data.images import gathering
 from apps.common.data.images.drawn_masks import draw_shapes
-from apps.common.data.images.mask_classes import IGNORED
+from apps.common.data.images.mask_classes import IGNORED, Classes
 from apps.common.data.images.masks import read_masked_pictures
 from apps.common.data.images.moving import Moves, Moving
 from apps.common.data.images.pixels import Pixels, median_frequency_weights
@@ -299,6 +299,24 @@ def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
     expected[:10, :6], expected[1:4, 1:4] = 2, 1
     np.testing.assert_array_equal(found.masks[0], expected)
     assert "gone.png" in found.notes[0] and "1 annotations" in found.notes[1]
+    assert [path.name for path in found.paths] == ["a.png"]
+
+
+def test_cocos_categories_are_those_of_the_model_by_their_names_not_their_order(tmp_path):
+    save(tmp_path, "a.png", np.zeros((10, 10, 3), "uint8"))
+    shape = {"image_id": 4, "area": 50, "segmentation": [[0, 0, 5, 0, 5, 9, 0, 9]]}
+    content = {
+        "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}],
+        "categories": [{"id": 1, "name": "ant"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "cat"}],
+        "annotations": [{**shape, "category_id": 2}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    known = Classes(("background", "cat", "dog"), (0, 1, 2), False, None, ((0, 0, 0),) * 3)
+    assert set(np.unique(read_masked_pictures(tmp_path, classes=known).masks)) == {0, 2}
+    content["annotations"].append({**shape, "category_id": 1})
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="classes the model does not know: ant"):
+        read_masked_pictures(tmp_path, classes=known)
 
 
 def test_large_sets_lie_on_disk_and_are_the_same(tmp_path, monkeypatch):

@@ -1,6 +1,16 @@
 """The pictures every app draws: learning curves, gradient flow, confusion, grids of images. Each returns a Figure."""
 
+from pathlib import Path
+
 import numpy as np
+
+
+def pillow_font(size):
+    """The font of the figures for Pillow, whose own lacks accents, Greek and Cyrillic."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def new(width=7.0, height=4.5, rows=1, columns=1):

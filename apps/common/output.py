@@ -1,13 +1,40 @@
 """What a command prints: one JSON object on standard output, or a table a person reads."""
 
+import contextlib
 import json
 import math
 import sys
+import threading
+import time
+
+SILENCE = 20  # seconds, at most, without a line about what is being done
 
 
 def say(line):
     """A line on standard error: what is being done, while standard output is the command's alone."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def said_meanwhile(what):
+    """Say every 20 seconds that this is still being done, and for how long; what is done sooner stays silent.
+
+    Args:
+        what: Text, or a function that makes it.
+    """
+    over, began = threading.Event(), time.monotonic()
+
+    def speak():
+        while not over.wait(SILENCE):
+            say(f"{what() if callable(what) else what}, {time.monotonic() - began:.0f} s so far")
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def plain(value):

@@ -125,8 +125,8 @@ def write(folder, form, path, inputs):
     import tensorflow
 
     if form == "saved_model":
-        served = tensorflow.saved_model.load(path).serve
-        return np.asarray(served(feed))
+        loaded = tensorflow.saved_model.load(path)  # held: its functions alone do not keep its variables
+        return np.asarray(loaded.serve(feed))
     interpreter = tensorflow.lite.Interpreter(model_path=path)
     runner = interpreter.get_signature_runner()
     takes = runner.get_input_details()

@@ -202,6 +202,7 @@ def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, tes
         train, held = train.subset(rest), train.subset(inside)
     for name, part in (("train", train), ("validation", held), ("test", tested)):
         if not len(part):
-            raise UserError(f"the {name} split is empty: more examples are needed")
+            count = len(train) + len(held) + len(tested)
+            raise UserError(f"the {name} split is empty: {count} examples are too few to train, validate and test; give more")
     notes.append(f"{len(train)} examples to train on, {len(held)} for validation, {len(tested)} for the test")
     return train, held, tested

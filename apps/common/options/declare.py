@@ -76,6 +76,7 @@ class Option:
             words = "yes or no"
         elif self.kind is tuple:
             words = "whole numbers separated by commas, such as 256,128"
+            words += f", each from {self.low} to {self.high}" if self.low is not None and self.high is not None else ""
         elif self.kind in (int, float):
             words = "a whole number" if self.kind is int else "a number"
             bounds = [f"above {self.above}"] if self.above is not None else []

@@ -180,11 +180,11 @@ def draw_boxes(image, boxes, classes, texts):
         classes: `(n,)`, by which boxes are coloured.
         texts: A word each.
     """
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     image = image.copy()
     pen, line = ImageDraw.Draw(image), max(2, round(max(image.size) / 250))
-    font = ImageFont.load_default(size=max(13, max(image.size) / 45))
+    font = figures.pillow_font(max(13, max(image.size) / 45))
     for box, index, text in zip(boxes, classes, texts, strict=True):
         if index < 0:
             continue

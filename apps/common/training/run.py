@@ -19,7 +19,7 @@ from apps.common.data.fingerprint import example_digests, fingerprint
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
 from apps.common.options.declare import is_active, options_of, to_plain
-from apps.common.output import say
+from apps.common.output import said_meanwhile, say
 from apps.common.records.facts import describe_machine, run_figures
 from apps.common.records.folder import find_run, mark_dead_runs, open_run
 from apps.common.records.mlflow import Tracker, send_rest
@@ -135,9 +135,11 @@ def _texts(facts):
 def _report(app, config, data, model, run, tracker, facts, trained, beside):
     """Evaluate on test, once; numbers, figures, tables and the bundle go where they are kept. Returns the metrics."""
     history, norms = trained
-    report = app.evaluate(model, data, config)
+    with said_meanwhile("evaluating on test"):
+        report = app.evaluate(model, data, config)
     metrics = {name: float(value) for name, value in report.metrics.items()}
-    baselines = baselines_of(app, data, config)
+    with said_meanwhile("trying the plain methods"):
+        baselines = baselines_of(app, data, config)
     said = remarks(metric_of(app, data.about), metrics, baselines, data, (beside["best_epoch"], beside["epochs"]))
     beside |= {"baselines": baselines, "remarks": said}
     drawn = {**report.figures, **run_figures(history, norms)}
@@ -249,10 +251,11 @@ def evaluate(app, bundle, data_name=None):
     if data_name is None and "test" in known:
         refuse_other_test(bundle, known["test"], data.test)
     model = load_model(bundle)
-    report = app.evaluate(model, data, config)
-    metrics = {name: float(value) for name, value in report.metrics.items()}
-    if data_name is not None:
-        metrics |= on_unseen(app, model, data, config, known)
+    with said_meanwhile(f"evaluating on {data_name or 'test'}"):
+        report = app.evaluate(model, data, config)
+        metrics = {name: float(value) for name, value in report.metrics.items()}
+        if data_name is not None:
+            metrics |= on_unseen(app, model, data, config, known)
     return {
         "task": bundle.task,
         "backend": describe_machine()["backend"],

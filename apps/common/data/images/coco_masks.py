@@ -48,11 +48,15 @@ def find_annotations(files):
     return found
 
 
-def read_annotations(annotations, files):
+def read_annotations(annotations, files, known=None):
     """`([(name, split, picture, Drawn)], notes, class names)`.
 
+    Args:
+        annotations: `{path: content}`.
+        files: All files of the folder.
+        known: `{class name: label}` of a trained model, whose labels are drawn; else categories are numbered by their ids.
     Raises:
-        UserError: Categories differ between the files, or no picture is there.
+        UserError: Categories differ between the files, there is one that the model does not know, or no picture is there.
     """
     tables = {path: {each["id"]: str(each["name"]) for each in content["categories"]} for path, content in annotations.items()}
     first, table = next(iter(tables.items()))
@@ -60,6 +64,8 @@ def read_annotations(annotations, files):
     if other:
         raise UserError(f"{other.name}: its categories are not those of {first.name}. Give all splits the same list")
     labels = {key: place for place, key in enumerate(sorted(table), 1)}
+    if known:
+        labels = known_labels(annotations, table, known)
     names = ("background", *(table[key] for key in sorted(table)))
     by_name, pairs, notes, missing, left_out = {}, [], [], [], 0
     for file in files:
@@ -92,6 +98,20 @@ def read_annotations(annotations, files):
     if left_out:
         notes.append(f"{left_out} annotations without a polygon of three points, or run-length encoded, are left out")
     return pairs, notes, names
+
+
+def known_labels(annotations, table, known):
+    """The label of each category of a trained model.
+
+    Raises:
+        UserError: There are shapes of another category.
+    """
+    used = {each.get("category_id") for content in annotations.values() for each in content["annotations"]}
+    unknown = sorted(name for key, name in table.items() if key in used and name not in known)
+    if unknown:
+        first, there = next(iter(annotations)), ", ".join(list(known)[:12])
+        raise UserError(f"{first}: classes the model does not know: {', '.join(unknown[:5])}. It knows {there}")
+    return {key: known[name] for key, name in table.items() if name in known}
 
 
 def _file_of(image, path, by_name):

@@ -172,6 +172,10 @@ def read_image_files(files, path, *, image_size=None, channels=None, white=None)
         raise UserError(f"{path}: no readable image")
     sizes = [size for _, (size, _) in kept]
     (height, width), notes = choose_size(sizes, image_size)
+    deepest = white_of([file for file, _ in kept])
+    if deepest and deepest < (white or 65535):
+        held = f"pictures of more than 8 bits hold values up to {deepest:,}"
+        notes.append(f"{held}, where {white or 65535:,} is white: they are dark; save them as 8 bits, or scale them")
     channels = channels or (1 if all(grey for _, (_, grey) in kept) else 3)
     shape = (height, width, channels)
     require_memory(len(kept) * int(np.prod(shape)), path, "Give a smaller --image-size, or fewer images")

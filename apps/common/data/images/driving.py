@@ -21,11 +21,12 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Drive:
-    """Pictures uint8 `(n, height, width, 3)`, memory-mapped where they are large, and angles float32 `(n,)`, in time."""
+    """Pictures uint8 `(n, height, width, 3)`, memory-mapped where they are large, angles float32 `(n,)`, in time, and files."""
 
     images: np.ndarray
     angles: np.ndarray
     notes: list = field(default_factory=list)
+    paths: list = field(default_factory=list)
 
 
 def read_drive(path, shape, cut):
@@ -61,7 +62,8 @@ def read_drive(path, shape, cut):
     skipped += [f"line {row[0]} ({row[1].name} cannot be read)" for place, row in enumerate(found) if place not in kept]
     note = count_skipped(skipped, len(rows), "rows")
     angles = np.array([found[place][2] for place in arrays["index"]], "float32")
-    return Drive(arrays["images"], angles, [note] if note else [])
+    paths = [found[place][1] for place in arrays["index"]]
+    return Drive(arrays["images"], angles, [note] if note else [], paths)
 
 
 def find_log(path):

@@ -45,7 +45,8 @@ class Pair:
 class MaskedPictures:
     """What was read: `images` uint8 `(n, height, width, 3)`, `masks` uint8 `(n, height, width)`, positions in the classes.
 
-    Both are memory-mapped where they are large. `splits` names each picture's split, `None` where the data name none.
+    Both are memory-mapped where they are large. `splits` names each picture's split, `None` where the data name none;
+    `paths` are the files of the pictures.
     """
 
     images: np.ndarray
@@ -54,6 +55,7 @@ class MaskedPictures:
     classes: Classes
     resized: bool
     notes: list = field(default_factory=list)
+    paths: list = field(default_factory=list)
 
 
 def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, classes=None):
@@ -74,7 +76,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: expected a folder with {FORMATS}")
-    pairs, notes, drawn_classes = find_pairs(path)
+    pairs, notes, drawn_classes = find_pairs(path, dict(zip(classes.names, classes.values, strict=True)) if classes else None)
     asked = classes or choose_classes(path, pairs, class_names or drawn_classes, ignore)
     scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at")
     failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
@@ -99,17 +101,21 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     note = count_skipped(failed, len(kept) + len(failed), "pictures with masks")
     notes = notes + said + ([note] if note else [])
     resized = any(each != size for each in sizes)
-    return MaskedPictures(arrays["images"], arrays["masks"], [pair.split for pair in kept], found, resized, notes)
+    splits, paths = [pair.split for pair in kept], [pair.picture for pair in kept]
+    return MaskedPictures(arrays["images"], arrays["masks"], splits, found, resized, notes, paths)
 
 
-def find_pairs(folder):
-    """`(pairs, notes, class names)`: every picture with its mask; the names are those of COCO's categories, or none."""
+def find_pairs(folder, known=None):
+    """`(pairs, notes, class names)`: every picture with its mask; the names are those of COCO's categories, or none.
+
+    `known` are the labels of a trained model's classes, `{name: label}`.
+    """
     files = visible_files(folder)
     if not files:
         raise UserError(f"{folder}: the folder is empty. Expected {FORMATS}")
     annotations = find_annotations(files)
     if annotations:
-        found, notes, names = read_annotations(annotations, files)
+        found, notes, names = read_annotations(annotations, files, known)
         return [Pair(*each) for each in found], notes, names
     pictures, masks = {}, {}
     for file in files:

@@ -55,7 +55,7 @@ def read_pictures(path, *, smallest=1):
     files = [path] if path.is_file() else [file for file in visible_files(path) if is_image_name(file.name)]
     if not files:
         raise UserError(f"{path}: no picture found. Expected a folder of pictures, which end in {' '.join(ENDINGS)}")
-    splits, skipped, total = {}, [], 0
+    splits, skipped, small, total = {}, [], [], 0
     progress = Progress(len(files), "pictures read")
     for done, file in enumerate(files):
         parts = file.relative_to(path).parts if file != path else (file.name,)
@@ -63,6 +63,7 @@ def read_pictures(path, *, smallest=1):
             with without_warnings():
                 size, _ = read_header(file)
             if min(size) < smallest:
+                small.append(f"{'/'.join(parts)} ({size[1]} x {size[0]})")
                 raise Unreadable(f"{size[1]} x {size[0]} pixels, fewer than {smallest} a side")
             total += 3 * size[0] * size[1]
             require_memory(total, path, "Give fewer or smaller pictures")
@@ -72,6 +73,11 @@ def read_pictures(path, *, smallest=1):
             continue
         splits.setdefault((split_of(parts[0]) if len(parts) > 1 else None) or "train", []).append(picture)
         progress.show(done + 1)
+    if len(small) > 0.05 * len(files):
+        raise UserError(
+            f"{path}: {len(small)} of {len(files)} pictures have fewer than {smallest} pixels a side, such as {small[0]}. "
+            "Leave them out, or have smaller squares cut out (--patch-size, --image-size)"
+        )
     note = count_skipped(skipped, len(files), "pictures")
     if not splits:
         raise UserError(f"{path}: no readable picture")
