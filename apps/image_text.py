@@ -20,7 +20,6 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, find_data, split_indices
 from apps.common.data.images.asked import (
-    TABLES,
     Questions,
     drawn_asked,
     prompts_of_text,
@@ -31,6 +30,7 @@ from apps.common.data.images.asked import (
     usable,
 )
 from apps.common.data.images.captioned import (
+    caption_file,
     draw_captioned,
     encode,
     read_captioned,
@@ -164,10 +164,10 @@ def read_pairs(config, about):
         images, captions = draw_captioned(3000, side or 24, config.seed)
         return images, captions, [f"{len(images)} drawn shapes with captions"]
     found = named_images(config.data, image_size=side or 32, channels=3)
-    path = None if found else find_data(config.data)
-    if path is not None and path.is_file() and path.suffix.lower() in TABLES:
-        return read_captioned(path, side)
-    found = found or read_labelled_images(path, image_size=side or 32, channels=3, white=DEEPEST)
+    captioned = None if found else caption_file(config.data)
+    if captioned:
+        return read_captioned(captioned, side)
+    found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
     images = np.concatenate([part.images for part in found.splits.values()])
     labels = np.concatenate([part.labels for part in found.splits.values()])
     captions = [config.prompt.format(found.class_names[label]) for label in labels]

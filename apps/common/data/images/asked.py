@@ -17,7 +17,7 @@ from apps.common.data.images.arrays import resize_images
 from apps.common.data.images.captioned import TEXTS, draw_captioned, picture_rows
 from apps.common.data.images.drawn_questions import draw_questions
 from apps.common.data.images.labelled import read_images
-from apps.common.data.reading import split_of
+from apps.common.data.reading import list_folder, split_of
 from apps.common.data.text.prompts import WordPrompts, answer_ids, join_lines, question_ids
 from apps.common.errors import UserError, count_skipped
 
@@ -25,8 +25,8 @@ ANSWERS = ("answer", *TEXTS)
 LONGEST = 512  # tokens of some lines
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 EXPECTED = (
-    "a CSV or JSONL of picture, question and answer (or picture and caption), or a folder with train/questions.json of "
-    "[question, answer, number] and train/images/number.png"
+    "a CSV or JSONL of picture, question and answer (or picture and caption), or its folder, or a folder with "
+    "train/questions.json of [question, answer, number] and train/images/number.png"
 )
 
 
@@ -50,10 +50,12 @@ def read_asked(path, shape):
         UserError: Another format, or too much that cannot be used.
     """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() in TABLES:
-        rows = table_rows(path)
+    files = sorted(path.rglob("questions.json")) if path.is_dir() else []
+    within = [path] if path.is_file() else list_folder(path)
+    tables = [each for each in within if each.suffix.lower() in TABLES]
+    if not files and len(tables) == 1:
+        rows = table_rows(tables[0])
     else:
-        files = sorted(path.rglob("questions.json")) if path.is_dir() else []
         if not files:
             raise UserError(f"{path}: no questions about pictures. Expected {EXPECTED}")
         rows = [row for file in files for row in json_rows(file)]
