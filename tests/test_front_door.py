@@ -35,6 +35,7 @@ def refused(*arguments, cwd, **environment):
         (("train", "tabular", "--epochs"), "a value is missing"),
         (("train", "tabular", "--epcohs=3"), "Did you mean '--epochs'?"),
         (("train", "tabular", "--backend", "jaxx"), "Did you mean 'jax'?"),
+        (("train", "super-resolution", "--factor", "5"), "--factor: expected one of 2, 3, 4"),
         (("train", "tabular", "--recipe", "adult-mpl"), "Did you mean 'adult-mlp'?"),
         (("train", "tabular", "--data", "./nothing.csv"), "no such file"),
         (("train", "tabular", "--resume", "last"), "no run of tabular"),

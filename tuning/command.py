@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from apps.common.command import summary as run_summary
 from apps.common.errors import UserError, nearest
 from apps.common.options.command_line import whole_number
 from apps.common.options.declare import options_of
@@ -95,7 +96,7 @@ def run(app, request):
 
 
 def summary(result, table):
-    """What a person reads at the end of a search: every trial, the best, and the final model's test metrics alone."""
+    """What a person reads at the end of a search: every trial, the best, and the final model as after any run."""
     if "rows" not in result:
         return f"{result['trials']} trials done for the chief"
     best, objective = result["best"], result["objective"]
@@ -106,9 +107,7 @@ def summary(result, table):
     if control:
         lines.append(f"random search at equal cost: {objective} {shown(control[objective])} in {control['trials']} trials")
     if final:
-        metrics = [f"  {name:24} {shown(value)}" for name, value in final["metrics"].items()]
-        lines += [f"test metrics of the final model ({result['task']} on {result['backend']}):", *metrics]
-        lines += [f"bundle: {final['model']}", "", "next:", f"  triptych predict {final['model']} INPUT ...", "  triptych ui"]
+        lines.append(run_summary(final))
     else:
         lines += ["", "next:", f"  triptych train {result['task']} {options}", "  triptych ui"]
     return "\n".join(lines)

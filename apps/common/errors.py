@@ -26,7 +26,7 @@ class Diverged(UserError):
 
 def nearest(name, known):
     """A hint `Did you mean 'x'?` for a mistyped name, or the list of known names when none is near."""
-    known = sorted(known)
+    known = [str(each) for each in sorted(known)]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]!r}?"
