@@ -188,7 +188,8 @@ def evaluate(model, data, config):
         metrics["psnr_noisy"] = psnr(squared_errors(lambda x: x / 255, given, test))
         metrics["psnr_median"] = psnr(squared_errors(median_filtered, given, test))
     others = [metrics[name] for name in ("psnr_pca", "psnr_median") if name in metrics]
-    metrics["psnr_gain"] = metrics["psnr"] - max(others, default=float("nan"))
+    if others:  # on other data than those of the training there are none
+        metrics["psnr_gain"] = metrics["psnr"] - max(others)
 
     errors, threshold = squared_errors(rebuild, data.test.x, data.test.x), data.about["threshold"]
     metrics |= anomalies(errors, data, config)

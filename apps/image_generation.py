@@ -17,6 +17,7 @@ import numpy as np
 from apps.common.app import Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.images.arrays import LabelsMissing
 from apps.common.data.images.captioned import (
     caption_file,
     draw_captioned,
@@ -29,6 +30,7 @@ from apps.common.data.images.captioned import (
     words_of,
 )
 from apps.common.data.images.labelled import named_images, read_labelled_images
+from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting
@@ -162,7 +164,7 @@ def load_data(config, about=None):
     found = named_images(name, **options)
     if config.model in TEXT and not found and caption_file(name):
         return load_captions(config, about)
-    found = found or read_labelled_images(find_data(name), **options)
+    found = found or read_some(name, options, config, about)
     splits, notes = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}, list(found.notes)
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
     train, validation, test = complete_splits(splits, config, notes)
@@ -170,6 +172,19 @@ def load_data(config, about=None):
     example = shlex.quote(found.class_names[0]) if len(found.class_names) > 1 else "any"
     data = Data(train, validation, test, about, notes, name, example)
     return told_in_words(data) if config.model in TEXT else data
+
+
+def read_some(name, options, config, about):
+    """Labelled images; for a model that is told no class also unlabelled ones, whose groups stand in for classes."""
+    try:
+        if not (about and about["class_names"][0] == GROUP.format(1)):
+            return read_labelled_images(find_data(name), **options)
+    except LabelsMissing as error:
+        free = [model for model in NETWORKS if model not in (*BY_CLASS, *TEXT)]
+        if config.model not in (*free, "pixel-gaussian"):
+            raise UserError(f"{error}. Or draw without classes: --model {', '.join(free)}") from None
+    read = read_pictures(name, image_size=options["image_size"], channels=options.get("channels"))
+    return grouped(read, config.seed, about and about["class_names"])
 
 
 def told_in_words(data):

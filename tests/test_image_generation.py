@@ -386,3 +386,17 @@ def test_captions_are_read_drawn_and_told_apart():
     ids = encode(["A red circle", "red"], words, 5)
     assert ids.shape == (2, 5) and ids[0, 1] == ids[1, 0] > 1 and (ids[0, 3:] == 0).all()
     assert unknown_words("a purple circle", words) == ["purple"]
+
+
+def test_without_labels_groups_of_alike_pictures_stand_in_for_classes(tmp_path):
+    shades = np.random.default_rng(0).integers(0, 40, (24, 8, 8)) + 200 * (np.arange(24) % 2)[:, None, None]
+    for number, shade in enumerate(shades):
+        Image.fromarray(shade.astype("uint8")).save(tmp_path / f"{number}.png")
+    config = make_config(app.Config, {"data": str(tmp_path), "model": "vae"})
+    data = app.load_data(config)
+    assert data.about["class_names"] == ["group 1", "group 2"]
+    light = data.train.x.mean((1, 2, 3)) > 120
+    assert len(set(data.train.y[light])) == len(set(data.train.y[~light])) == 1 and len(set(data.train.y)) == 2
+    assert app.load_data(config, data.about).about["class_names"] == ["group 1", "group 2"]
+    with pytest.raises(UserError, match="Or draw without classes: --model vae"):
+        app.load_data(replace(config, model="cvae"))

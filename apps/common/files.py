@@ -52,7 +52,7 @@ def remove_left(path):
     """Remove what processes that are gone left half-written of this file: `.NAME.PROCESS.tmp` and the like beside it."""
     path = Path(path)
     for left in path.absolute().parent.glob(".*"):
-        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|made|onnx)", left.name)
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|made|onnx|tflite|npz)", left.name)
         if found and found[1] in (path.name, path.stem) and not _is_alive(int(found[2])):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 

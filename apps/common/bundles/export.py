@@ -15,6 +15,7 @@ from apps.common.errors import UserError, nearest
 from apps.common.files import remove_left
 
 FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorflow", "torch": "torch"}
+ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}  # that Keras asks for
 TOLERANCE = 1e-4
 ANY = 6
 
@@ -57,7 +58,7 @@ def export(bundle, form, output):
     expected = keras.ops.convert_to_numpy(model(feed, training=False))
     environment = {**os.environ, "KERAS_BACKEND": FORMATS[form], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     remove_left(output)
-    temporary = output.with_name(f".{output.stem}.{os.getpid()}{'.onnx' if form == 'onnx' else '.tmp'}")
+    temporary = output.with_name(f".{output.stem}.{os.getpid()}{ENDINGS.get(form, '.tmp')}")
     arrays = temporary.with_suffix(".npz")
     try:
         np.savez(arrays, **inputs)

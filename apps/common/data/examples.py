@@ -203,6 +203,6 @@ def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, tes
     for name, part in (("train", train), ("validation", held), ("test", tested)):
         if not len(part):
             count = len(train) + len(held) + len(tested)
-            raise UserError(f"the {name} split is empty: {count} examples are too few to train, validate and test; give more")
+            raise UserError(f"the {name} split is empty: more examples are needed than {count} to train, validate and test")
     notes.append(f"{len(train)} examples to train on, {len(held)} for validation, {len(tested)} for the test")
     return train, held, tested

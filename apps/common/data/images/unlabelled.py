@@ -1,6 +1,7 @@
 """Pictures for models that learn without labels, which come along where the data have them."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from apps.common.data.archives import is_archive, read_members
 from apps.common.data.examples import Examples, find_data
 from apps.common.data.images.arrays import LabelsMissing
-from apps.common.data.images.decoding import ENDINGS, ImageFile, is_image_name, read_image_files
+from apps.common.data.images.decoding import ENDINGS, ImageFile, fit_pixels, is_image_name, read_image_files
 from apps.common.data.images.labelled import (
     DEEPEST,
     ImageSet,
@@ -20,6 +21,8 @@ from apps.common.data.images.labelled import (
 )
 from apps.common.data.reading import split_of, visible_files
 from apps.common.errors import UserError
+
+GROUP = "group {}"  # the name of a class that `grouped` found
 
 
 def read_pictures(name, *, image_size=None, channels=None):
@@ -51,6 +54,32 @@ def read_pictures(name, *, image_size=None, channels=None):
         splits, read = read_image_files(find_pictures(path), path, **options)
     sets = {split: ImageSet(images, None, names) for split, (images, _, names) in splits.items() if len(images)}
     return LabelledImages(sets, [], notes + read)
+
+
+def grouped(pictures, seed, names=None):
+    """The same pictures with groups of alike ones for classes: what a network must tell apart to learn what pictures hold.
+
+    Args:
+        pictures: `LabelledImages` without labels.
+        seed: Of the search for groups, k-means on pictures shrunk to 8 x 8 pixels.
+        names: Of the groups, where a model has such; else there are ten, or fewer of fewer than 100 pictures.
+    """
+    from sklearn.cluster import KMeans
+
+    shrunken = {
+        split: np.stack([fit_pixels(image, (8, 8, image.shape[-1])).reshape(-1) for image in part.images]) / 255
+        for split, part in pictures.splits.items()
+    }
+    first = shrunken.get("train", next(iter(shrunken.values())))
+    count = len(names) if names else max(2, min(10, len(first) // 10))
+    if len(first) < count:
+        raise UserError(f"{len(first)} pictures are too few; at least {count} are needed")
+    search = KMeans(count, n_init=4, random_state=seed).fit(first)
+    labels = {split: search.predict(small).astype("int64") for split, small in shrunken.items()}
+    sets = {split: replace(part, labels=labels[split]) for split, part in pictures.splits.items()}
+    notes = [*pictures.notes, f"{count} groups of alike pictures stand in for classes in the features that judge"]
+    names = names or [GROUP.format(number) for number in range(1, count + 1)]
+    return replace(pictures, splits=sets, class_names=names, notes=notes)
 
 
 def find_pictures(path):
