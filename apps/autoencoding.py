@@ -15,7 +15,7 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits
 from apps.common.data.images.codes import ENDING, code_range, from_bytes, read_code, to_bytes, write_code
-from apps.common.data.images.decoding import ENDINGS, Unreadable
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, Unreadable
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.errors import UserError, nearest
@@ -24,7 +24,7 @@ from apps.common.options.training import Recipe, Splitting
 
 KINDS = ("convolutional", "dense", "spatial")
 METRIC = Metric("psnr")
-INPUTS = Inputs("files", (*ENDINGS, ENDING))
+INPUTS = Inputs("files", (*ENDINGS, ENDING), NOT_DECODED)
 MOST = 1000  # pictures that an epoch, a map or a range is judged on
 
 

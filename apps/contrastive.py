@@ -15,7 +15,7 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, split_indices
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.options.declare import option, refused
@@ -30,7 +30,7 @@ METRIC = (
     Metric("probe_accuracy", where={"labelled": True}),
     Metric("loss", higher_is_better=False, where={"labelled": False}),
 )
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 MOST = 1000  # pictures that an epoch is judged on, or that a map shows
 STEPS = 600  # of the encoder from scratch, on pictures of 28 pixels
 

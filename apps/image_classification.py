@@ -16,7 +16,8 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, balanced, class_weights, complete_splits, find_data
-from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
+from apps.common.data.images.labelled import named_images, only_classes, read_images, read_labelled_images
 from apps.common.data.images.unlabelled import example_of
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
@@ -40,7 +41,7 @@ CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERA
 CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
 
 METRIC = Metric("accuracy")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)

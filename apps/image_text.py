@@ -39,7 +39,8 @@ from apps.common.data.images.captioned import (
     vocabulary_of,
     words_of,
 )
-from apps.common.data.images.labelled import DEEPEST, ENDINGS, named_images, read_images, read_labelled_images
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
+from apps.common.data.images.labelled import DEEPEST, named_images, read_images, read_labelled_images
 from apps.common.data.text.prompts import answer_ids, prompts_of, question_ids
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
@@ -106,7 +107,7 @@ class PredictOptions:
     examples: str = option("", "Flamingo: CSV or JSONL of picture, question, answer; shown before each picture")
 
 
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 METRIC = (Metric("recall_at_1", where={"kind": "pairs"}), Metric("accuracy", where={"kind": "questions"}))
 RECIPES = {
     "image-text-clip": Recipe(

@@ -17,7 +17,7 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
 from apps.common.data.images.boxes import read_boxed_images
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.moving import Moves, Moving
 from apps.common.data.images.shapes import NAMES, drawn_shapes
@@ -34,7 +34,7 @@ AUGMENTATIONS = {
 CHECKED = 200  # pictures of validation that are looked at after each epoch
 
 METRIC = Metric("map50")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)

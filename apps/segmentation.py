@@ -16,7 +16,7 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
-from apps.common.data.images.decoding import ENDINGS, Unreadable, decode, read_header
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, Unreadable, decode, read_header
 from apps.common.data.images.drawn_masks import NAMES, draw_shapes
 from apps.common.data.images.mask_classes import IGNORED, Classes, palette
 from apps.common.data.images.masks import read_masked_pictures
@@ -29,7 +29,7 @@ from apps.common.options.training import Recipe, Splitting, Transfer
 
 MODELS = {"unet": {}, "residual-unet": {"block": "residual"}, "attention-unet": {"attention": True}}
 METRIC = Metric("mean_iou")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 DRAWINGS, SIZE = 800, 40
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, find_data
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Training
@@ -25,7 +25,7 @@ from apps.common.options.training import Training
 # The epoch is chosen by the whole objective: style alone is best where nothing of the picture is left.
 CONTROLLED = 8  # squares, at most, whose pixels are optimised one by one beside the network
 METRIC = Metric("style_loss", higher_is_better=False, monitor="val_loss")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apps.common.app import inputs_of
-from apps.common.data.images.decoding import NOT_DECODED
 from apps.common.data.reading import visible_files
 from apps.common.data.tables.rows import dialect, sampled_lines
 from apps.common.errors import UserError
@@ -154,7 +153,7 @@ def _row_of_pairs(words):
 def _from_folder(path, inputs):
     if inputs.kind != "files":
         raise UserError(f"{path}: a folder; expected a file or a {inputs.kind.removesuffix('s')}")
-    endings = inputs.endings and (*inputs.endings, *NOT_DECODED)  # these have a row, which says why there is no answer
+    endings = (*inputs.endings, *inputs.unreadable)
     found = [file for file in visible_files(path) if not endings or file.suffix.lower() in endings]
     if not found:
         raise UserError(f"{path}: no file in this folder ends in {' '.join(inputs.endings)}")
