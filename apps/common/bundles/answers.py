@@ -16,7 +16,7 @@ from pathlib import Path
 
 from apps.common.app import inputs_of
 from apps.common.data.reading import visible_files
-from apps.common.data.tables.rows import dialect, sampled_lines
+from apps.common.data.tables.text_file import dialect, is_packed, sampled_lines
 from apps.common.errors import UserError
 from apps.common.files import remove_left
 from apps.common.output import plain
@@ -217,9 +217,7 @@ def _read_table(path, orders, columns=()):
     table in tabs, as pairs of texts come, and has none of the `columns`.
     """
     in_tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    opened = gzip.open if packed else open
+    opened = gzip.open if is_packed(path) else open
     with opened(path, "rt", newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         try:
             head = file.read(1 << 16)

@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from apps.common.data.reading import list_folder, require_memory
-from apps.common.data.tables.rows import dialect, sampled_lines
+from apps.common.data.tables.text_file import dialect, sampled_lines
 from apps.common.errors import UserError
 
 ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".edgelist", ".edges")
