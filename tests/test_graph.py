@@ -410,15 +410,22 @@ def test_lists_without_headers_keep_their_first_rows(tmp_path):
     assert graph.node_names == ["a", "b", "c", "d"] and graph.edges.shape == (2, 6) and graph.class_names == ["one", "two"]
 
 
+def test_columns_of_nodes_are_read_as_those_of_tables(tmp_path):
+    nodes = "# of the town\nId,income,group\nAnn,\"$1,000\",x\nBob,n/a,y\nCid,\"$3,000\",x\n"
+    graph = read_graph(write_lists(tmp_path, "Ann,Bob\nBob,Cid\n", nodes), normalize=False)
+    assert graph.node_names == ["Ann", "Bob", "Cid"] and graph.features.tolist() == [[-1], [0], [1]]
+
+
 @pytest.mark.parametrize(
     ("edges", "nodes", "named"),
     [
         ("a,b\n", "a,x\nb,y\na,x\n", "'a' stands there twice"),
-        ("a,b\n", "a,1,x\nb,y\n", "row 2 has 2 cells, the first 3"),
+        ("a,b\n", "# a comment\na,1,x\nb,y\n", r"line 3 \(2 cells, not 3\)"),
         ("a,b\n", "a\nb\n", "a single column"),
         ("p,q\nr,s\nt,u\n", "a,x\nb,y\n", "most of its nodes are not in town-nodes.csv"),
         ("a\nb\n", "a,x\nb,y\n", "expected the names of two nodes"),
         ("", "a,x\nb,y\n", "empty"),
+        ("# none\n", "a,x\nb,y\n", "nothing but comments"),
     ],
 )
 def test_lists_that_are_no_graph_are_refused_in_one_line(tmp_path, edges, nodes, named):

@@ -42,7 +42,7 @@ class TextColumns:
         """The lines the rows begin in; the file is read once more for them."""
         if self.kept is not None:
             return self.kept[self.first_row :]
-        return _split_rows(read_text(self.path), self.delimiter, self.quote, self.path)[1][self.first_row :]
+        return split_rows(read_text(self.path), self.delimiter, self.quote, self.path)[1][self.first_row :]
 
 
 @dataclass(frozen=True)
@@ -263,11 +263,11 @@ def _cut_row_by_row(path, delimiter, quote):
     """`(columns, lines, notes)` by Python's reader, which says what is wrong and where."""
     import pyarrow
 
-    rows, lines, notes = _split_rows(read_text(path), delimiter, quote, path)
+    rows, lines, notes = split_rows(read_text(path), delimiter, quote, path)
     return [pyarrow.chunked_array([pyarrow.array(cells, pyarrow.string())]) for cells in zip(*rows, strict=True)], lines, notes
 
 
-def _split_rows(text, delimiter, quote, path):
+def split_rows(text, delimiter, quote, path):
     """Rows of equal width, the lines they begin in, and a note on those left out."""
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter, quotechar=quote, skipinitialspace=True, strict=True)
