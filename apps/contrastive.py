@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, split_indices
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, split_indices
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
@@ -208,7 +208,6 @@ def evaluate(model, data, config):
     from sklearn.metrics import confusion_matrix
 
     from apps.common import figures
-    from apps.common.reports.generated_images import spread
     from apps.common.reports.maps import maps, neighbour_map, pixels
     from apps.common.reports.probe import labelled_sample, linear_probe, probe_metrics
     from apps.common.training.batches import predict_all
@@ -216,7 +215,7 @@ def evaluate(model, data, config):
     names, test = data.about["class_names"], data.test
     others = predict_all(model, test.x)
     metrics = {"probe_accuracy": float("nan"), "knn_accuracy": float("nan"), "loss": loss_of(model, test.x, config)}
-    sample = spread(test, min(MOST, len(test)))
+    sample = evenly_spaced(len(test), MOST)
     points = {"features (t-SNE)": neighbour_map(others[sample]), "pixels (t-SNE)": neighbour_map(pixels(test.x[sample]))}
     drawn = {"map": maps(points, test.y[sample], names), "views": views_of(model, test.x[:8], config)}
     if names:

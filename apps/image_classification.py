@@ -15,7 +15,17 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, balanced, class_weights, complete_splits, find_data
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    balanced,
+    class_weights,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+)
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import named_images, only_classes, read_images, read_labelled_images
 from apps.common.data.images.unlabelled import example_of
@@ -343,7 +353,7 @@ def evaluate(model, data, config):
         drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
     if getattr(data.about, "files", {}):
         return Report(metrics, drawn, tables)
-    sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
+    sample = evenly_spaced(len(images), 12)
     standardise = model.get_layer("standardise")
     heat = grad_cam(model.layers[-1], keras.ops.convert_to_numpy(standardise(images[sample])), predicted[sample])
     if heat is not None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from apps.common.app import Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.captioned import (
     caption_file,
     draw_captioned,
@@ -314,7 +314,6 @@ def evaluate(model, data, config):
         sample,
         sheet,
         spherical,
-        spread,
     )
     from apps.common.reports.judges import judge_of
     from apps.common.training.batches import predict_all
@@ -322,7 +321,7 @@ def evaluate(model, data, config):
     judge, count = judge_of(data), min(1000 if config.model in STEPPED else 10_000, max(1000, len(data.test)))
     images, asked = sample(model, data.test.y, count, [config.seed, 42], **sampling(config))
     metrics = judge.metrics(images, asked, "test", data.test)
-    real = data.train.x[spread(data.train, min(count, len(data.train)))]
+    real = data.train.x[evenly_spaced(len(data.train), count)]
     metrics["frechet_of_train"] = judge.metrics(real, None, "test", data.test)["frechet_own_features"]
     ends = latents_of(model, [config.seed, 43], 12)
     ways = np.concatenate([spherical(*pair, np.linspace(0, 1, 10)) for pair in zip(ends[:6], ends[6:], strict=True)])
@@ -337,13 +336,13 @@ def evaluate(model, data, config):
     }
     if config.model in VAES:
         metrics |= bound(model, data.test, config.seed)
-        given, labels = data.test.take(spread(data.test, 10))
+        given, labels = data.test.take(evenly_spaced(len(data.test), 10))
         again = draw_images(model, predict_all(model, given)[0], labels)
-        drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "again"])
+        drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "again"])
     if config.model in CODED:
-        given = data.test.x[spread(data.test, 10)]
+        given = data.test.x[evenly_spaced(len(data.test), 10)]
         again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
-        drawn["codes"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "from its code"])
+        drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
     tables = {}
     if config.model in TEXT:
         metrics["class_accuracy_of_real"] = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))

@@ -18,7 +18,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, find_data, split_indices
+from apps.common.data.examples import Data, Examples, Report, evenly_spaced, find_data, split_indices
 from apps.common.data.images.asked import (
     TABLES,
     Questions,
@@ -283,7 +283,7 @@ def vectors(model, examples, most=TESTED):
     """Vectors of the pictures and of the texts, and the ids, of at most so many pairs evenly apart."""
     from apps.common.training.batches import predict_all
 
-    chosen = np.unique(np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(int))
+    chosen = evenly_spaced(len(examples), most)
     x = examples.take(chosen)[0]
     pictures, texts = predict_all(model, x)
     return pictures, texts, x["text"]
@@ -316,7 +316,7 @@ def baselines(data, config):
 
     rows = np.arange(min(len(data.train), 5000))
     train = data.train.take(rows)[0]
-    chosen = np.unique(np.linspace(0, len(data.test) - 1, min(TESTED, len(data.test))).astype(int))
+    chosen = evenly_spaced(len(data.test), TESTED)
     test = data.test.take(chosen)[0]
     model = Ridge(alpha=10.0).fit(shrunk(train["image"]), bag(train["text"]))
     guessed, words = model.predict(shrunk(test["image"])), bag(test["text"])
@@ -346,8 +346,8 @@ def evaluate(model, data, config):
     among = (ids[:, None] == known[None]).all(-1)
     if among.any():
         metrics["zero_shot_accuracy"] = float(among[np.arange(len(ids)), nearest][among.any(1)].mean())
-    shown = np.unique(np.linspace(0, len(pictures) - 1, min(12, len(pictures))).astype(int))
-    rows = np.unique(np.linspace(0, len(data.test) - 1, min(TESTED, len(data.test))).astype(int))[shown]
+    shown = evenly_spaced(len(pictures), 12)
+    rows = evenly_spaced(len(data.test), TESTED)[shown]
     images = data.test.take(rows)[0]["image"]
     titles = ["\n".join(_wrapped(captions[nearest[index]])) for index in shown]
     return Report(metrics, {"nearest-texts": figures.image_grid(images, titles)})

@@ -15,7 +15,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.boxes import read_boxed_images
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
@@ -172,7 +172,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """Average precision on a sample of validation."""
     from apps.common.reports.boxes import coco_evaluation, detect_all
 
-    chosen = np.unique(np.linspace(0, len(data.validation) - 1, min(CHECKED, len(data.validation))).astype(int))
+    chosen = evenly_spaced(len(data.validation), CHECKED)
     held = data.validation.subset(chosen)
     metrics, _, _ = coco_evaluation(detect_all(model, held.x), held.y, data.about["class_names"], held.x.shape[1:3])
     return {f"val_{name}": value for name, value in metrics.items()}

@@ -12,7 +12,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.sequences import bucket_lengths, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
@@ -273,9 +273,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """The share of right answers to some validation questions."""
     from apps.common.reports.answering import answer_scores
 
-    held = data.validation
-    if len(held) > JUDGED:
-        held = held.subset(np.linspace(0, len(held) - 1, JUDGED).astype(int))
+    held = data.validation.subset(evenly_spaced(len(data.validation), JUDGED))
     answers = [text for text, _ in answer(model, held, data.about)]
     return {"val_exact_match": answer_scores(answers, held.records, data.about["kind"])["exact_match"]}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.sequences import bucket_lengths, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
@@ -245,7 +245,7 @@ def on_epoch(model, epoch, tracker, data, config):
 
     held = data.validation
     if len(held) > JUDGED:
-        held = held.subset(np.linspace(0, len(held) - 1, JUDGED).astype(int))
+        held = held.subset(evenly_spaced(len(held), JUDGED))
     scores = entity_scores([tags for _, tags in held.records], decode(model, held, data.about["tags"]))
     return {"val_f1": scores["f1"]}
 

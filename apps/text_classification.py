@@ -16,7 +16,16 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, class_weights, complete_splits, find_data
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    class_weights,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+)
 from apps.common.data.sequences import Sequences, bucket_lengths, ragged
 from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
@@ -311,7 +320,7 @@ def evaluate(model, data, config):
     # Four texts of the test evenly apart, and the four that were got wrong with the most confidence.
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
-    spread = np.linspace(0, len(labels) - 1, min(4, len(labels))).astype(int)
+    spread = evenly_spaced(len(labels), 4)
     chosen = np.array(list(dict.fromkeys([*spread.tolist(), *worst[:4].tolist()])))
     tokenizer, tokens = tokenizer_of(data.about), tokens_of(data.test)
     scores = important_words(model, data.test.subset(chosen), predicted[chosen])

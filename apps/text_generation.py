@@ -16,7 +16,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Report, find_data, split_indices
+from apps.common.data.examples import About, Data, Report, evenly_spaced, find_data, split_indices
 from apps.common.data.text.dialogues import (
     ASKED,
     BLOCK,
@@ -273,7 +273,7 @@ def baselines(data, config):
         return {}
     ids = data.train.ids.windows([0], min(len(data.train.ids), 2_000_000))[0]
     longest = min(5, config.block_size + 1, int(62 / math.log2(max(2, tokens))))  # a run of tokens is one number of 63 bits
-    spread = np.unique(np.linspace(0, len(data.test) - 1, min(2000, len(data.test))).astype(int))
+    spread = evenly_spaced(len(data.test), 2000)
     x, y = data.test.take(spread)
     windows, found = np.concatenate([x, y[:, -1:]], axis=1), {}
     for name, length in (("unigram", 1), (f"{longest}-gram with back-off", longest)):
@@ -295,7 +295,7 @@ def evaluate(model, data, config):
             range(1, len(by_position) + 1), by_position, "tokens seen", "cross-entropy (nats)", "loss by position"
         )
     }
-    vocabulary, spread = vocabulary_of(data.about), np.linspace(0, len(data.test) - 1, 3).astype(int)
+    vocabulary, spread = vocabulary_of(data.about), evenly_spaced(len(data.test), 3)
     spell = [vocabulary.decoder() for _ in spread]
     prompts = ["".join(map(say, row[:32])) for say, row in zip(spell, data.test.take(spread)[0], strict=True)]
     if data.about.get("dialogue"):

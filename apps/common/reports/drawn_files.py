@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.examples import evenly_spaced
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
 
@@ -73,7 +74,7 @@ def write_gif(folder, frames, name, said):
 def denoising(model, latents, told, **sampling):
     """How pictures come out of noise: uint8 `(n, frames, height, width, channels)`, the noise first."""
     steps = list(model.trajectory(latents, told, **sampling))
-    chosen = np.unique(np.linspace(0, len(steps) - 1, FRAMES).astype(int))
+    chosen = evenly_spaced(len(steps), FRAMES)
     frames = [np.rint(255 * np.clip(model.pictures(steps[index]), 0, 1)).astype("uint8") for index in chosen]
     return np.stack(frames, 1)
 

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 
-from apps.common.data.examples import Examples
+from apps.common.data.examples import Examples, evenly_spaced
 from apps.common.data.images.captioned import encode
 from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
@@ -130,7 +130,8 @@ def latents_of(model, seed, count):
 
 def sample(model, targets, count, seed, **sampling):
     """`(images, classes asked for or None)`: so many samples, of each class as many as there are among the targets."""
-    rows, labels = spread(labels_of(targets), count), labels_of(targets)
+    labels = labels_of(targets)
+    rows = np.linspace(0, len(labels) - 1, count).astype(int)  # each class as often as it occurs, even where they are sorted
     if isinstance(targets, dict):
         return draw_images(model, latents_of(model, seed, count), targets["text"][rows], **sampling), labels[rows]
     asked = labels[rows] if model.num_classes else None
@@ -142,17 +143,12 @@ def labels_of(targets):
     return targets["label"] if isinstance(targets, dict) else targets
 
 
-def spread(examples, count):
-    """`count` positions from the first example to the last, each class as often as it occurs even where they are sorted."""
-    return np.linspace(0, len(examples) - 1, count).astype(int)
-
-
 def sheet(model, about, columns=10):
     """What `figures.mosaic` draws: a row of samples a class, or ten rows, from latent vectors that are always the same."""
     told = model.num_classes or bool(about.get("captions"))
     names = about["class_names"]
     most = min(10 if about.get("captions") else 20, len(names))
-    chosen = np.linspace(0, len(names) - 1, most).astype(int) if told else range(10)
+    chosen = evenly_spaced(len(names), most) if told else range(10)
     latents = latents_of(model, 0, columns if told else len(chosen) * columns)
     latents = np.resize(latents, (len(chosen) * columns, model.latent_dim))
     labels = np.repeat(np.asarray(chosen), columns)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from apps.common import figures
+from apps.common.data.examples import evenly_spaced
 from apps.common.reports.answering import answer_f1, exact_match
 from layers import Decoder, GatedCrossAttention
 
@@ -179,7 +180,7 @@ def drawn_answers(questions, answers, count=12):
     """Some of the pictures with question, answer and, where it is another, the truth."""
     import textwrap
 
-    rows = np.unique(np.linspace(0, len(answers) - 1, min(count, len(answers))).astype(int))
+    rows = evenly_spaced(len(answers), count)
     titles = []
     for row in rows:
         asked, answer = questions.asked[row], answers[row]
