@@ -11,6 +11,7 @@ questions about such shapes, takes a minute and a half and answers .67 of them r
 logistic regression on the question has about a third.
 """
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,7 @@ from apps.common.data.images.captioned import (
     draw_captioned,
     encode,
     read_captioned,
+    refuse_unreadable,
     said_twice,
     unknown_words,
     vocabulary_of,
@@ -139,8 +141,8 @@ def load_data(config, about=None):
     parts = split_indices(np.zeros(len(images)), (0.1, 0.15), config.seed, stratify=False)
     if min(map(len, parts)) < 2:
         raise UserError(f"--data {config.data}: {len(images)} pairs; at least 20 are needed to train, validate and test")
-    told = [captions[index] for index in parts[0]]
-    words, length = vocabulary_of(told), max(len(words_of(text)) for text in told)
+    known = [captions[index] for index in parts[0]]
+    words, length = vocabulary_of(known), max(len(words_of(text)) for text in known)
     ids = encode(captions, words, length)
     unknown = sum(bool(unknown_words(text, words)) for text in captions)
     if unknown:
@@ -152,7 +154,7 @@ def load_data(config, about=None):
         "words": words,
         "length": length,
         "image_shape": list(images.shape[1:]),
-        "captions": sorted(set(told))[:200],
+        "captions": sorted(set(known))[:200],
     }
     pairs = Examples({"image": images, "text": ids})
     return Data(*(pairs.subset(part) for part in parts), described, notes, config.data or "captioned-shapes")
@@ -260,40 +262,22 @@ def build_flamingo(config, data):
     return compile_model(model, config, train, loss=TokenCrossEntropy(), metrics=[WholeAnswers(line, images)])
 
 
-def retrieval(pictures, texts, ids):
-    """How often the right text is the nearest of a picture, the right picture of a text, and among the nearest five.
-
-    Args:
-        pictures, texts: Vectors `(pairs, features)`.
-        ids: Token ids `(pairs, length)`; pairs with the same caption are right for one another.
-    """
-    same = (ids[:, None] == ids[None]).all(-1)
-    cosines = pictures @ texts.T
-    order = np.argsort(-cosines, axis=1)[:, :5]
-    right = np.take_along_axis(same, order, 1)
-    return {
-        "recall_at_1": float(right[:, 0].mean()),
-        "recall_at_5": float(right.any(1).mean()),
-        "text_to_image_recall_at_1": float(same[cosines.argmax(0), np.arange(len(ids))].mean()),
-        "chance": float(same.mean()),
-    }
-
-
-def vectors(model, examples, most=TESTED):
-    """Vectors of the pictures and of the texts, and the ids, of at most so many pairs evenly apart."""
+def embed_pairs(model, examples, most=TESTED):
+    """At most so many pairs evenly apart, as the model takes them, and the vectors of their pictures and of their texts."""
     from apps.common.training.batches import predict_all
 
-    chosen = evenly_spaced(len(examples), most)
-    x = examples.take(chosen)[0]
-    pictures, texts = predict_all(model, x)
-    return pictures, texts, x["text"]
+    x = examples.take(evenly_spaced(len(examples), most))[0]
+    return x, *predict_all(model, x)
 
 
 def on_epoch(model, epoch, tracker, data, config):
     """Retrieval among at most 500 validation pairs; answers are judged by the metric that `fit` reports."""
     if config.model == "flamingo":
         return None
-    found = retrieval(*vectors(model, data.validation, 500))
+    from apps.common.reports.retrieval import retrieval
+
+    x, pictures, texts = embed_pairs(model, data.validation, 500)
+    found = retrieval(pictures, texts, x["text"])
     return {f"val_{name}": found[name] for name in ("recall_at_1", "text_to_image_recall_at_1")}
 
 
@@ -303,27 +287,11 @@ def baselines(data, config):
         from apps.common.reports.picture_answers import plain_answers
 
         return plain_answers(data.train.asked, data.test.asked)
-    from sklearn.linear_model import Ridge
+    from apps.common.reports.retrieval import ridge_on_pixels
 
-    count = len(data.about["words"]) + 2
-
-    def bag(ids):
-        return np.stack([np.bincount(row, minlength=count)[2:] for row in ids]).astype("float32")
-
-    def shrunk(images):
-        step = max(1, images.shape[1] // 12)
-        return images[:, ::step, ::step].reshape(len(images), -1) / 255.0
-
-    rows = np.arange(min(len(data.train), 5000))
-    train = data.train.take(rows)[0]
-    chosen = evenly_spaced(len(data.test), TESTED)
-    test = data.test.take(chosen)[0]
-    model = Ridge(alpha=10.0).fit(shrunk(train["image"]), bag(train["text"]))
-    guessed, words = model.predict(shrunk(test["image"])), bag(test["text"])
-    units = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-9) for part in (guessed, words)]
-    found = retrieval(*units, test["text"])
-    ridge = {name: found[name] for name in ("recall_at_1", "recall_at_5")}
-    return {"chance": {"recall_at_1": found["chance"]}, "ridge on pixels": ridge}
+    x = data.train.take(np.arange(min(len(data.train), 5000)))[0]
+    held = data.test.take(evenly_spaced(len(data.test), TESTED))[0]
+    return ridge_on_pixels(x, held, len(data.about["words"]) + 2)
 
 
 def evaluate(model, data, config):
@@ -336,8 +304,10 @@ def evaluate(model, data, config):
         return Report(*answer_report(model, prompts_of(data.about), data, config.seed))
 
     from apps.common import figures
+    from apps.common.reports.retrieval import retrieval
 
-    pictures, texts, ids = vectors(model, data.test)
+    x, pictures, texts = embed_pairs(model, data.test)
+    ids = x["text"]
     metrics = retrieval(pictures, texts, ids)
     captions = data.about["captions"]
     known = encode(captions, data.about["words"], data.about["length"])
@@ -347,16 +317,8 @@ def evaluate(model, data, config):
     if among.any():
         metrics["zero_shot_accuracy"] = float(among[np.arange(len(ids)), nearest][among.any(1)].mean())
     shown = evenly_spaced(len(pictures), 12)
-    rows = evenly_spaced(len(data.test), TESTED)[shown]
-    images = data.test.take(rows)[0]["image"]
-    titles = ["\n".join(_wrapped(captions[nearest[index]])) for index in shown]
-    return Report(metrics, {"nearest-texts": figures.image_grid(images, titles)})
-
-
-def _wrapped(text, width=22):
-    import textwrap
-
-    return textwrap.wrap(text, width)
+    titles = [textwrap.fill(captions[nearest[index]], 22) for index in shown]
+    return Report(metrics, {"nearest-texts": figures.image_grid(x["image"][shown], titles)})
 
 
 def predict(model, inputs, about, options=PredictOptions()):
@@ -372,11 +334,10 @@ def predict(model, inputs, about, options=PredictOptions()):
 
     from apps.common.reports.classification import class_prediction, softmax
 
-    prompts = [text.strip() for text in options.prompts.split(",") if text.strip()] or about["captions"]
+    prompts = [text.strip() for text in options.prompts.split(",") if text.strip()]
     for text in prompts:
-        unknown = unknown_words(text, about["words"])
-        if unknown:
-            raise UserError(f"--prompts {text}: words this model has never seen: {', '.join(unknown)}")
+        refuse_unreadable(text, about["words"], about["length"])
+    prompts = prompts or about["captions"]
     images, reasons = read_images(inputs, about["image_shape"])
     found = iter(())
     if len(images):
