@@ -110,13 +110,13 @@ def draw_images(model, latents, labels=None, **sampling):
         sampling: `steps` and `guidance` of a model that draws in steps.
     """
     if hasattr(model, "sample"):
-        told = labels if model.num_classes or model.text_encoder else None
-        if told is None:
+        conditions = labels if model.num_classes or model.text_encoder else None
+        if conditions is None:
             sampling.pop("guidance", None)
         parts = []
         for first in range(0, len(latents), AT_ONCE):  # of one size, so that nothing compiles twice
             rows = np.minimum(np.arange(first, first + min(AT_ONCE, len(latents))), len(latents) - 1)
-            parts.append(model.sample(latents[rows], None if told is None else np.asarray(told)[rows], **sampling))
+            parts.append(model.sample(latents[rows], None if conditions is None else np.asarray(conditions)[rows], **sampling))
         return np.rint(255 * np.concatenate(parts)[: len(latents)]).astype("uint8")
     inputs = {"latent": latents, "label": np.asarray(labels, "int32")} if model.num_classes else latents
     logits = predict_all(model.generator, inputs).astype("float64")
@@ -145,17 +145,17 @@ def labels_of(targets):
 
 def sheet(model, about, columns=10):
     """What `figures.mosaic` draws: a row of samples a class, or ten rows, from latent vectors that are always the same."""
-    told = model.num_classes or bool(about.get("captions"))
+    conditional = model.num_classes or bool(about.get("captions"))
     names = about["class_names"]
     most = min(10 if about.get("captions") else 20, len(names))
-    chosen = evenly_spaced(len(names), most) if told else range(10)
-    latents = latents_of(model, 0, columns if told else len(chosen) * columns)
+    chosen = evenly_spaced(len(names), most) if conditional else range(10)
+    latents = latents_of(model, 0, columns if conditional else len(chosen) * columns)
     latents = np.resize(latents, (len(chosen) * columns, model.latent_dim))
     labels = np.repeat(np.asarray(chosen), columns)
     if about.get("captions"):
         labels = encode([names[index] for index in labels], about["words"], about["length"])
     images = draw_images(model, latents, labels, **({"steps": 25} if hasattr(model, "sample") else {}))
-    return {"images": images, "columns": columns, "names": [names[index] for index in chosen] if told else None}
+    return {"images": images, "columns": columns, "names": [names[index] for index in chosen] if conditional else None}
 
 
 def trouble(model, found):

@@ -52,8 +52,8 @@ class Answerer:
 
         self.decoder.reset({"image": pictures})
         added = self.decoder.generate(ids, self.longest + 1, choose, self.prompts.line)
-        told = [[token for token in row if token != self.prompts.line] for row in added]
-        return [(self.prompts.text(row), float(np.exp(log))) for row, log in zip(told, logs, strict=True)]
+        answers = [[token for token in row if token != self.prompts.line] for row in added]
+        return [(self.prompts.text(row), float(np.exp(log))) for row, log in zip(answers, logs, strict=True)]
 
 
 def answered(answerer, questions):

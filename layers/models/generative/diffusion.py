@@ -26,7 +26,7 @@ class Diffusion(keras.Model):
 
     The loss of an image is the mean squared error of the prediction at one random time (see `layers.diffusion` for what is
     predicted). With classes or texts it is told them, but for a tenth of the images in training, which
-    makes room for guidance when it draws: `free + guidance (told - free)`.
+    makes room for guidance when it draws: `free + guidance (conditional - free)`.
 
     Args:
         image_shape: `(height, width, channels)`.
@@ -97,15 +97,15 @@ class Diffusion(keras.Model):
             drop: Booleans `(batch,)`, true where the condition is left out; `None` keeps all.
         """
         given = y if isinstance(y, dict) else {"label": y, "text": y}
-        told = {}
+        conditions = {}
         if self.num_classes:
             label = ops.reshape(ops.cast(given["label"], "int32"), (-1,))
-            told["label"] = label if drop is None else ops.where(drop, self.num_classes, label)
+            conditions["label"] = label if drop is None else ops.where(drop, self.num_classes, label)
         if self.text_encoder:
             tokens = ops.cast(given["text"], "int32")
             tokens = tokens if drop is None else ops.where(ops.expand_dims(drop, 1), 0, tokens)
-            told |= self.text_encoder(tokens)
-        return told
+            conditions |= self.text_encoder(tokens)
+        return conditions
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         clean = ops.stop_gradient(y_pred)
@@ -113,8 +113,8 @@ class Diffusion(keras.Model):
         time, *levels = self.levels(count)
         alpha, sigma = (ops.reshape(level, (-1, 1, 1, 1)) for level in levels)
         noise = drawing.normal(ops.shape(clean), self.seeds)
-        told_nothing = drawing.uniform((count,), self.seeds) < self.condition_dropout if training else None
-        inputs = {"image": alpha * clean + sigma * noise, "time": time, **self.condition(y, told_nothing)}
+        dropped = drawing.uniform((count,), self.seeds) < self.condition_dropout if training else None
+        inputs = {"image": alpha * clean + sigma * noise, "time": time, **self.condition(y, dropped)}
         target = prediction_target(self.prediction, clean, noise, alpha, sigma)
         errors = ops.square(self.denoiser(inputs, training=training) - target)
         return weighted_mean(ops.mean(errors, axis=(1, 2, 3)), sample_weight) + sum(self.losses)
@@ -139,19 +139,19 @@ class Diffusion(keras.Model):
             eta: Share of fresh noise in each step.
             seed: Of the fresh noise.
         """
-        told_at_all = bool(self.num_classes or self.text_encoder)
-        if guidance != 1.0 and (not told_at_all or y is None):
+        conditional = bool(self.num_classes or self.text_encoder)
+        if guidance != 1.0 and (not conditional or y is None):
             raise ValueError(f"`guidance` needs a class or a text to guide by. Received: guidance={guidance} without one")
         x = np.reshape(noise, (-1, *self.latent_shape)).astype("float32")
         times = sampling_times(self.prediction, self.schedule, steps)
-        told, draws = self.encoded(len(x), y, guidance != 1.0), np.random.default_rng([seed, 50])
+        conditions, draws = self.encoded(len(x), y, guidance != 1.0), np.random.default_rng([seed, 50])
         step = self.in_inference("step", self.step) if guidance == 1.0 else self.in_inference("guided_step", self.guided_step)
         yield x
         for now, later in itertools.pairwise(times):
             fresh = fresh_noise(now, later, eta)
             z = draws.normal(size=x.shape if eta else (1, 1, 1, 1)).astype("float32")
             numbers = np.array([*now, *later, fresh, guidance], "float32")
-            x = step(x, numbers, z, told)
+            x = step(x, numbers, z, conditions)
             yield x
 
     def encoded(self, count, y, guided):
@@ -171,18 +171,18 @@ class Diffusion(keras.Model):
             given = {name: np.concatenate([part, empty[name]]) for name, part in given.items()}
         return self.in_inference("condition", self.condition)(given) if empty else {}
 
-    def step(self, x, numbers, z, told):
+    def step(self, x, numbers, z, conditions):
         """One step of the sampler; `numbers` are a time, alpha and sigma, the next ones, the fresh noise's s and the guidance."""
-        return self.moved(x, self.predicted(x, numbers[0], told), numbers, z)
+        return self.moved(x, self.predicted(x, numbers[0], conditions), numbers, z)
 
-    def guided_step(self, x, numbers, z, told):
-        """`step` away from what would be drawn without a condition; `told` has the conditions first and then none as often."""
-        as_told, free = ops.split(self.predicted(ops.concatenate([x, x]), numbers[0], told), 2)
-        return self.moved(x, free + numbers[7] * (as_told - free), numbers, z)
+    def guided_step(self, x, numbers, z, conditions):
+        """`step` away from what would be drawn without a condition; `conditions` has those first and then none as often."""
+        conditional, free = ops.split(self.predicted(ops.concatenate([x, x]), numbers[0], conditions), 2)
+        return self.moved(x, free + numbers[7] * (conditional - free), numbers, z)
 
-    def predicted(self, x, time, told):
+    def predicted(self, x, time, conditions):
         times = ops.broadcast_to(time, (ops.shape(x)[0],))
-        return self.denoiser({"image": x, "time": times, **told}, training=False)
+        return self.denoiser({"image": x, "time": times, **conditions}, training=False)
 
     def moved(self, x, prediction, numbers, z):
         """From one time to the next, `alpha' x_0 + sqrt(sigma'^2 - s^2) e + s z`."""
