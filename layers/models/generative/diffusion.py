@@ -39,6 +39,8 @@ class Diffusion(keras.Model):
     Input shape: `(batch, height, width, channels)`, pixels in 0..255. The target is the label `(batch,)`, or with texts token ids
         `(batch, text_length)`, 0 the padding; with both a dict of `"label"` and `"text"`.
     Output shape: that of the input, what noise is added to: pixels in -1..1. `sample` draws.
+    Raises:
+        ValueError: There is no such `schedule` or `prediction`.
     Reference: Ho et al., 2020, arXiv 2006.11239; v: Salimans and Ho, 2022, arXiv 2202.00512; flow: Lipman et al., 2022, arXiv
         2210.02747, Liu et al., 2022, arXiv 2209.03003; guidance: Ho and Salimans, 2022, arXiv 2207.12598.
     """
@@ -138,6 +140,8 @@ class Diffusion(keras.Model):
             guidance: 1 draws as told; above, more as told than it would; it then takes two passes a step.
             eta: Share of fresh noise in each step.
             seed: Of the fresh noise.
+        Raises:
+            ValueError: There are no so many steps, or `guidance` has no class and no text to guide by.
         """
         conditional = bool(self.num_classes or self.text_encoder)
         if guidance != 1.0 and (not conditional or y is None):
@@ -181,6 +185,7 @@ class Diffusion(keras.Model):
         return self.moved(x, free + numbers[7] * (conditional - free), numbers, z)
 
     def predicted(self, x, time, conditions):
+        """What the denoiser says of pictures that are all at the same time."""
         times = ops.broadcast_to(time, (ops.shape(x)[0],))
         return self.denoiser({"image": x, "time": times, **conditions}, training=False)
 
