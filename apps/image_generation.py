@@ -194,8 +194,8 @@ def load_captions(config, about=None):
         images, captions = draw_captioned(3000, side, config.seed, pairs=side >= 20)
         notes = [f"{len(images)} drawn shapes of {side} x {side} pixels with captions"]
     names, words = (about or {}).get("class_names"), (about or {}).get("words")
-    rest = split_pairs(images, config.seed)[0]
-    names = names or sorted({captions[index] for index in rest})
+    trained_on = split_pairs(images, config.seed)[0]
+    names = names or sorted({captions[index] for index in trained_on})
     words = words or vocabulary_of(names)
     length = about["length"] if about else max(len(words_of(name)) for name in names)
     position = {name: index for index, name in enumerate(names)}

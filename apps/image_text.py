@@ -210,10 +210,10 @@ def load_questions(config, about=None):
         "asked": list(dict.fromkeys(each.question for each in train))[:20],
     }
     shared = prompts, length, config.shots + 1
-    three = (Questions(images, tuple(train), *shared, config.shots, config.seed),
+    parts = (Questions(images, tuple(train), *shared, config.shots, config.seed),
              *(Questions(images, tuple(part), *shared) for part in (validation, test)))  # fmt: skip
     example = f'PICTURE.png --question "{train[0].question}"' if train[0].question else "PICTURE.png"
-    return Data(*three, described, notes, source, example=example)
+    return Data(*parts, described, notes, source, example=example)
 
 
 def build_model(config, data):

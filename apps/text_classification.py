@@ -30,7 +30,7 @@ from apps.common.data.sequences import Sequences, bucket_lengths, ragged
 from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
-from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option
 from apps.common.options.settle import settled_steps
@@ -50,7 +50,6 @@ MODELS = {
 KINDS = {"word": "words", "subword": "wordpiece"}
 RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
 
-TOKENIZER = "tokenizer.json"
 BATCHES = (1_000, 16), (5_000, 32), (None, 64)  # fewer texts than the first, texts a step
 
 METRIC = Metric("accuracy")
@@ -154,7 +153,7 @@ def load_data(config, about=None):
     ids = [token_ids(part.x.tolist(), tokenizer, bool(architecture)) for part in parts]
     buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=longest)
     about = About(
-        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER: tokenizer.to_bytes()}
+        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER_FILE: tokenizer.to_bytes()}
     )
     if column:
         about["column"] = column  # where `predict` finds the texts of a table like this one
@@ -190,7 +189,7 @@ def begun(config, texts):
 
 def tokenizer_of(about):
     """The tokenizer of a trained model."""
-    return Tokenizer(about.files[TOKENIZER])
+    return Tokenizer(about.files[TOKENIZER_FILE])
 
 
 def token_ids(texts, tokenizer, ends):

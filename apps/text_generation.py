@@ -39,7 +39,8 @@ from apps.common.data.text.plain import (
     prompt_of,
     split_by_position,
 )
-from apps.common.data.text.subwords import FILE, Subwords, learn_subwords, vocabulary_of
+from apps.common.data.text.subwords import Subwords, learn_subwords, vocabulary_of
+from apps.common.data.text.tokenizer import TOKENIZER_FILE
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Transfer, is_given, is_missing
@@ -231,12 +232,12 @@ def level_of(config, brought):
     """What a token is: as asked for, or as in what the run begins with."""
     if brought is None:
         return config.level
-    return "char" if brought["characters"] else "subword" if FILE in brought.files else "byte"
+    return "char" if brought["characters"] else "subword" if TOKENIZER_FILE in brought.files else "byte"
 
 
 def about_of(vocabulary, config, brought):
     """The plain JSON of a vocabulary and of the network, and the vocabulary's file where it is one of pieces."""
-    files = {FILE: vocabulary.content} if isinstance(vocabulary, Subwords) else {}
+    files = {TOKENIZER_FILE: vocabulary.content} if isinstance(vocabulary, Subwords) else {}
     architecture = dict(brought["architecture"]) if brought else asked_for(config, len(vocabulary))
     if architecture["max_tokens"] is not None:
         architecture["max_tokens"] = config.block_size
