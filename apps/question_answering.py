@@ -2,7 +2,9 @@
 
     triptych train question-answering --recipe babi-qa1
 
-A BERT trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
+takes four minutes on two cores and answers every question of bAbI's first task; a GRU taught by 1,000 of them half. Without
+`--data` it reads invented stories: exact match 1.0, where the sentence most like the question gives 0.75. A BERT trained on
+much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
 """
 
 from dataclasses import dataclass
