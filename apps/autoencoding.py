@@ -13,9 +13,9 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced
 from apps.common.data.images.codes import ENDING, code_range, from_bytes, read_code, to_bytes, write_code
-from apps.common.data.images.decoding import ENDINGS, Unreadable
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, Unreadable
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.errors import UserError, nearest
@@ -24,7 +24,7 @@ from apps.common.options.training import Recipe, Splitting
 
 KINDS = ("convolutional", "dense", "spatial")
 METRIC = Metric("psnr")
-INPUTS = Inputs("files", (*ENDINGS, ENDING))
+INPUTS = Inputs("files", (*ENDINGS, ENDING), NOT_DECODED)
 MOST = 1000  # pictures that an epoch, a map or a range is judged on
 
 
@@ -159,7 +159,6 @@ def pca_psnr(data, config, test, given):
 def evaluate(model, data, config):
     """PSNR beside PCA's, on other data alone; bytes beside JPEG's; maps; what stands out."""
     from apps.common import figures
-    from apps.common.reports.generated_images import spread
     from apps.common.reports.maps import maps, neighbours_kept, pixels, principal_map
     from apps.common.reports.reconstruction import (
         codes_of,
@@ -193,14 +192,14 @@ def evaluate(model, data, config):
 
     errors, threshold = squared_errors(rebuild, data.test.x, data.test.x), data.about["threshold"]
     metrics |= anomalies(errors, data, config)
-    chosen = spread(test, min(10, len(test)))
+    chosen = evenly_spaced(len(test), 10)
     rows = {"test picture": test[chosen], "noisy": given[chosen], "through the code": eight_bit(rebuild(given[chosen]))}
     if not config.noise:
         del rows["noisy"]
     if data.train is not None:
         components = components_of(data, model.latent_dim, config.seed)
         rows["PCA"] = eight_bit(components.restored(given[chosen]))
-    sample = spread(data.test, min(MOST, len(data.test)))
+    sample = evenly_spaced(len(data.test), MOST)
     images, labels = data.test.x[sample], data.test.y[sample]
     points = {"codes": principal_map(codes_of(model, images)), "pixels (PCA)": principal_map(pixels(images))}
     if len(sample) > 2:
@@ -236,10 +235,9 @@ def anomalies(errors, data, config):
 
 def compression(model, data, config):
     """Bytes a picture and PSNR of some test pictures: the code in bytes, that of PCA, and JPEG at about the size."""
-    from apps.common.reports.generated_images import spread
     from apps.common.reports.reconstruction import SHEET, as_jpeg, codes_of, components_of, decoded, psnr
 
-    images = data.test.x[spread(data.test, min(SHEET, len(data.test)))]
+    images = data.test.x[evenly_spaced(len(data.test), SHEET)]
 
     def row(method, size, brightness):
         return {"method": method, "bytes": round(float(size), 1), "psnr": psnr(np.square(brightness - images / 255))}

@@ -3,8 +3,9 @@
     triptych train contrastive --data PICTURES
     triptych train image-classification --data FEW_LABELLED --pretrained BUNDLE
 
-Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes about a
-minute on two cores; the end says what a linear probe with a tenth of the labels finds in features, in pixels and from scratch.
+Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes one to three
+minutes on two cores: with a tenth of the labels a linear probe on the features is right for .95 of the test, on pixels for .88,
+and the same encoder trained from scratch on these labels for .93.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, split_indices
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, split_indices
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting
+from apps.common.reports.cached import cached_by_data
 
 # As image-classification builds them, so that it can go on from their weights.
 ARCHITECTURES = {
@@ -30,7 +32,7 @@ METRIC = (
     Metric("probe_accuracy", where={"labelled": True}),
     Metric("loss", higher_is_better=False, where={"labelled": False}),
 )
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 MOST = 1000  # pictures that an epoch is judged on, or that a map shows
 STEPS = 600  # of the encoder from scratch, on pictures of 28 pixels
 
@@ -154,18 +156,14 @@ def baselines(data, config):
     return controls(data, config) if data.about["labelled"] else {}
 
 
-_kept = []
-
-
+@cached_by_data
 def controls(data, config):
-    """What the baselines reach, worked out once in a process."""
+    """What the baselines reach, from which `evaluate` counts the gain."""
     from apps.common.reports.maps import pixels
     from apps.common.reports.probe import labelled_sample, probe_metrics
     from apps.common.training.batches import predict_all
     from layers import initialize
 
-    if _kept and _kept[0] is data.train.x and _kept[1] == config:
-        return _kept[2]
     chosen = labelled_sample(data.train.y, config.probe_share, config.seed)
     few, labels, test = data.train.x[chosen], data.train.y[chosen], data.test
     untrained = network(config, data.about)
@@ -180,7 +178,6 @@ def controls(data, config):
     if steps >= STEPS / 6:  # of larger pictures it would take minutes
         accuracy = from_scratch(untrained.encoder, (few, labels), data, config, steps)
         found["encoder from scratch"] = {"probe_accuracy": accuracy}
-    _kept[:] = data.train.x, config, found
     return found
 
 
@@ -208,7 +205,6 @@ def evaluate(model, data, config):
     from sklearn.metrics import confusion_matrix
 
     from apps.common import figures
-    from apps.common.reports.generated_images import spread
     from apps.common.reports.maps import maps, neighbour_map, pixels
     from apps.common.reports.probe import labelled_sample, linear_probe, probe_metrics
     from apps.common.training.batches import predict_all
@@ -216,7 +212,7 @@ def evaluate(model, data, config):
     names, test = data.about["class_names"], data.test
     others = predict_all(model, test.x)
     metrics = {"probe_accuracy": float("nan"), "knn_accuracy": float("nan"), "loss": loss_of(model, test.x, config)}
-    sample = spread(test, min(MOST, len(test)))
+    sample = evenly_spaced(len(test), MOST)
     points = {"features (t-SNE)": neighbour_map(others[sample]), "pixels (t-SNE)": neighbour_map(pixels(test.x[sample]))}
     drawn = {"map": maps(points, test.y[sample], names), "views": views_of(model, test.x[:8], config)}
     if names:

@@ -15,8 +15,19 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, balanced, class_weights, complete_splits, find_data
-from apps.common.data.images.labelled import ENDINGS, named_images, only_classes, read_images, read_labelled_images
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    balanced,
+    class_weights,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+)
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
+from apps.common.data.images.labelled import named_images, only_classes, read_images, read_labelled_images
 from apps.common.data.images.unlabelled import example_of
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import is_active, option, options_of
@@ -40,7 +51,7 @@ CELLS = [choices for node in range(1, 5) for _ in range(2) for choices in (OPERA
 CELL = "conv3,0,identity,0,separable3,1,identity,0,conv3,2,max3,0,separable3,3,identity,1"
 
 METRIC = Metric("accuracy")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)
@@ -342,7 +353,7 @@ def evaluate(model, data, config):
         drawn["worst-mistakes"] = worst_mistakes(images, probabilities, labels, names)
     if getattr(data.about, "files", {}):
         return Report(metrics, drawn, tables)
-    sample = np.linspace(0, len(images) - 1, min(12, len(images))).astype(int)
+    sample = evenly_spaced(len(images), 12)
     standardise = model.get_layer("standardise")
     heat = grad_cam(model.layers[-1], keras.ops.convert_to_numpy(standardise(images[sample])), predicted[sample])
     if heat is not None:

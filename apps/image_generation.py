@@ -3,8 +3,9 @@
 triptych train image-generation --model latent-diffusion
 triptych predict MODEL "a blue triangle above a red square" --gif yes
 
-The default, a VAE told the class on 1,800 digits of 8 x 8 pixels, takes a minute and a half on two cores. Without data a model
-that draws from captions learns on drawn shapes; of labelled pictures the caption is the class.
+The default, a VAE told the class on 1,800 digits of 8 x 8 pixels, takes a minute and a half on two cores, to a Fréchet distance
+of 15 in our own features (a normal distribution for each pixel: 73). Without data a model that draws from captions learns on
+drawn shapes; of labelled pictures the caption is the class.
 """
 
 import math
@@ -16,16 +17,16 @@ import numpy as np
 
 from apps.common.app import Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.arrays import LabelsMissing
 from apps.common.data.images.captioned import (
     caption_file,
     draw_captioned,
     encode,
     read_captioned,
+    refuse_unreadable,
     split_pairs,
     text_of,
-    unknown_words,
     vocabulary_of,
     words_of,
 )
@@ -77,12 +78,8 @@ class Config(Splitting):
         1, "discriminator steps to one of the generator, which takes the mean of its gradients over them", low=1, high=100,
         search=(1, 2, 3), needs={"model": (*GANS, *CRITICS)},
     )  # fmt: skip
-    noise_schedule: Literal["cosine", "linear"] = option(
-        "cosine", "how noise grows with time", needs={"model": NOISED}
-    )
-    prediction: Literal["epsilon", "v"] = option(
-        "v", "what is predicted: the noise, or v", needs={"model": NOISED}
-    )
+    noise_schedule: Literal["cosine", "linear"] = option("cosine", "how noise grows with time", needs={"model": NOISED})
+    prediction: Literal["epsilon", "v"] = option("v", "what is predicted: the noise, or v", needs={"model": NOISED})
     judged_steps: int = option(25, "steps in which samples are drawn to be judged", low=1, high=1000, needs={"model": STEPPED})
     autoencoder: str | None = option(
         None, "bundle of `autoencoding --model spatial` whose codes are drawn; else one is trained first", needs={"model": CODED}
@@ -171,7 +168,7 @@ def load_data(config, about=None):
     about = {"class_names": found.class_names, "image_shape": list(train.x.shape[1:])}
     example = shlex.quote(found.class_names[0]) if len(found.class_names) > 1 else "any"
     data = Data(train, validation, test, about, notes, name, example)
-    return told_in_words(data) if config.model in TEXT else data
+    return captioned_by_class(data) if config.model in TEXT else data
 
 
 def read_some(name, options, config, about):
@@ -187,7 +184,7 @@ def read_some(name, options, config, about):
     return grouped(read, config.seed, about and about["class_names"])
 
 
-def told_in_words(data):
+def captioned_by_class(data):
     """The same pictures, each with the name of its class for a caption."""
     classes = data.about["class_names"]
     names = [text_of(name) for name in classes]
@@ -209,8 +206,8 @@ def load_captions(config, about=None):
         images, captions = draw_captioned(3000, side, config.seed, pairs=side >= 20)
         notes = [f"{len(images)} drawn shapes of {side} x {side} pixels with captions"]
     names, words = (about or {}).get("class_names"), (about or {}).get("words")
-    rest = split_pairs(images, config.seed)[0]
-    names = names or sorted({captions[index] for index in rest})
+    trained_on = split_pairs(images, config.seed)[0]
+    names = names or sorted({captions[index] for index in trained_on})
     words = words or vocabulary_of(names)
     length = about["length"] if about else max(len(words_of(name)) for name in names)
     position = {name: index for index, name in enumerate(names)}
@@ -241,12 +238,12 @@ def build_model(config, data):
         model = compile_model(models.PixelGaussian(shape), config, data.train)
         model.adapt(data.train.x)
         return model
-    told = len(names) if config.model in BY_CLASS else 0
+    num_classes = len(names) if config.model in BY_CLASS else 0
     if config.model in STEPPED:
         prediction = "flow" if config.model.endswith("flow") else config.prediction
         text = (len(data.about["words"]) + 2, data.about["length"]) if config.model in TEXT else None
-        options = {"num_classes": told, "text": text, "width": config.width, "schedule": config.noise_schedule}
-        options["prediction"] = prediction
+        options = {"num_classes": num_classes, "text": text, "width": config.width}
+        options |= {"schedule": config.noise_schedule, "prediction": prediction}
         if config.model not in CODED:
             return compile_model(models.Diffusion(shape, **options), config, data.train)
         sizes, digest = autoencoder_sizes(config, shape)
@@ -254,7 +251,7 @@ def build_model(config, data):
         if digest:
             note_trunk(model, config.autoencoder, digest)
         return compile_model(model, config, data.train)
-    options = {"num_classes": told, "width": config.width, "depth": config.depth}
+    options = {"num_classes": num_classes, "width": config.width, "depth": config.depth}
     if config.model in VAES:
         model = models.VAE(shape, config.latent_dim or 16, kl_weight=config.kl_weight, **options)
         return compile_model(model, config, data.train)
@@ -321,23 +318,14 @@ def baselines(data, config):
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
     from apps.common import figures
-    from apps.common.reports.generated_images import (
-        bound,
-        draw_images,
-        labels_of,
-        latents_of,
-        sample,
-        sheet,
-        spherical,
-        spread,
-    )
+    from apps.common.reports.generated_images import bound, draw_images, labels_of, latents_of, sample, sheet, spherical
     from apps.common.reports.judges import judge_of
     from apps.common.training.batches import predict_all
 
     judge, count = judge_of(data), min(1000 if config.model in STEPPED else 10_000, max(1000, len(data.test)))
     images, asked = sample(model, data.test.y, count, [config.seed, 42], **sampling(config))
     metrics = judge.metrics(images, asked, "test", data.test)
-    real = data.train.x[spread(data.train, min(count, len(data.train)))]
+    real = data.train.x[evenly_spaced(len(data.train), count)]
     metrics["frechet_of_train"] = judge.metrics(real, None, "test", data.test)["frechet_own_features"]
     ends = latents_of(model, [config.seed, 43], 12)
     ways = np.concatenate([spherical(*pair, np.linspace(0, 1, 10)) for pair in zip(ends[:6], ends[6:], strict=True)])
@@ -352,13 +340,13 @@ def evaluate(model, data, config):
     }
     if config.model in VAES:
         metrics |= bound(model, data.test, config.seed)
-        given, labels = data.test.take(spread(data.test, 10))
+        given, labels = data.test.take(evenly_spaced(len(data.test), 10))
         again = draw_images(model, predict_all(model, given)[0], labels)
-        drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "again"])
+        drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "again"])
     if config.model in CODED:
-        given = data.test.x[spread(data.test, 10)]
+        given = data.test.x[evenly_spaced(len(data.test), 10)]
         again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
-        drawn["codes"] = figures.mosaic(np.concatenate([given, again]), 10, names=["test image", "from its code"])
+        drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
     tables = {}
     if config.model in TEXT:
         metrics["class_accuracy_of_real"] = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
@@ -372,37 +360,37 @@ def predict(model, inputs, about, options=PredictOptions()):
     from apps.common.reports.drawn_files import denoising, steps_of, ways, write_gif, write_images
     from apps.common.reports.generated_images import draw_images, latents_of
 
-    told = bool(model.num_classes or about.get("captions"))
-    drawn = steps_of(model, told, options)
+    conditional = bool(model.num_classes or about.get("captions"))
+    sampling = steps_of(model, conditional, options)
     pairs = [(name, seed) for name in inputs for seed in options.seeds]
-    chosen = told_of(model, pairs, about)
+    chosen = conditions_of(model, pairs, about)
     latents = np.concatenate([latents_of(model, seed, 1) for _, seed in pairs])
-    images = draw_images(model, latents, chosen, **drawn)
+    images = draw_images(model, latents, chosen, **sampling)
     titles = [name if about.get("captions") else about["class_names"][index] if model.num_classes else "any"
               for (name, _), index in zip(pairs, chosen, strict=True)]  # fmt: skip
     strips, first = [], slice(None, None, len(options.seeds))
     if options.between:
-        strips = ways(model, chosen[first] if told else None, titles[first], options.seeds, options.between, **drawn)
-    always = {"Software": "triptych", "Generated": "yes", "Model": model.name}
-    said = [{**always, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
+        strips = ways(model, chosen[first] if conditional else None, titles[first], options.seeds, options.between, **sampling)
+    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name}
+    said = [{**origin, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
     paths = write_images(options.folder, images, files, said)
     rows = [
-        {"class": title if told else None, "seed": seed, "picture": str(path)}
+        {"class": title if conditional else None, "seed": seed, "picture": str(path)}
         for title, (_, seed), path in zip(titles, pairs, paths, strict=True)
     ]
     if options.gif:
-        frames = denoising(model, latents, chosen if told else None, **drawn)
+        frames = denoising(model, latents, chosen if conditional else None, **sampling)
         for row, each, name, words in zip(rows, frames, files, said, strict=True):
             row["animation"] = str(write_gif(options.folder, each, name, words))
     for name, strip, words in strips:
-        [path] = write_images(options.folder, strip[None], [name], [{**always, **words}])
-        rows.append({"class": words["Prompt"] if told else None, "seed": words["Seed"], "picture": str(path)})
+        [path] = write_images(options.folder, strip[None], [name], [{**origin, **words}])
+        rows.append({"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)})
     return rows
 
 
-def told_of(model, pairs, about):
-    """What the model is told for each `(name, seed)`: class indices, or token ids of captions.
+def conditions_of(model, pairs, about):
+    """What is to be drawn for each `(name, seed)`: class indices, or token ids of captions.
 
     Raises:
         UserError: A class or a word the model has never seen, by name.
@@ -410,12 +398,7 @@ def told_of(model, pairs, about):
     names = about["class_names"]
     if about.get("captions"):
         for prompt, _ in pairs:
-            unknown = unknown_words(prompt, about["words"])
-            if len(words_of(prompt)) > about["length"]:
-                raise UserError(f"{prompt[:60]}: {len(words_of(prompt))} words; this model reads {about['length']} at most")
-            if unknown or not words_of(prompt):
-                strange, known = ", ".join(unknown) or "none at all", ", ".join(about["words"][:30])
-                raise UserError(f"{prompt}: words this model has never seen: {strange}. It knows: {known}")
+            refuse_unreadable(prompt, about["words"], about["length"])
         return encode([prompt for prompt, _ in pairs], about["words"], about["length"])
     for name, _ in pairs:
         if name != "any" and not model.num_classes:

@@ -11,6 +11,7 @@ questions about such shapes, takes a minute and a half and answers .67 of them r
 logistic regression on the question has about a third.
 """
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, find_data, split_indices
+from apps.common.data.examples import Data, Examples, Report, evenly_spaced, find_data, split_indices
 from apps.common.data.images.asked import (
     Questions,
     drawn_asked,
@@ -34,12 +35,14 @@ from apps.common.data.images.captioned import (
     draw_captioned,
     encode,
     read_captioned,
+    refuse_unreadable,
     said_twice,
     unknown_words,
     vocabulary_of,
     words_of,
 )
-from apps.common.data.images.labelled import DEEPEST, ENDINGS, named_images, read_images, read_labelled_images
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
+from apps.common.data.images.labelled import DEEPEST, named_images, read_images, read_labelled_images
 from apps.common.data.text.prompts import answer_ids, prompts_of, question_ids
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
@@ -106,7 +109,7 @@ class PredictOptions:
     examples: str = option("", "Flamingo: CSV or JSONL of picture, question, answer; shown before each picture")
 
 
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 METRIC = (Metric("recall_at_1", where={"kind": "pairs"}), Metric("accuracy", where={"kind": "questions"}))
 RECIPES = {
     "image-text-clip": Recipe(
@@ -138,8 +141,8 @@ def load_data(config, about=None):
     parts = split_indices(np.zeros(len(images)), (0.1, 0.15), config.seed, stratify=False)
     if min(map(len, parts)) < 2:
         raise UserError(f"--data {config.data}: {len(images)} pairs; at least 20 are needed to train, validate and test")
-    told = [captions[index] for index in parts[0]]
-    words, length = vocabulary_of(told), max(len(words_of(text)) for text in told)
+    known = [captions[index] for index in parts[0]]
+    words, length = vocabulary_of(known), max(len(words_of(text)) for text in known)
     ids = encode(captions, words, length)
     unknown = sum(bool(unknown_words(text, words)) for text in captions)
     if unknown:
@@ -151,7 +154,7 @@ def load_data(config, about=None):
         "words": words,
         "length": length,
         "image_shape": list(images.shape[1:]),
-        "captions": sorted(set(told))[:200],
+        "captions": sorted(set(known))[:200],
     }
     pairs = Examples({"image": images, "text": ids})
     return Data(*(pairs.subset(part) for part in parts), described, notes, config.data or "captioned-shapes")
@@ -207,10 +210,10 @@ def load_questions(config, about=None):
         "asked": list(dict.fromkeys(each.question for each in train))[:20],
     }
     shared = prompts, length, config.shots + 1
-    three = (Questions(images, tuple(train), *shared, config.shots, config.seed),
+    parts = (Questions(images, tuple(train), *shared, config.shots, config.seed),
              *(Questions(images, tuple(part), *shared) for part in (validation, test)))  # fmt: skip
     example = f'PICTURE.png --question "{train[0].question}"' if train[0].question else "PICTURE.png"
-    return Data(*three, described, notes, source, example=example)
+    return Data(*parts, described, notes, source, example=example)
 
 
 def build_model(config, data):
@@ -259,40 +262,22 @@ def build_flamingo(config, data):
     return compile_model(model, config, train, loss=TokenCrossEntropy(), metrics=[WholeAnswers(line, images)])
 
 
-def retrieval(pictures, texts, ids):
-    """How often the right text is the nearest of a picture, the right picture of a text, and among the nearest five.
-
-    Args:
-        pictures, texts: Vectors `(pairs, features)`.
-        ids: Token ids `(pairs, length)`; pairs with the same caption are right for one another.
-    """
-    same = (ids[:, None] == ids[None]).all(-1)
-    cosines = pictures @ texts.T
-    order = np.argsort(-cosines, axis=1)[:, :5]
-    right = np.take_along_axis(same, order, 1)
-    return {
-        "recall_at_1": float(right[:, 0].mean()),
-        "recall_at_5": float(right.any(1).mean()),
-        "text_to_image_recall_at_1": float(same[cosines.argmax(0), np.arange(len(ids))].mean()),
-        "chance": float(same.mean()),
-    }
-
-
-def vectors(model, examples, most=TESTED):
-    """Vectors of the pictures and of the texts, and the ids, of at most so many pairs evenly apart."""
+def embed_pairs(model, examples, most=TESTED):
+    """At most so many pairs evenly apart, as the model takes them, and the vectors of their pictures and of their texts."""
     from apps.common.training.batches import predict_all
 
-    chosen = np.unique(np.linspace(0, len(examples) - 1, min(most, len(examples))).astype(int))
-    x = examples.take(chosen)[0]
-    pictures, texts = predict_all(model, x)
-    return pictures, texts, x["text"]
+    x = examples.take(evenly_spaced(len(examples), most))[0]
+    return x, *predict_all(model, x)
 
 
 def on_epoch(model, epoch, tracker, data, config):
     """Retrieval among at most 500 validation pairs; answers are judged by the metric that `fit` reports."""
     if config.model == "flamingo":
         return None
-    found = retrieval(*vectors(model, data.validation, 500))
+    from apps.common.reports.retrieval import retrieval
+
+    x, pictures, texts = embed_pairs(model, data.validation, 500)
+    found = retrieval(pictures, texts, x["text"])
     return {f"val_{name}": found[name] for name in ("recall_at_1", "text_to_image_recall_at_1")}
 
 
@@ -302,27 +287,11 @@ def baselines(data, config):
         from apps.common.reports.picture_answers import plain_answers
 
         return plain_answers(data.train.asked, data.test.asked)
-    from sklearn.linear_model import Ridge
+    from apps.common.reports.retrieval import ridge_on_pixels
 
-    count = len(data.about["words"]) + 2
-
-    def bag(ids):
-        return np.stack([np.bincount(row, minlength=count)[2:] for row in ids]).astype("float32")
-
-    def shrunk(images):
-        step = max(1, images.shape[1] // 12)
-        return images[:, ::step, ::step].reshape(len(images), -1) / 255.0
-
-    rows = np.arange(min(len(data.train), 5000))
-    train = data.train.take(rows)[0]
-    chosen = np.unique(np.linspace(0, len(data.test) - 1, min(TESTED, len(data.test))).astype(int))
-    test = data.test.take(chosen)[0]
-    model = Ridge(alpha=10.0).fit(shrunk(train["image"]), bag(train["text"]))
-    guessed, words = model.predict(shrunk(test["image"])), bag(test["text"])
-    units = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-9) for part in (guessed, words)]
-    found = retrieval(*units, test["text"])
-    ridge = {name: found[name] for name in ("recall_at_1", "recall_at_5")}
-    return {"chance": {"recall_at_1": found["chance"]}, "ridge on pixels": ridge}
+    x = data.train.take(np.arange(min(len(data.train), 5000)))[0]
+    held = data.test.take(evenly_spaced(len(data.test), TESTED))[0]
+    return ridge_on_pixels(x, held, len(data.about["words"]) + 2)
 
 
 def evaluate(model, data, config):
@@ -335,8 +304,10 @@ def evaluate(model, data, config):
         return Report(*answer_report(model, prompts_of(data.about), data, config.seed))
 
     from apps.common import figures
+    from apps.common.reports.retrieval import retrieval
 
-    pictures, texts, ids = vectors(model, data.test)
+    x, pictures, texts = embed_pairs(model, data.test)
+    ids = x["text"]
     metrics = retrieval(pictures, texts, ids)
     captions = data.about["captions"]
     known = encode(captions, data.about["words"], data.about["length"])
@@ -345,17 +316,9 @@ def evaluate(model, data, config):
     among = (ids[:, None] == known[None]).all(-1)
     if among.any():
         metrics["zero_shot_accuracy"] = float(among[np.arange(len(ids)), nearest][among.any(1)].mean())
-    shown = np.unique(np.linspace(0, len(pictures) - 1, min(12, len(pictures))).astype(int))
-    rows = np.unique(np.linspace(0, len(data.test) - 1, min(TESTED, len(data.test))).astype(int))[shown]
-    images = data.test.take(rows)[0]["image"]
-    titles = ["\n".join(_wrapped(captions[nearest[index]])) for index in shown]
-    return Report(metrics, {"nearest-texts": figures.image_grid(images, titles)})
-
-
-def _wrapped(text, width=22):
-    import textwrap
-
-    return textwrap.wrap(text, width)
+    shown = evenly_spaced(len(pictures), 12)
+    titles = [textwrap.fill(captions[nearest[index]], 22) for index in shown]
+    return Report(metrics, {"nearest-texts": figures.image_grid(x["image"][shown], titles)})
 
 
 def predict(model, inputs, about, options=PredictOptions()):
@@ -371,11 +334,10 @@ def predict(model, inputs, about, options=PredictOptions()):
 
     from apps.common.reports.classification import class_prediction, softmax
 
-    prompts = [text.strip() for text in options.prompts.split(",") if text.strip()] or about["captions"]
+    prompts = [text.strip() for text in options.prompts.split(",") if text.strip()]
     for text in prompts:
-        unknown = unknown_words(text, about["words"])
-        if unknown:
-            raise UserError(f"--prompts {text}: words this model has never seen: {', '.join(unknown)}")
+        refuse_unreadable(text, about["words"], about["length"])
+    prompts = prompts or about["captions"]
     images, reasons = read_images(inputs, about["image_shape"])
     found = iter(())
     if len(images):

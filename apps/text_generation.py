@@ -7,10 +7,8 @@ A JSONL of dialogues trains on the answers alone; `triptych chat MODEL` then tal
 Python itself, takes two minutes on two cores and ends at a cross-entropy of 1.77 nats a character; counts of five reach 1.81.
 """
 
-import itertools
 import math
 import shlex
-import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +16,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Report, find_data, split_indices
+from apps.common.data.examples import About, Data, Report, evenly_spaced, find_data, split_indices
 from apps.common.data.text.dialogues import (
     ASKED,
     BLOCK,
@@ -41,13 +39,13 @@ from apps.common.data.text.plain import (
     prompt_of,
     split_by_position,
 )
-from apps.common.data.text.subwords import FILE, Subwords, learn_subwords, vocabulary_of
+from apps.common.data.text.subwords import Subwords, learn_subwords, vocabulary_of
+from apps.common.data.text.tokenizer import TOKENIZER_FILE
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Transfer, is_given, is_missing
 
 SHOWN = 8  # prompts at most whose text is shown while it is written, one after the other
-AT_ONCE = 32  # texts that are written side by side
 
 
 @dataclass(frozen=True)
@@ -234,12 +232,12 @@ def level_of(config, brought):
     """What a token is: as asked for, or as in what the run begins with."""
     if brought is None:
         return config.level
-    return "char" if brought["characters"] else "subword" if FILE in brought.files else "byte"
+    return "char" if brought["characters"] else "subword" if TOKENIZER_FILE in brought.files else "byte"
 
 
 def about_of(vocabulary, config, brought):
     """The plain JSON of a vocabulary and of the network, and the vocabulary's file where it is one of pieces."""
-    files = {FILE: vocabulary.content} if isinstance(vocabulary, Subwords) else {}
+    files = {TOKENIZER_FILE: vocabulary.content} if isinstance(vocabulary, Subwords) else {}
     architecture = dict(brought["architecture"]) if brought else asked_for(config, len(vocabulary))
     if architecture["max_tokens"] is not None:
         architecture["max_tokens"] = config.block_size
@@ -276,7 +274,7 @@ def baselines(data, config):
         return {}
     ids = data.train.ids.windows([0], min(len(data.train.ids), 2_000_000))[0]
     longest = min(5, config.block_size + 1, int(62 / math.log2(max(2, tokens))))  # a run of tokens is one number of 63 bits
-    spread = np.unique(np.linspace(0, len(data.test) - 1, min(2000, len(data.test))).astype(int))
+    spread = evenly_spaced(len(data.test), 2000)
     x, y = data.test.take(spread)
     windows, found = np.concatenate([x, y[:, -1:]], axis=1), {}
     for name, length in (("unigram", 1), (f"{longest}-gram with back-off", longest)):
@@ -298,7 +296,7 @@ def evaluate(model, data, config):
             range(1, len(by_position) + 1), by_position, "tokens seen", "cross-entropy (nats)", "loss by position"
         )
     }
-    vocabulary, spread = vocabulary_of(data.about), np.linspace(0, len(data.test) - 1, 3).astype(int)
+    vocabulary, spread = vocabulary_of(data.about), evenly_spaced(len(data.test), 3)
     spell = [vocabulary.decoder() for _ in spread]
     prompts = ["".join(map(say, row[:32])) for say, row in zip(spell, data.test.take(spread)[0], strict=True)]
     if data.about.get("dialogue"):
@@ -325,6 +323,8 @@ def next_token_losses(model, windows, batch_size=128):
 
 def predict(model, inputs, about, options=PredictOptions()):
     """Each prompt and the text that the model writes after it, or its answer where it was trained on dialogues."""
+    from apps.common.reports.sampling import generate_texts, stream_texts
+
     rows, given = [{"prompt": prompt} for prompt in inputs], {}
     for number, row in enumerate(rows):
         text = written([(False, row["prompt"])], waiting=True) if about.get("dialogue") else row["prompt"]
@@ -332,9 +332,12 @@ def predict(model, inputs, about, options=PredictOptions()):
             given[number] = ids_of(text, about)
         except UserError as error:
             row["reason"] = str(error)
-    one_by_one = options.stream and len(given) <= SHOWN
-    names = [inputs[number] for number in given]
-    made = streamed(model, names, given.values(), about, options) if one_by_one else together(model, given, about, options)
+    prompts, vocabulary, generation = list(given.values()), vocabulary_of(about), generation_of(about, options)
+    if options.stream and len(given) <= SHOWN:
+        arrow = " -> " if about.get("dialogue") else ""
+        made = stream_texts(model, prompts, vocabulary, generation, [inputs[number] + arrow for number in given])
+    else:
+        made = generate_texts(model, prompts, vocabulary, generation)
     block = model.inputs[0].shape[1]
     for (number, ids), text in zip(given.items(), made, strict=True):
         rows[number]["text"] = text
@@ -343,56 +346,23 @@ def predict(model, inputs, about, options=PredictOptions()):
     return rows
 
 
-def streamed(model, prompts, given, about, options):
-    """The text written after each prompt, shown on standard error while it is written."""
-    from layers import Decoder
-
-    decoder, made = Decoder(model), []
-    for prompt, ids in zip(prompts, given, strict=True):
-        print(prompt + (" -> " if about.get("dialogue") else ""), end="", file=sys.stderr)
-        pieces = []
-        for piece in pieces_after(decoder, ids, about, options):
-            print(piece, end="", file=sys.stderr, flush=True)
-            pieces.append(piece)
-        print("\n", file=sys.stderr)
-        made.append("".join(pieces))
-    return made
-
-
-def together(model, given, about, options):
-    """The text written after each prompt, those of a batch side by side; the same as one by one."""
-    from apps.common.reports.sampling import continuations
-    from layers import Decoder
-
-    vocabulary, prompts, made = vocabulary_of(about), list(given.values()), []
-    size = min(AT_ONCE, 1 << (len(prompts) - 1).bit_length()) if prompts else 1
-    decoder = Decoder(model, size)
-    for first in range(0, len(prompts), size):
-        some = prompts[first : first + size]
-        spell, pieces = [vocabulary.decoder() for _ in some], [[] for _ in some]
-
-        def goes_on(number, token, spell=spell, pieces=pieces):
-            if number >= len(spell):  # one that fills up
-                return False
-            piece = spell[number](token)
-            ended = about.get("dialogue") and ENDED in piece
-            pieces[number] += [] if ended else [piece]
-            return not ended and len(pieces[number]) < options.length
-
-        filled = [*some, *(some[:1] * (size - len(some)))]
-        generators = [np.random.default_rng(options.seed) for _ in filled]
-        continuations(decoder, filled, sampler_of(options), generators, goes_on)
-        made += map("".join, pieces)
-    return made
-
-
 def reply(model, turns, about, options=PredictOptions()):
     """The answer to a dialogue `[(whether it is an answer, text)]`, piece by piece, as `triptych chat` shows it."""
+    from apps.common.reports.sampling import pieces_after
     from layers import Decoder
 
     if not about.get("dialogue"):
         raise UserError("this model was trained on plain text; train on a JSONL of dialogues to converse")
-    return pieces_after(Decoder(model), ids_of(written(turns, waiting=True), about), about, options)
+    ids = ids_of(written(turns, waiting=True), about)
+    return pieces_after(Decoder(model), ids, vocabulary_of(about), generation_of(about, options))
+
+
+def generation_of(about, options):
+    """How long the model writes and how it draws, from the options of `predict`; an answer ends where it says so."""
+    from apps.common.reports.sampling import Generation, Sampler
+
+    sampler = Sampler(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
+    return Generation(sampler, options.length, options.seed, ENDED if about.get("dialogue") else None)
 
 
 def ids_of(text, about):
@@ -405,25 +375,6 @@ def ids_of(text, about):
     if not ids or not clean(text):
         raise UserError("an empty prompt: expected at least one character to go on from")
     return ids
-
-
-def sampler_of(options):
-    from apps.common.reports.sampling import Sampler
-
-    return Sampler(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
-
-
-def pieces_after(decoder, ids, about, options):
-    """What the model writes after a prompt, piece by piece, to the end of an answer or `--length` tokens."""
-    from apps.common.reports.sampling import continuation
-
-    following = continuation(decoder, ids, sampler_of(options), np.random.default_rng(options.seed))
-    spell = vocabulary_of(about).decoder()
-    for token in itertools.islice(following, options.length):
-        piece = spell(token)
-        if about.get("dialogue") and ENDED in piece:
-            return
-        yield piece
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Report, complete_splits, find_data
+from apps.common.data.examples import Data, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import additions, made_up_language
 from apps.common.data.text.pairs import read_pairs
@@ -134,7 +134,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """BLEU of greedy translations of some validation sentences, by which the best epoch is chosen."""
     from apps.common.reports.writing import write_texts
 
-    some = data.validation.texts.subset(np.unique(np.linspace(0, len(data.validation) - 1, VALIDATED).astype(int)))
+    some = data.validation.texts.subset(evenly_spaced(len(data.validation), VALIDATED))
     written, _ = write_texts(model, some.sources, coder_of(data.about), data.about)
     return {"val_bleu": scores(written, some.references, config)[0]["bleu"]}
 
@@ -155,7 +155,7 @@ def evaluate(model, data, config):
         scores([written[i] for i in each], pairs.subset(each).references, config)[0]["bleu"] for each in groups
     ]
     drawn["bleu-by-length"] = figures.bars(names, values, title="BLEU by the length of the source", xlabel="BLEU")
-    shown = sorted(np.unique(np.linspace(0, len(pairs) - 1, 3).astype(int)))
+    shown = evenly_spaced(len(pairs), 3)
     looked = attention_maps(model, coder, [pairs.sources[i] for i in shown], data.about)
     if looked:
         drawn["attention"] = looked
@@ -188,7 +188,7 @@ def baselines(data, config):
     from apps.common.reports.dictionary import word_dictionary, word_for_word
 
     train, test = data.train.texts, data.test.texts
-    some = train.subset(np.unique(np.linspace(0, len(train) - 1, DICTIONARY).astype(int)))
+    some = train.subset(evenly_spaced(len(train), DICTIONARY))
 
     def cased(text):
         return text.lower() if config.lowercase else text

@@ -163,6 +163,7 @@ def separated(x, features):
 
 
 def joined(projection, heads):
+    """`(batch, tokens, heads, features)` -> `(batch, tokens, width)`, by a layer that projects all heads together."""
     num_heads, features = heads.shape[2:]
     return projection.call(ops.reshape(heads, (-1, ops.shape(heads)[1], num_heads * features)))
 

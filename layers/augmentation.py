@@ -8,6 +8,7 @@ import math
 
 import keras
 
+from ._arguments import between
 from .backend import keras_private
 from .drawing import beta, uniform
 
@@ -211,6 +212,8 @@ class Mixup(keras.layers.Layer):
         alpha: r is the larger of a draw from `Beta(alpha, alpha)` and its complement.
         seed: Integer; `None` draws one.
     Input and output shape: `(batch, ...)`.
+    Raises:
+        ValueError: `alpha` is not positive.
     Reference: Zhang et al., 2017, arXiv 1710.09412.
     """
 
@@ -239,6 +242,7 @@ class MixupModel(keras.Model):
     """A functional model with one `Mixup` layer, trained on `r L(y, p) + (1 - r) L(y reversed, p)`.
 
     Args: those of `keras.Model`: inputs and outputs.
+    Input and output shape: those of the model.
     Raises:
         ValueError: There is not exactly one `Mixup` layer, seen at the first training step.
     Reference: Zhang et al., 2017, arXiv 1710.09412.
@@ -257,6 +261,7 @@ class MixupModel(keras.Model):
 
 
 def reversed_batch(array):
+    """The targets or weights that `Mixup` lays over those of a batch; `None` where there are none."""
     return None if array is None else ops.flip(array, axis=0)
 
 
@@ -334,9 +339,3 @@ def pixels(x, rows, columns):
     place = first + ops.clip(rows, 0, height - 1) * width + ops.clip(columns, 0, width - 1)
     values = ops.take(ops.reshape(x, (-1, channels)), place, axis=0)
     return values * ops.cast(valid, x.dtype)[..., None]
-
-
-def between(name, value, low, high):
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` must be between {low} and {high}. Received: {name}={value}")
-    return value

@@ -163,6 +163,8 @@ class DecoderBlock(Block):
     Input shape: `(batch, tokens, width)` and the memory `(batch, memory tokens, memory width)`; `mask`, if given,
         `(batch, memory tokens)`, true where a token of the memory counts.
     Output shape: `(batch, tokens, width)`.
+    Raises:
+        ValueError: `form` is no form of a decoder's block, or the heads do not divide the width.
     Reference: Vaswani et al., 2017, arXiv 1706.03762.
     """
 

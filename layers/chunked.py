@@ -51,6 +51,7 @@ def linear_cross_entropy(x, table, targets, chunk_size=1024):
 
 
 def chunked(rows, table, targets, chunk_size):
+    """The cross-entropy of each row, `(rows,)`; on the way back the logits of a chunk are made again, not kept."""
     count = ops.shape(rows)[0]
     chunk_size = min(count, chunk_size) if isinstance(count, int) else chunk_size
     padding = -count % chunk_size

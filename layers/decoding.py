@@ -210,6 +210,7 @@ def parts(model, target):
 
 
 def rows_of(states, rows):
+    """The states of some texts of a batch, in the order of `rows`; one may come several times."""
     return keras.tree.map_structure(lambda state: keras.ops.take(state, rows, axis=0), states)
 
 
@@ -225,6 +226,7 @@ def largest(values, count):
 
 
 def log_softmax(logits):
+    """Logarithms of the probabilities, by NumPy in double precision."""
     logits = np.asarray(logits, "float64")
     logits = logits - logits.max(-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

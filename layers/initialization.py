@@ -154,6 +154,7 @@ def fans(shape):
 
 
 def truncated_normal(shape, generator):
+    """Standard normal numbers, those beyond two deviations drawn again."""
     values = generator.normal(size=shape)
     while (outside := np.abs(values) > 2.0).any():
         values[outside] = generator.normal(size=int(outside.sum()))
@@ -161,6 +162,7 @@ def truncated_normal(shape, generator):
 
 
 def orthogonal(shape, generator):
+    """A matrix whose rows or columns, whichever are fewer, are orthonormal (Saxe et al., 2013, arXiv 1312.6120)."""
     rows, columns = math.prod(shape[:-1]), shape[-1]
     q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
     q = q * np.sign(np.diag(r))  # or else the decomposition favours one half of all rotations

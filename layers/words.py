@@ -2,6 +2,7 @@
 
 import keras
 
+from ._arguments import between
 from .dense import Dense
 from .drawing import uniform
 
@@ -19,14 +20,14 @@ class WordDropout(keras.layers.Layer):
         unknown: Id of the unknown word.
         seed: Of the draws.
     Input and output shape: ids of any shape; 0, the padding, stays.
+    Raises:
+        ValueError: `rate` is no share.
     Reference: Iyyer et al., 2015, "Deep Unordered Composition Rivals Syntactic Methods for Text Classification".
     """
 
     def __init__(self, rate, unknown=1, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"`rate` must be between 0 and 1. Received: rate={rate}")
-        self.rate = rate
+        self.rate = between("rate", rate, 0, 1)
         self.unknown = unknown
         self.seed_generator = keras.random.SeedGenerator(seed) if rate else None
 

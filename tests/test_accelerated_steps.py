@@ -115,9 +115,9 @@ def test_weights_and_metrics_are_those_of_the_plain_way(model_class):
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch replays steps")
 def test_torch_replays_what_it_can_and_says_what_it_cannot(monkeypatch, capsys):
-    from layers.backend.engine import fallbacks
+    from layers.backend import fallback_log
 
-    monkeypatch.setattr(fallbacks, "counts", type(fallbacks.counts)())
+    monkeypatch.setattr(fallback_log, "counts", type(fallback_log.counts)())
     replays = [next(iter(trained(model_class, True)[0].train_function.replays.values())) for model_class in (
         keras.Sequential, Noisy, Deciding
     )]  # fmt: skip

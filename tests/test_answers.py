@@ -127,4 +127,4 @@ def test_pairs_in_tabs_without_a_header_keep_their_first_row(tmp_path):
 def test_a_folder_of_pictures_names_those_that_are_not_decoded(tmp_path):
     for name in ("a.jpg", "b.HEIC", "c.mov"):
         (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in values([tmp_path], Inputs("files", (".jpg",)))] == ["a.jpg", "b.HEIC"]
+    assert [path.name for path in values([tmp_path], Inputs("files", (".jpg",), (".heic",)))] == ["a.jpg", "b.HEIC"]

@@ -200,7 +200,7 @@ def test_what_a_model_cannot_draw_is_refused():
         ("a red red circle", "4 words; this model reads 3 at most"),
     ):
         with pytest.raises(UserError, match=words):
-            app.told_of(model, [(prompt, 0)], about)
+            app.conditions_of(model, [(prompt, 0)], about)
     plain = models.Diffusion((8, 8, 1), width=4)
     for model, options, words in (
         (plain, app.PredictOptions(guidance=2.0), "--guidance 2: this model is told no class and no text"),

@@ -96,10 +96,11 @@ def test_batches_of_several_lengths_train_as_keras_does_with_each_alone():
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="only torch keeps a recording of each shape")
 def test_recordings_are_bounded_and_what_is_beyond_them_is_said(monkeypatch, capsys):
-    from layers.backend.engine import fallbacks, recording
+    from layers.backend import fallback_log
+    from layers.backend.engine import recording
 
     monkeypatch.setattr(recording, "MOST", 2)
-    monkeypatch.setattr(fallbacks, "counts", type(fallbacks.counts)())
+    monkeypatch.setattr(fallback_log, "counts", type(fallback_log.counts)())
     model = reader()
     model.fit(backend.feed(Sequences((2, 3, 4, 5))), epochs=2, shuffle=False, verbose=0)
     assert len(model.train_function.replays) == 2

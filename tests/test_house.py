@@ -120,6 +120,15 @@ def test_no_room_of_common_looks_upstairs():
     assert [edge for edge in inside if floor(edge[1]) > floor(edge[0])] == []
 
 
+def test_arithmetic_and_the_training_engine_do_not_import_one_another():
+    rooms = [{edge.split(".")[2] for edge in pair} for pair in house_graph().edges if all(map(in_backend, pair))]
+    assert {"arithmetic"} in rooms and {"arithmetic", "engine"} not in rooms
+
+
+def in_backend(module):
+    return module.startswith("layers.backend.")
+
+
 def test_layers_import_one_another_relatively():
     for path in sources("layers"):
         tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -6,14 +6,15 @@ from PIL import Image
 from apps import image_text as app
 from apps.common.data.images.asked import read_asked
 from apps.common.options.declare import make_config
+from apps.common.reports.retrieval import retrieval
 
 
 def test_retrieval_counts_pairs_of_one_caption_as_right_for_one_another():
     vectors = np.eye(4)
     ids = np.array([[1], [2], [3], [3]])
-    perfect = app.retrieval(vectors, vectors, ids)
+    perfect = retrieval(vectors, vectors, ids)
     assert perfect["recall_at_1"] == perfect["text_to_image_recall_at_1"] == 1.0
-    swapped = app.retrieval(vectors, vectors[[1, 0, 3, 2]], ids)
+    swapped = retrieval(vectors, vectors[[1, 0, 3, 2]], ids)
     assert swapped["recall_at_1"] == 0.5, "the last two have the same caption"
     assert swapped["chance"] == (4 + 2) / 16
 

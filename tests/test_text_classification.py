@@ -267,7 +267,7 @@ def test_neighbours_tell_the_token_between_them():
 def test_gaps_are_filled_in_their_order_and_texts_without_one_say_so():
     tokenizer = train_tokenizer(["to be or not"] * 3, "words", 30, specials=("begin", "end", "mask"))
     model = models.masked_language_model(len(tokenizer), max_tokens=8, width=8, depth=1)
-    about = About({"max_tokens": 8, "architecture": {"sizes": {}}}, {masked_language.TOKENIZER: tokenizer.to_bytes()})
+    about = About({"max_tokens": 8, "architecture": {"sizes": {}}}, {masked_language.TOKENIZER_FILE: tokenizer.to_bytes()})
     texts = ["to [MASK] or [mask] now", "to be", "be " * 20 + "[MASK]"]
     first, second, third = masked_language.predict(model, texts, about)
     assert len(first["gaps"]) == 2 and all(len(gap) == 4 for gap in first["gaps"])

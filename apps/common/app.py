@@ -85,11 +85,13 @@ class Inputs:
         kind: `files` (a path each; folders are searched for `endings`), `texts` (a text each; a file is its lines), `rows`
             (a dict of texts each; from tables, or `name=value` words) or `values` (words as they are).
         endings: Of the files that a folder is searched for.
+        unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
         column: Of a table whose rows hold texts or paths; the first of these names that it has.
     """
 
     kind: str = "values"
     endings: tuple = ()
+    unreadable: tuple = ()
     column: tuple = ("text", "path", "file")
 
 

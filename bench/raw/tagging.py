@@ -21,7 +21,7 @@ def setting():
     """`(app, options, data)`: sentences of random words and letters, a fourth of each batch padding."""
     from apps import tagging as app
     from apps.common.data.examples import About, Data, Examples
-    from apps.common.data.text.words import RESERVED, Entries
+    from apps.common.data.text.words import RESERVED, WORDS_FILE, Entries
 
     generator = np.random.default_rng(0)
     shape = (64 * BATCH, LENGTH)
@@ -33,7 +33,7 @@ def setting():
     train = Examples({"tokens": tokens, "characters": letters}, tags)
     words = Entries(tuple(f"w{index}" for index in range(WORDS - RESERVED)))
     about = {"tags": list(map(str, range(TAGS))), "letters": "a" * (LETTERS - RESERVED), "buckets": [LENGTH]}
-    return app, OPTIONS, Data(train, None, None, About(about, {"words.json": words.written()}))
+    return app, OPTIONS, Data(train, None, None, About(about, {WORDS_FILE: words.written()}))
 
 
 def torch_network():

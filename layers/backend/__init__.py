@@ -12,8 +12,8 @@ import sys
 import keras
 import numpy as np
 
+from . import fallback_log as _fallback_log
 from .arithmetic import plain as _plain_arithmetic
-from .engine import fallbacks as _fallbacks
 from .engine import plain as _plain_engine
 
 _NAME = keras.backend.backend()
@@ -207,7 +207,7 @@ def compilations():
 
 def fallbacks():
     """What this process could not do the fast way: `{line on standard error: how often}`."""
-    return dict(_fallbacks.counts)
+    return dict(_fallback_log.counts)
 
 
 def synchronize():

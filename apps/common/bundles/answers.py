@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apps.common.app import inputs_of
-from apps.common.data.images.decoding import NOT_DECODED
 from apps.common.data.reading import visible_files
-from apps.common.data.tables.rows import dialect, sampled_lines
+from apps.common.data.tables.text_file import dialect, is_packed, sampled_lines
 from apps.common.errors import UserError
 from apps.common.files import remove_left
 from apps.common.output import plain
@@ -154,7 +153,7 @@ def _row_of_pairs(words):
 def _from_folder(path, inputs):
     if inputs.kind != "files":
         raise UserError(f"{path}: a folder; expected a file or a {inputs.kind.removesuffix('s')}")
-    endings = inputs.endings and (*inputs.endings, *NOT_DECODED)  # these have a row, which says why there is no answer
+    endings = (*inputs.endings, *inputs.unreadable)
     found = [file for file in visible_files(path) if not endings or file.suffix.lower() in endings]
     if not found:
         raise UserError(f"{path}: no file in this folder ends in {' '.join(inputs.endings)}")
@@ -218,9 +217,7 @@ def _read_table(path, orders, columns=()):
     table in tabs, as pairs of texts come, and has none of the `columns`.
     """
     in_tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    opened = gzip.open if packed else open
+    opened = gzip.open if is_packed(path) else open
     with opened(path, "rt", newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         try:
             head = file.read(1 << 16)

@@ -13,10 +13,10 @@ from apps.common.bundles.bundle import open_bundle
 from apps.common.bundles.hugging_face import HuggingFace
 from apps.common.data.examples import About
 from apps.common.data.text.adopted import read_tokenizer
+from apps.common.data.text.tokenizer import TOKENIZER_FILE
 from apps.common.errors import UserError
 from apps.common.options.training import library_of
 
-TOKENIZER = "tokenizer.json"
 ENCODERS, DECODERS = ("bert",), ("gpt", "gpt2", "lstm_language_model")
 
 # Where our layers (left) find their weights (right); {} is the number of a block. Parts joined by + lie in one matrix of ours.
@@ -152,8 +152,8 @@ def read_network(source, networks):
     if not isinstance(architecture, dict) or architecture.get("network") not in networks:
         expected = "masked-language, or one of --model bert" if networks == ENCODERS else "text-generation"
         raise UserError(f"--pretrained {source}: a bundle of {bundle.task} that this task cannot begin with; expected {expected}")
-    if networks == ENCODERS and TOKENIZER not in bundle.about.files:
-        raise UserError(f"--pretrained {source}: has no {TOKENIZER}; restore the bundle or train it again")
+    if networks == ENCODERS and TOKENIZER_FILE not in bundle.about.files:
+        raise UserError(f"--pretrained {source}: has no {TOKENIZER_FILE}; restore the bundle or train it again")
     return bundle.about
 
 
@@ -185,7 +185,7 @@ def read_folder(folder, networks):
         variant["segments"] = family.segments
     architecture = {"network": family.network, "sizes": {**built, "variant": variant}, "max_tokens": most}
     folder.files  # noqa: B018  a pickle is refused before anything else is done
-    return About({"architecture": architecture, "characters": ""}, {TOKENIZER: tokenizer}), np.array(order)
+    return About({"architecture": architecture, "characters": ""}, {TOKENIZER_FILE: tokenizer}), np.array(order)
 
 
 def network_of(about, *, dropout=0.0, **more):

@@ -126,6 +126,11 @@ def find_data(name):
     raise UserError(f"--data {name}: no such file or folder. {hint}")
 
 
+def evenly_spaced(count, most):
+    """The positions of `count` examples, at most `most` of them, evenly apart from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
+
+
 def split_indices(labels, fractions, seed, stratify=True):
     """Shuffled positions split by `fractions`; with `stratify` every class keeps its share in each part.
 

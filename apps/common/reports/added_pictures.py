@@ -46,8 +46,8 @@ def with_generated(data, source, times, seed):
     asked = [text_of(name) for name in names] if captions else names
     model = load_model(bundle)
     if not captions and not model.num_classes:
-        told = f"it draws without being told a class ({bundle.options['model']}); train one such as --model cvae"
-        raise UserError(f"--augment-with {source}: {told}")
+        reason = f"it draws without being told a class ({bundle.options['model']}); train one such as --model cvae"
+        raise UserError(f"--augment-with {source}: {reason}")
     unknown = [name for name, wanted in zip(names, asked, strict=True) if wanted not in about["class_names"]]
     if unknown:
         more = ", ..." if len(about["class_names"]) > 10 else ""
@@ -58,9 +58,9 @@ def with_generated(data, source, times, seed):
     if not len(labels):
         raise UserError(f"--augment-times {times:g}: not one picture to {len(train)} of your own; give more")
     place = np.array([about["class_names"].index(name) for name in asked])
-    told = encode([asked[label] for label in labels], about["words"], about["length"]) if captions else place[labels]
+    conditions = encode([asked[label] for label in labels], about["words"], about["length"]) if captions else place[labels]
     steps = {"steps": STEPS} if hasattr(model, "sample") else {}
-    images = draw_images(model, latents_of(model, [seed, 70], len(labels)), told, **steps)
+    images = draw_images(model, latents_of(model, [seed, 70], len(labels)), conditions, **steps)
     shape, drawn = tuple(train.x.shape[1:]), images.shape[1:]
     resized = "" if drawn == shape else f", made {' x '.join(map(str, shape))} from {' x '.join(map(str, drawn))}"
     x, y = np.concatenate([train.x, resize_images(images, shape, source)]), np.concatenate([train.y, labels])

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from apps.common import figures
+from apps.common.data.examples import evenly_spaced
 from apps.common.data.images.decoding import decode, read_header, without_warnings
 from apps.common.errors import UserError
 from apps.common.files import write_bytes, write_json
@@ -138,7 +139,7 @@ def precision_recall(precision, rows, names):
 def beside_truth(test, found, names, count=10, threshold=0.3):
     """Test pictures twice: with their true boxes, and below with those that were found."""
     columns = min(5, len(test))
-    chosen = np.linspace(0, len(test) - 1, min(count, len(test))).astype(int)
+    chosen = evenly_spaced(len(test), count)
     chosen = chosen[: len(chosen) // columns * columns]
     shown, titles = [], []
     for first in range(0, len(chosen), columns):

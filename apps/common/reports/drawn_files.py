@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.examples import evenly_spaced
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
 
@@ -36,10 +37,10 @@ def write_images(folder, images, names, said=None):
 
     folder, paths = made_folder(folder), []
     for index, (image, name) in enumerate(zip(images, names, strict=True)):
-        buffer, told = io.BytesIO(), PngInfo()
+        buffer, metadata = io.BytesIO(), PngInfo()
         for key, value in (said[index] if said else {}).items():
-            told.add_text(key, str(value))
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=told)
+            metadata.add_text(key, str(value))
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=metadata)
         paths.append(folder / file_name(name, "png"))
         write_bytes(paths[-1], buffer.getvalue())
     return paths
@@ -70,22 +71,22 @@ def write_gif(folder, frames, name, said):
     return path
 
 
-def denoising(model, latents, told, **sampling):
+def denoising(model, latents, conditions, **sampling):
     """How pictures come out of noise: uint8 `(n, frames, height, width, channels)`, the noise first."""
-    steps = list(model.trajectory(latents, told, **sampling))
-    chosen = np.unique(np.linspace(0, len(steps) - 1, FRAMES).astype(int))
+    steps = list(model.trajectory(latents, conditions, **sampling))
+    chosen = evenly_spaced(len(steps), FRAMES)
     frames = [np.rint(255 * np.clip(model.pictures(steps[index]), 0, 1)).astype("uint8") for index in chosen]
     return np.stack(frames, 1)
 
 
-def ways(model, told, titles, seeds, count, **sampling):
+def ways(model, conditions, titles, seeds, count, **sampling):
     """The ways between pictures, each as one strip of `count` pictures between two: `[(name, strip, what is said of it)]`.
 
     With several seeds the way is from each to the next, of each thing that is drawn; with one, from each text to the next.
 
     Args:
         model: The generator.
-        told: What it is told of each title, `None` where it is told nothing.
+        conditions: A class index or token ids for each title, `None` where it takes neither.
         titles: What is drawn.
         seeds: Whole numbers.
         count: Pictures between the two ends.
@@ -102,24 +103,24 @@ def ways(model, told, titles, seeds, count, **sampling):
     if len(seeds) > 1:
         ends = {seed: latents_of(model, seed, 1)[0] for seed in seeds}
         for place, title in enumerate(titles):
-            labels = None if told is None else np.repeat(np.asarray(told)[place : place + 1], len(shares), 0)
+            labels = None if conditions is None else np.repeat(np.asarray(conditions)[place : place + 1], len(shares), 0)
             for first, second in itertools.pairwise(seeds):
                 images = draw_images(model, spherical(ends[first], ends[second], shares), labels, **sampling)
                 found.append((f"{title}-{first}-to-{second}", images, {"Prompt": title, "Seed": f"{first} to {second}"}))
     else:
         noise = np.repeat(latents_of(model, seeds[0], 1), len(shares), 0)
         for first, second in itertools.pairwise(range(len(titles))):
-            given = (*(np.repeat(np.asarray(told)[end : end + 1], len(shares), 0) for end in (first, second)), shares)
+            given = (*(np.repeat(np.asarray(conditions)[end : end + 1], len(shares), 0) for end in (first, second)), shares)
             images = np.rint(255 * model.sample(noise, given, **sampling)).astype("uint8")
             name = f"{titles[first]} to {titles[second]}"
             found.append((f"{name}-{seeds[0]}", images, {"Prompt": name, "Seed": seeds[0]}))
     return [(name, np.concatenate(list(images), 1), said) for name, images, said in found]
 
 
-def steps_of(model, told, options):
+def steps_of(model, conditional, options):
     """Arguments of a model that draws in steps, none of another; what it cannot do is refused."""
     if hasattr(model, "sample"):
-        if options.guidance != 1.0 and not told:
+        if options.guidance != 1.0 and not conditional:
             raise UserError(f"--guidance {options.guidance:g}: this model is told no class and no text to be guided by")
         return {"steps": options.steps, "guidance": options.guidance}
     for flag, given in (("--guidance", options.guidance != 1.0), ("--gif", options.gif)):

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 
-from apps.common.data.examples import Examples
+from apps.common.data.examples import Examples, evenly_spaced
 from apps.common.data.images.captioned import encode
 from apps.common.training.batches import Batches, predict_all
 from apps.common.training.fit import train_epochs
@@ -110,13 +110,13 @@ def draw_images(model, latents, labels=None, **sampling):
         sampling: `steps` and `guidance` of a model that draws in steps.
     """
     if hasattr(model, "sample"):
-        told = labels if model.num_classes or model.text_encoder else None
-        if told is None:
+        conditions = labels if model.num_classes or model.text_encoder else None
+        if conditions is None:
             sampling.pop("guidance", None)
         parts = []
         for first in range(0, len(latents), AT_ONCE):  # of one size, so that nothing compiles twice
             rows = np.minimum(np.arange(first, first + min(AT_ONCE, len(latents))), len(latents) - 1)
-            parts.append(model.sample(latents[rows], None if told is None else np.asarray(told)[rows], **sampling))
+            parts.append(model.sample(latents[rows], None if conditions is None else np.asarray(conditions)[rows], **sampling))
         return np.rint(255 * np.concatenate(parts)[: len(latents)]).astype("uint8")
     inputs = {"latent": latents, "label": np.asarray(labels, "int32")} if model.num_classes else latents
     logits = predict_all(model.generator, inputs).astype("float64")
@@ -130,7 +130,8 @@ def latents_of(model, seed, count):
 
 def sample(model, targets, count, seed, **sampling):
     """`(images, classes asked for or None)`: so many samples, of each class as many as there are among the targets."""
-    rows, labels = spread(labels_of(targets), count), labels_of(targets)
+    labels = labels_of(targets)
+    rows = np.linspace(0, len(labels) - 1, count).astype(int)  # each class as often as it occurs, even where they are sorted
     if isinstance(targets, dict):
         return draw_images(model, latents_of(model, seed, count), targets["text"][rows], **sampling), labels[rows]
     asked = labels[rows] if model.num_classes else None
@@ -142,24 +143,19 @@ def labels_of(targets):
     return targets["label"] if isinstance(targets, dict) else targets
 
 
-def spread(examples, count):
-    """`count` positions from the first example to the last, each class as often as it occurs even where they are sorted."""
-    return np.linspace(0, len(examples) - 1, count).astype(int)
-
-
 def sheet(model, about, columns=10):
     """What `figures.mosaic` draws: a row of samples a class, or ten rows, from latent vectors that are always the same."""
-    told = model.num_classes or bool(about.get("captions"))
+    conditional = model.num_classes or bool(about.get("captions"))
     names = about["class_names"]
     most = min(10 if about.get("captions") else 20, len(names))
-    chosen = np.linspace(0, len(names) - 1, most).astype(int) if told else range(10)
-    latents = latents_of(model, 0, columns if told else len(chosen) * columns)
+    chosen = evenly_spaced(len(names), most) if conditional else range(10)
+    latents = latents_of(model, 0, columns if conditional else len(chosen) * columns)
     latents = np.resize(latents, (len(chosen) * columns, model.latent_dim))
     labels = np.repeat(np.asarray(chosen), columns)
     if about.get("captions"):
         labels = encode([names[index] for index in labels], about["words"], about["length"])
     images = draw_images(model, latents, labels, **({"steps": 25} if hasattr(model, "sample") else {}))
-    return {"images": images, "columns": columns, "names": [names[index] for index in chosen] if told else None}
+    return {"images": images, "columns": columns, "names": [names[index] for index in chosen] if conditional else None}
 
 
 def trouble(model, found):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from apps.common import figures
+from apps.common.data.examples import evenly_spaced
 from apps.common.reports.answering import answer_f1, exact_match
 from layers import Decoder, GatedCrossAttention
 
@@ -51,8 +52,8 @@ class Answerer:
 
         self.decoder.reset({"image": pictures})
         added = self.decoder.generate(ids, self.longest + 1, choose, self.prompts.line)
-        told = [[token for token in row if token != self.prompts.line] for row in added]
-        return [(self.prompts.text(row), float(np.exp(log))) for row, log in zip(told, logs, strict=True)]
+        answers = [[token for token in row if token != self.prompts.line] for row in added]
+        return [(self.prompts.text(row), float(np.exp(log))) for row, log in zip(answers, logs, strict=True)]
 
 
 def answered(answerer, questions):
@@ -179,7 +180,7 @@ def drawn_answers(questions, answers, count=12):
     """Some of the pictures with question, answer and, where it is another, the truth."""
     import textwrap
 
-    rows = np.unique(np.linspace(0, len(answers) - 1, min(count, len(answers))).astype(int))
+    rows = evenly_spaced(len(answers), count)
     titles = []
     for row in rows:
         asked, answer = questions.asked[row], answers[row]

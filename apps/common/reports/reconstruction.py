@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from apps.common import figures
+from apps.common.reports.cached import cached_by_data
 from apps.common.reports.generated_images import scaled
 from apps.common.training.batches import predict_all
 
@@ -105,14 +106,10 @@ class Components:
         return self.decoded(self.codes(images))
 
 
-_kept = []
-
-
+@cached_by_data
 def components_of(data, size, seed):
-    """The `Components` of these training images, fitted once in a process."""
-    if not _kept or _kept[0] is not data.train.x or _kept[1] != (size, seed):
-        _kept[:] = data.train.x, (size, seed), Components(data.train.x, size, seed)
-    return _kept[2]
+    """The `Components` of these training images."""
+    return Components(data.train.x, size, seed)
 
 
 def as_jpeg(images, wanted):

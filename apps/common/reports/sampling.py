@@ -1,8 +1,12 @@
-"""The next token drawn from logits, by NumPy from a seed: the same on every backend; and a text continued with it."""
+"""The next token drawn from logits, by NumPy from a seed: the same on every backend; and texts continued with it."""
 
+import itertools
+import sys
 from dataclasses import dataclass
 
 import numpy as np
+
+AT_ONCE = 32  # texts that are written side by side
 
 
 @dataclass(frozen=True)
@@ -136,3 +140,75 @@ def continuations(decoder, prompts, sampler, generators, goes_on):
         if decoder.position == decoder.block_size:
             first = place + 2 - decoder.block_size // 2
             decoder.reset()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How a text is continued.
+
+    Args:
+        sampler: A `Sampler`.
+        length: Most tokens added.
+        seed: Of the draws; the same for each text.
+        end: What a piece of text holds that ends it, such as the mark behind an answer; `None` for no such mark.
+    """
+
+    sampler: Sampler
+    length: int
+    seed: int = 0
+    end: str | None = None
+
+    def is_end(self, piece):
+        return self.end is not None and self.end in piece
+
+
+def pieces_after(decoder, ids, vocabulary, generation):
+    """What the model writes after a prompt of these tokens, piece by piece, to its end or `generation.length` tokens."""
+    following = continuation(decoder, ids, generation.sampler, np.random.default_rng(generation.seed))
+    spell = vocabulary.decoder()
+    for token in itertools.islice(following, generation.length):
+        piece = spell(token)
+        if generation.is_end(piece):
+            return
+        yield piece
+
+
+def stream_texts(model, prompts, vocabulary, generation, names):
+    """The text written after each prompt, shown on standard error behind its name while it is written."""
+    from layers import Decoder
+
+    decoder, made = Decoder(model), []
+    for name, ids in zip(names, prompts, strict=True):
+        print(name, end="", file=sys.stderr)
+        pieces = []
+        for piece in pieces_after(decoder, ids, vocabulary, generation):
+            print(piece, end="", file=sys.stderr, flush=True)
+            pieces.append(piece)
+        print("\n", file=sys.stderr)
+        made.append("".join(pieces))
+    return made
+
+
+def generate_texts(model, prompts, vocabulary, generation):
+    """The text written after each prompt, those of a batch side by side; the same as one by one."""
+    from layers import Decoder
+
+    size = min(AT_ONCE, 1 << (len(prompts) - 1).bit_length()) if prompts else 1
+    decoder, made = Decoder(model, size), []
+    for first in range(0, len(prompts), size):
+        some = prompts[first : first + size]
+        spell, pieces = [vocabulary.decoder() for _ in some], [[] for _ in some]
+
+        def goes_on(number, token, spell=spell, pieces=pieces):
+            if number >= len(spell):  # one that fills up
+                return False
+            piece = spell[number](token)
+            ended = generation.is_end(piece)
+            pieces[number] += [] if ended else [piece]
+            return not ended and len(pieces[number]) < generation.length
+
+        filled = [*some, *(some[:1] * (size - len(some)))]
+        generators = [np.random.default_rng(generation.seed) for _ in filled]
+        continuations(decoder, filled, generation.sampler, generators, goes_on)
+        made += map("".join, pieces)
+    return made

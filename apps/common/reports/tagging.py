@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from apps.common import figures
+from apps.common.data.examples import evenly_spaced
 from apps.common.data.text.tagged import begin_entities, spans
 
 MOST_WORDS = 30_000  # the linear tagger is fitted to
@@ -59,7 +60,7 @@ def sentences_figure(words, true, predicted, count=12):
     # What the font does not have (emoji, some scripts) would be warned of, letter by letter.
     letters = font_manager.get_font(font_manager.findfont("monospace")).get_charmap()
     having = [index for index, tags in enumerate(true) if any(tag != "O" for tag in tags)] or range(len(true))
-    chosen = [having[int(place)] for place in np.linspace(0, len(having) - 1, min(count, len(having)))]
+    chosen = [having[place] for place in evenly_spaced(len(having), count)]
     kinds = sorted({tag[2:] for tags in (*true, *predicted) for tag in tags if tag != "O"})
     color = {kind: COLORS[index % len(COLORS)] for index, kind in enumerate(kinds)}
     figure, axis = figures.new(8.2, 0.36 * len(chosen) + 1.0)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from apps.common import figures
+from apps.common.data.examples import evenly_spaced
 
 MOST_ROWS = 128  # texts written at a time, a beam each
 
@@ -112,7 +113,7 @@ def side_by_side(pairs, written, most=20, **scores):
         most: Rows.
         scores: `name=[a number each]` put beside.
     """
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, most).astype(int))
+    chosen = evenly_spaced(len(pairs), most)
     return [
         {
             "source": pairs.sources[i], "reference": pairs.references[i][0], "written": written[i],

@@ -18,7 +18,7 @@ from layers import TransformerBlock, initialize, models
 from layers.decoding import run_with
 
 SEEING = ("image-classification", "contrastive", "image-text")
-COMMON = 0.02, 0.98  # share of the pictures that a word is told of, for it to be learnt from
+COMMON = 0.02, 0.98  # share of the pictures that a word is said of, for it to be learnt from
 
 
 def bundled_vision(source):
@@ -80,8 +80,8 @@ def trained_vision(questions, tower, epochs, seed):
         seed: Of the weights and of the order.
     """
     started = time.monotonic()
-    images, told = words_told(questions)
-    shape, outputs = images.shape[1:], told.shape[1]
+    images, targets = words_of_pictures(questions)
+    shape, outputs = images.shape[1:], targets.shape[1]
     if tower == "small-cnn":
         stages = max(2, round(math.log2(min(shape[:2]) / 4)))  # about 4 x 4 places are left
         filters = (16, 32, *[64] * (stages - 2))
@@ -91,31 +91,31 @@ def trained_vision(questions, tower, epochs, seed):
     pixels = keras.Input(shape, name="image", dtype="uint8")
     model = keras.Model(pixels, network(keras.layers.Rescaling(1 / 127.5, -1.0)(pixels)))
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    last = trained(model, Examples(images, told), loss, 3 * epochs, seed)
+    last = trained(model, Examples(images, targets), loss, 3 * epochs, seed)
     said = f"a {tower} learns first to tell {outputs} words of the answers from {len(images)} pictures"
     say(f"no --vision: {said} ({epochs} epochs, {time.monotonic() - started:.0f} s, loss {last:.3g}), and stays as it is")
     return seen(network, shape, (1.0, 0.0))
 
 
-def words_told(questions):
-    """`(pictures, which words are told of each)` of those that are asked about.
+def words_of_pictures(questions):
+    """`(pictures, which words are said of each)` of those that are asked about.
 
-    Words told of nearly all or hardly any of them are left out; where no answer has others, the questions' words count as well.
+    Words said of nearly all or hardly any of them are left out; where no answer has others, the questions' words count as well.
     """
     chosen = sorted({each.picture for each in questions.asked})
     place = {picture: row for row, picture in enumerate(chosen)}
     for text_of in (lambda each: each.answer, lambda each: f"{each.question} {each.answer}"):
         words = sorted({word for each in questions.asked for word in lower_words(text_of(each))})
         column = {word: index for index, word in enumerate(words)}
-        told = np.zeros((len(chosen), len(words)), "float32")
+        targets = np.zeros((len(chosen), len(words)), "float32")
         for each in questions.asked:
-            told[place[each.picture], [column[word] for word in lower_words(text_of(each))]] = 1
-        share = told.mean(0)
+            targets[place[each.picture], [column[word] for word in lower_words(text_of(each))]] = 1
+        share = targets.mean(0)
         useful = (share > COMMON[0]) & (share < COMMON[1])
         if useful.sum() > 1:
-            told = told[:, useful]
+            targets = targets[:, useful]
             break
-    return questions.images[chosen], told
+    return questions.images[chosen], targets
 
 
 def trained_language(questions, size, epochs, seed):

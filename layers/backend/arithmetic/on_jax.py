@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ..engine import fallbacks
+from .. import fallback_log
 from . import plain
 from .plain import same_padding
 
@@ -67,7 +67,7 @@ def runs_fused(query_shape, key_shape, dtype, causal):
             jax.block_until_ready(jax.jit(jax.grad(loss, (0, 1, 2)))(query, key, key))
     except Exception as error:  # JAX's own and XLA's, of many kinds
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        fallbacks.note(f"attention keeps its scores, which takes more memory: cuDNN has no kernel for it ({why})")
+        fallback_log.note(f"attention keeps its scores, which takes more memory: cuDNN has no kernel for it ({why})")
         return False
     return True
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph
 from tensorflow.python.framework.config import disable_op_determinism
 
-from .. import keras_private
-from . import fallbacks, plain
+from .. import fallback_log, keras_private
+from . import plain
 
 # It drops orderings it takes for superfluous, and some are not: one in eight trainings of a DCGAN gave other losses.
 tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
@@ -58,7 +58,7 @@ def gradients_of_each(model, nesting, there):
             return tf.vectorized_map(of_one, given)
         except Exception as error:  # TypeError for the lists a loop over steps keeps, such as an LSTM's; other operations, others
             summary = str(error).strip().partition("\n")[0]
-            fallbacks.note(f"gradients of {model.name} are worked out for one example after the other: {summary}")
+            fallback_log.note(f"gradients of {model.name} are worked out for one example after the other: {summary}")
         return tf.map_fn(of_one, given, fn_output_signature=[tf.TensorSpec(value.shape, value.dtype) for value in values])
 
     return gradients

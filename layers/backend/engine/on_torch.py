@@ -4,8 +4,9 @@ import os
 
 import torch
 
+from .. import fallback_log
 from ..keras_private import raw_value
-from . import fallbacks, plain
+from . import plain
 from .ahead import made_ahead
 from .recording import Recorded, Repeated, leaves, packed, recordings, summary
 from .torch_optimizers import fused as fused  # this backend's own way, which `_best` finds here
@@ -49,7 +50,7 @@ def per_example_gradients(model, x, y, sample_weight):
             return torch.func.vmap(gradients, in_dims=(None, *[0] * len(given)))(values, *given)
         except (RuntimeError, NotImplementedError) as error:
             rows = [gradients(values, *row) for row in zip(*given, strict=True)]
-            fallbacks.note(f"gradients of {model.name} are worked out for one example after the other: {summary(error)}")
+            fallback_log.note(f"gradients of {model.name} are worked out for one example after the other: {summary(error)}")
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 

@@ -22,8 +22,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 
+from .. import fallback_log
 from ..keras_private import raw_value
-from . import fallbacks
 
 aten = torch.ops.aten
 recordings = []  # the shapes of everything recorded in this process
@@ -59,7 +59,7 @@ class Recorded:
         if kind not in self.replays and len(self.replays) < MOST:
             return self._first(kind, batch, tensors)
         if kind not in self.replays:
-            fallbacks.note(f"{self.what} runs unrecorded, which is slower: its batches have more than {MOST} shapes")
+            fallback_log.note(f"{self.what} runs unrecorded, which is slower: its batches have more than {MOST} shapes")
         replay = self.replays.get(kind)
         return self._plainly(batch, tensors) if replay is None else replay(tensors)
 
@@ -91,14 +91,14 @@ class Recorded:
             torch.set_rng_state(random)
             logs = self._plainly(batch, tensors)  # which says what is wrong, if the step itself is
             self.replays[kind] = None
-            fallbacks.note(f"{self.what} runs unrecorded, which is slower: {summary(error)}")
+            fallback_log.note(f"{self.what} runs unrecorded, which is slower: {summary(error)}")
             return logs
         finally:
             for_compiler.reset(compiling)
             self.model.zero_grad()
         if seeds_itself(graph):
             self.replays[kind] = None
-            fallbacks.note(f"{self.what} runs unrecorded, which is slower: {SEEDED}")
+            fallback_log.note(f"{self.what} runs unrecorded, which is slower: {SEEDED}")
         else:
             self.replays[kind] = Replay(shortened(graph), variables, self.compiled)
         return keras.tree.map_structure(torch.detach, logs)
@@ -132,7 +132,7 @@ class Repeated:
         if kind in self.calls or len(self.calls) < MOST:
             self.calls[kind] += 1
         else:
-            fallbacks.note(f"a function runs unrecorded, which is slower: it is called with more than {MOST} shapes")
+            fallback_log.note(f"a function runs unrecorded, which is slower: it is called with more than {MOST} shapes")
         if self.calls.get(kind) == 3:
             self._record(kind, arguments, tensors)
         with torch.inference_mode():
@@ -147,10 +147,10 @@ class Repeated:
         try:
             graph = recorded(function, self.variables, [tensor.clone() for tensor in tensors])
         except Exception as error:  # it has run twice before, so it is the recording that failed
-            fallbacks.note(f"a function runs unrecorded, which is slower: {summary(error)}")
+            fallback_log.note(f"a function runs unrecorded, which is slower: {summary(error)}")
             return
         if seeds_itself(graph):
-            fallbacks.note(f"a function runs unrecorded, which is slower: {SEEDED}")
+            fallback_log.note(f"a function runs unrecorded, which is slower: {SEEDED}")
         else:
             self.replays[kind] = Replay(shortened(graph), self.variables)
 
@@ -182,7 +182,7 @@ class Replay:
                     self.captured = Captured(self.replayed, self.variables, tensors)
                     return self.captured(tensors)
                 except RuntimeError as error:  # an operation waits for the device, or memory does not suffice
-                    fallbacks.note(f"a recorded step is not captured as one CUDA graph, which is slower: {summary(error)}")
+                    fallback_log.note(f"a recorded step is not captured as one CUDA graph, which is slower: {summary(error)}")
         return self.replayed(tensors)
 
     def replayed(self, tensors):

@@ -60,11 +60,13 @@ class Autoencoder(keras.Model):
 
 
 def convolutional_pair(image_shape, latent_dim, width, depth):
+    """A convolutional encoder to a vector and its decoder."""
     sizes = {"width": width, "depth": depth}
     return image_encoder(image_shape, latent_dim, **sizes), image_generator(image_shape, latent_dim, **sizes)
 
 
 def dense_pair(image_shape, latent_dim, width, depth):
+    """A perceptron to a vector, its layers of half as many units each, and its mirror image."""
     units = [8 * width // 2**index for index in range(depth or 1)]
     image = image_input(image_shape)
     x = keras.layers.Flatten()(image)

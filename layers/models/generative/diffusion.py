@@ -26,7 +26,7 @@ class Diffusion(keras.Model):
 
     The loss of an image is the mean squared error of the prediction at one random time (see `layers.diffusion` for what is
     predicted). With classes or texts it is told them, but for a tenth of the images in training, which
-    makes room for guidance when it draws: `free + guidance (told - free)`.
+    makes room for guidance when it draws: `free + guidance (conditional - free)`.
 
     Args:
         image_shape: `(height, width, channels)`.
@@ -39,6 +39,8 @@ class Diffusion(keras.Model):
     Input shape: `(batch, height, width, channels)`, pixels in 0..255. The target is the label `(batch,)`, or with texts token ids
         `(batch, text_length)`, 0 the padding; with both a dict of `"label"` and `"text"`.
     Output shape: that of the input, what noise is added to: pixels in -1..1. `sample` draws.
+    Raises:
+        ValueError: There is no such `schedule` or `prediction`.
     Reference: Ho et al., 2020, arXiv 2006.11239; v: Salimans and Ho, 2022, arXiv 2202.00512; flow: Lipman et al., 2022, arXiv
         2210.02747, Liu et al., 2022, arXiv 2209.03003; guidance: Ho and Salimans, 2022, arXiv 2207.12598.
     """
@@ -97,15 +99,15 @@ class Diffusion(keras.Model):
             drop: Booleans `(batch,)`, true where the condition is left out; `None` keeps all.
         """
         given = y if isinstance(y, dict) else {"label": y, "text": y}
-        told = {}
+        conditions = {}
         if self.num_classes:
             label = ops.reshape(ops.cast(given["label"], "int32"), (-1,))
-            told["label"] = label if drop is None else ops.where(drop, self.num_classes, label)
+            conditions["label"] = label if drop is None else ops.where(drop, self.num_classes, label)
         if self.text_encoder:
             tokens = ops.cast(given["text"], "int32")
             tokens = tokens if drop is None else ops.where(ops.expand_dims(drop, 1), 0, tokens)
-            told |= self.text_encoder(tokens)
-        return told
+            conditions |= self.text_encoder(tokens)
+        return conditions
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         clean = ops.stop_gradient(y_pred)
@@ -113,8 +115,8 @@ class Diffusion(keras.Model):
         time, *levels = self.levels(count)
         alpha, sigma = (ops.reshape(level, (-1, 1, 1, 1)) for level in levels)
         noise = drawing.normal(ops.shape(clean), self.seeds)
-        told_nothing = drawing.uniform((count,), self.seeds) < self.condition_dropout if training else None
-        inputs = {"image": alpha * clean + sigma * noise, "time": time, **self.condition(y, told_nothing)}
+        dropped = drawing.uniform((count,), self.seeds) < self.condition_dropout if training else None
+        inputs = {"image": alpha * clean + sigma * noise, "time": time, **self.condition(y, dropped)}
         target = prediction_target(self.prediction, clean, noise, alpha, sigma)
         errors = ops.square(self.denoiser(inputs, training=training) - target)
         return weighted_mean(ops.mean(errors, axis=(1, 2, 3)), sample_weight) + sum(self.losses)
@@ -138,20 +140,22 @@ class Diffusion(keras.Model):
             guidance: 1 draws as told; above, more as told than it would; it then takes two passes a step.
             eta: Share of fresh noise in each step.
             seed: Of the fresh noise.
+        Raises:
+            ValueError: There are no so many steps, or `guidance` has no class and no text to guide by.
         """
-        told_at_all = bool(self.num_classes or self.text_encoder)
-        if guidance != 1.0 and (not told_at_all or y is None):
+        conditional = bool(self.num_classes or self.text_encoder)
+        if guidance != 1.0 and (not conditional or y is None):
             raise ValueError(f"`guidance` needs a class or a text to guide by. Received: guidance={guidance} without one")
         x = np.reshape(noise, (-1, *self.latent_shape)).astype("float32")
         times = sampling_times(self.prediction, self.schedule, steps)
-        told, draws = self.encoded(len(x), y, guidance != 1.0), np.random.default_rng([seed, 50])
+        conditions, draws = self.encoded(len(x), y, guidance != 1.0), np.random.default_rng([seed, 50])
         step = self.in_inference("step", self.step) if guidance == 1.0 else self.in_inference("guided_step", self.guided_step)
         yield x
         for now, later in itertools.pairwise(times):
             fresh = fresh_noise(now, later, eta)
             z = draws.normal(size=x.shape if eta else (1, 1, 1, 1)).astype("float32")
             numbers = np.array([*now, *later, fresh, guidance], "float32")
-            x = step(x, numbers, z, told)
+            x = step(x, numbers, z, conditions)
             yield x
 
     def encoded(self, count, y, guided):
@@ -171,18 +175,19 @@ class Diffusion(keras.Model):
             given = {name: np.concatenate([part, empty[name]]) for name, part in given.items()}
         return self.in_inference("condition", self.condition)(given) if empty else {}
 
-    def step(self, x, numbers, z, told):
+    def step(self, x, numbers, z, conditions):
         """One step of the sampler; `numbers` are a time, alpha and sigma, the next ones, the fresh noise's s and the guidance."""
-        return self.moved(x, self.predicted(x, numbers[0], told), numbers, z)
+        return self.moved(x, self.predicted(x, numbers[0], conditions), numbers, z)
 
-    def guided_step(self, x, numbers, z, told):
-        """`step` away from what would be drawn without a condition; `told` has the conditions first and then none as often."""
-        as_told, free = ops.split(self.predicted(ops.concatenate([x, x]), numbers[0], told), 2)
-        return self.moved(x, free + numbers[7] * (as_told - free), numbers, z)
+    def guided_step(self, x, numbers, z, conditions):
+        """`step` away from what would be drawn without a condition; `conditions` has those first and then none as often."""
+        conditional, free = ops.split(self.predicted(ops.concatenate([x, x]), numbers[0], conditions), 2)
+        return self.moved(x, free + numbers[7] * (conditional - free), numbers, z)
 
-    def predicted(self, x, time, told):
+    def predicted(self, x, time, conditions):
+        """What the denoiser says of pictures that are all at the same time."""
         times = ops.broadcast_to(time, (ops.shape(x)[0],))
-        return self.denoiser({"image": x, "time": times, **told}, training=False)
+        return self.denoiser({"image": x, "time": times, **conditions}, training=False)
 
     def moved(self, x, prediction, numbers, z):
         """From one time to the next, `alpha' x_0 + sqrt(sigma'^2 - s^2) e + s z`."""

@@ -24,7 +24,7 @@ class LatentDiffusion(Diffusion):
         latent_channels: Channels of a code, a picture halved twice, or once below 16 pixels a side.
         autoencoder_width: Channels of the autoencoder's largest hidden picture.
         autoencoder_depth: Times it halves a picture; by default as said above.
-        The others: those of `Diffusion`.
+        prediction: As of `Diffusion`, whose other arguments it takes as well.
     Input and target shape: those of `Diffusion`.
     Output shape: `(batch, *latent_shape)`, the codes, standardised.
     Reference: Rombach et al., 2021, arXiv 2112.10752.

@@ -2,6 +2,7 @@
 
 import keras
 
+from ..._arguments import between
 from ...contrastive import regression_loss
 from ...generative import looked_through, weighted_mean
 from .._policy import recorded
@@ -33,6 +34,8 @@ class BYOL(keras.Model):
     Input shape: `(batch, height, width, channels)`, pixels in 0..255; no target.
     Output shape: `(batch, features)`, those of the encoder. In training a pair: predictions, and what they should be, of both
         views, `(2 batch, projection_dim)` each.
+    Raises:
+        ValueError: `decay` is no share, or `architecture` no classifier of `layers.models`.
     Reference: Grill et al., 2020, arXiv 2006.07733.
     """
 
@@ -49,9 +52,7 @@ class BYOL(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0.0 <= decay <= 1.0:
-            raise ValueError(f"`decay` must be between 0 and 1. Received: decay={decay}")
-        self.decay = decay
+        self.decay = between("decay", decay, 0, 1)
         self.encoder = image_encoder(architecture, image_shape)
         self.online = projected(self.encoder, projection_dim, "online")
         self.target = projected(image_encoder(architecture, image_shape), projection_dim, "target")

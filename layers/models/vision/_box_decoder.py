@@ -137,5 +137,6 @@ class BoxDecoder(keras.layers.Layer):
 
 
 def inverse_sigmoid(x):
+    """The logit of numbers in 0..1, kept away from both ends, where it is infinite."""
     x = ops.clip(x, 1e-3, 1.0 - 1e-3)
     return ops.log(x) - ops.log(1.0 - x)

@@ -2,17 +2,19 @@
 
 `friends-edges.csv` and `friends-nodes.csv`, or a folder with `edges.*` and `nodes.*`. Cells are parted by commas,
 semicolons, tabs or blanks. An edge is the names of two nodes; what stands after them is not used. The first column of the
-nodes names them; the class is the column called `label`, `class`, `group` or so, or the last; the others are features.
+nodes names them; the class is the column called `label`, `class`, `group` or so, or the last; the others are features,
+as numbers or texts by what a table's columns are told by.
 """
 
-import csv
 import re
 from collections import Counter
 
 import numpy as np
 
 from apps.common.data.reading import list_folder, require_memory
-from apps.common.data.tables.rows import dialect, sampled_lines
+from apps.common.data.tables.roles import read_column
+from apps.common.data.tables.rows import split_rows
+from apps.common.data.tables.text_file import dialect, first_lines, read_text, sampled_lines
 from apps.common.errors import UserError
 
 ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".edgelist", ".edges")
@@ -37,7 +39,7 @@ def read_lists(path):
     """
     edges, nodes = _two_files(path)
     notes = []
-    rows, header, linked = _rows(nodes), None, _edge_rows(edges)
+    rows, header, linked = _rows(nodes, notes), None, _edge_rows(edges, notes)
     if len(rows) > 1 and _is_header(rows, {name for row in linked for name in row[:2]}):
         header, rows = rows[0], rows[1:]
     width = len(header or rows[0])
@@ -96,26 +98,20 @@ def _two_files(path):
     return path, fits[0]
 
 
-def _rows(path):
+def _rows(path, notes):
     """The rows of a table as lists of cells, without blank lines and those that begin with # or %."""
     require_memory(20 * path.stat().st_size, path, "Give a smaller graph")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8: byte {error.start}. Save it as UTF-8") from None
-    if "\0" in text:
-        raise UserError(f"{path}: holds NUL bytes: not a table in text, or a damaged one")
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "%"))]
-    if not lines:
-        raise UserError(f"{path}: empty; expected a row a line")
-    sample = sampled_lines("\n".join(lines[:1000]))
+    first_lines(path)  # refuses what is no text
+    text = re.sub(r"(?m)^[#%][^\r\n]*", "", read_text(path))  # blank lines in their place keep the numbers of the others
+    sample = sampled_lines(text.lstrip("\r\n"))
+    if not sample:
+        raise UserError(f"{path}: nothing but comments; expected a row a line")
     delimiter, quote = dialect(sample)
     if not all(delimiter in line for line in sample) or _is_dictionary(sample[0]):
-        return [line.split() for line in lines]
-    try:
-        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, quotechar=quote)]
-    except csv.Error as error:
-        raise UserError(f"{path}: not a table ({error})") from None
+        return [line.split() for line in text.splitlines() if line.strip()]
+    rows, _, left_out = split_rows(text, delimiter, quote, path)
+    notes += left_out
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def _is_dictionary(line):
@@ -129,8 +125,8 @@ def _is_header(rows, linked):
     return any(cell.lower() in CLASS_COLUMNS for cell in first[1:]) or (first[0] not in linked and first[-1] not in classes)
 
 
-def _edge_rows(path):
-    rows = _rows(path)
+def _edge_rows(path, notes):
+    rows = _rows(path, notes)
     narrow = next((row for row in rows if len(row) < 2), None)
     if narrow is not None:
         raise UserError(f"{path}: {' '.join(narrow)!r}: expected the names of two nodes, parted by a comma, a tab or a blank")
@@ -138,11 +134,11 @@ def _edge_rows(path):
 
 
 def _features(rows, columns, header, notes):
-    """Numbers, each column of mean 0 and deviation 1, and columns of few texts as one-hot codes; `None` without any."""
+    """Numbers and times, each of mean 0 and deviation 1, and columns of few texts as one-hot codes; `None` without any."""
     made, used, left = [], [], []
     for at in columns:
         cells = [row[at] for row in rows]
-        numbers = _numbers(cells)
+        numbers = _scaled_numbers(header[at], cells, notes)
         words = sorted(set(cells))
         if numbers is not None:
             made.append(numbers[:, None])
@@ -159,13 +155,16 @@ def _features(rows, columns, header, notes):
     return np.concatenate(made, axis=1).astype("float32") if made else None
 
 
-def _numbers(cells):
-    """The scaled column, the mean where a cell is empty; `None` where a cell is no number, or all are the same."""
-    try:
-        column = np.array([float(cell) if cell else np.nan for cell in cells])
-    except ValueError:
+def _scaled_numbers(name, cells, notes):
+    """The scaled column, the mean where a cell is empty; `None` where the cells are no numbers or times, or all the same."""
+    import pyarrow
+
+    values, role, almost = read_column(name, pyarrow.array(cells, pyarrow.string()))
+    if almost:
+        notes.append(f"column {name!r}: {almost[0]} of {almost[1]} cells are not as the others, such as {almost[3]!r}")
+    if role["role"] not in ("number", "time"):
         return None
-    known = column[np.isfinite(column)]
+    known = values[np.isfinite(values)]
     if not len(known) or known.std() == 0:
         return None
-    return np.where(np.isfinite(column), (column - known.mean()) / known.std(), 0.0)
+    return np.where(np.isfinite(values), (values - known.mean()) / known.std(), 0.0)

@@ -84,8 +84,8 @@ def table_rows(path):
     """`[(split, picture, question, answer)]` of a table."""
     rows, picture, text = picture_rows(path, ANSWERS)
     splits = [split_of(row.get("split", "")) or "train" for row in rows]
-    told = [(path.parent / row[picture], row.get("question", "").strip(), row[text].strip()) for row in rows]
-    return [(split, *each) for split, each in zip(splits, told, strict=True)]
+    lines = [(path.parent / row[picture], row.get("question", "").strip(), row[text].strip()) for row in rows]
+    return [(split, *each) for split, each in zip(splits, lines, strict=True)]
 
 
 def json_rows(path):
@@ -267,8 +267,8 @@ class Questions:
         return replace(self, asked=tuple(self.asked[index] for index in indices), _drawn={})
 
     def fingerprint(self):
-        told = json.dumps([(each.picture, each.question, each.answer) for each in self.asked])
-        return f"{digest(self.images)}:{hashlib.sha256(told.encode()).hexdigest()[:24]}:{self.shots}"
+        content = json.dumps([(each.picture, each.question, each.answer) for each in self.asked])
+        return f"{digest(self.images)}:{hashlib.sha256(content.encode()).hexdigest()[:24]}:{self.shots}"
 
     def example_digests(self, targets=True):
         known = row_digests(self.images)

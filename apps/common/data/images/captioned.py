@@ -46,6 +46,20 @@ def unknown_words(text, vocabulary):
     return [word for word in words_of(text) if word not in set(vocabulary)]
 
 
+def refuse_unreadable(prompt, vocabulary, length):
+    """Refuses a text that a model of this vocabulary cannot take as it stands.
+
+    Raises:
+        UserError: It has more words than `length`, one that is not known, or none.
+    """
+    words, unknown = words_of(prompt), unknown_words(prompt, vocabulary)
+    if len(words) > length:
+        raise UserError(f"{prompt[:60]}: {len(words)} words; this model reads {length} at most")
+    if unknown or not words:
+        strange, known = ", ".join(unknown) or "none at all", ", ".join(vocabulary[:30])
+        raise UserError(f"{prompt}: words this model has never seen: {strange}. It knows: {known}")
+
+
 def caption_file(name):
     """The file of pictures and texts that `--data` names, or the only one in the folder it names; else `None`."""
     path = find_data(name)
@@ -71,12 +85,12 @@ def read_captioned(path, image_size):
     side = image_size or 32
     found = len(rows)
     rows = list({(row[picture], row[text]): row for row in rows}.values())
-    told = [row for row in rows if words_of(row[text])]
+    captioned = [row for row in rows if words_of(row[text])]
     missing = [f"{row[picture]} (no caption)" for row in rows if not words_of(row[text])]
-    images, reasons = read_images([path.parent / row[picture] for row in told], (side, side, 3))
-    skipped = [f"{row[picture]} ({reason})" for row, reason in zip(told, reasons, strict=True) if reason]
+    images, reasons = read_images([path.parent / row[picture] for row in captioned], (side, side, 3))
+    skipped = [f"{row[picture]} ({reason})" for row, reason in zip(captioned, reasons, strict=True) if reason]
     notes = [count_skipped(missing, len(rows), "captions"), count_skipped(skipped, len(rows), "pictures")]
-    captions = [row[text] for row, reason in zip(told, reasons, strict=True) if not reason]
+    captions = [row[text] for row, reason in zip(captioned, reasons, strict=True) if not reason]
     if len(rows) < found:
         notes.append(f"{found - len(rows)} rows say what another row says and count once")
     return images, captions, [f"pictures made {side} x {side}", *filter(None, notes)]

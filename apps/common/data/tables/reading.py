@@ -8,7 +8,8 @@ import numpy as np
 
 from apps.common.data.reading import list_folder, require_memory, split_of
 from apps.common.data.tables.roles import WrongCell, read_column
-from apps.common.data.tables.rows import ADVICE, MAX_COLUMNS, read_text_columns, read_text_rows
+from apps.common.data.tables.rows import MAX_COLUMNS, read_text_columns, read_text_rows
+from apps.common.data.tables.text_file import ADVICE
 from apps.common.errors import UserError, count_skipped, nearest
 
 __all__ = ["Table", "make_frame", "named_table", "read_splits", "read_table", "read_text_rows", "target_name"]

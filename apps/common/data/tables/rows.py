@@ -1,33 +1,24 @@
-"""Cells of text tables: encoding, delimiter, quotes and header found by looking, damaged rows counted and named."""
+"""Cells of text tables: cut into rows and columns, the header found by looking, damaged rows counted and named."""
 
 import contextlib
 import csv
 import functools
-import gzip
 import io
 import itertools
 import re
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.data.reading import Progress, require_memory
+from apps.common.data.reading import Progress
+from apps.common.data.tables.text_file import PIECE, dialect, first_lines, is_packed, open_packed, read_text
 from apps.common.errors import UserError, count_skipped
 
 MISSING = ("", "na", "n/a", "nan", "?", "null", "none")
-DELIMITERS = ("\t", ";", ",", "|")
-# The file's text once, its cells as numbers or words, and what a model takes of them.
-BYTES_PER_CHARACTER = 10
-LONGEST_LINE = 1 << 24
-PIECE = 1 << 20  # bytes looked at at once
 SAMPLED = 1 << 20  # bytes of a larger file that tell what its columns are read as
 BLOCK = 1 << 20  # bytes that pyarrow cuts at once
 MAX_COLUMNS = 50_000
 HEADER_ROWS = 1000
-SAMPLE_LINES, SAMPLE_CHARACTERS = 50, 100_000
-ADVICE = "Give a part of it, or Parquet with only the columns that are needed"
-MEND = "Save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 old.csv > new.csv"
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class TextColumns:
         """The lines the rows begin in; the file is read once more for them."""
         if self.kept is not None:
             return self.kept[self.first_row :]
-        return _split_rows(_decoded(_content(self.path), self.path), self.delimiter, self.quote, self.path)[1][self.first_row :]
+        return split_rows(read_text(self.path), self.delimiter, self.quote, self.path)[1][self.first_row :]
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ def read_text_columns(path, *, header="auto", expect=(), among=(), plain=None):
             one name twice.
     """
     path = Path(path)
-    sample = _looked_at(path)
+    sample = first_lines(path)
     delimiter, quote = dialect(sample)
     try:
         width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
@@ -155,98 +146,12 @@ def as_number(cell, decimal_comma=False):
         return as_number(cell.replace(",", ".")) if decimal_comma and cell.count(",") == 1 else None
 
 
-def dialect(sample):
-    """The delimiter that cuts most sampled lines into the same number of cells, more than one, and the quote."""
-    text = "".join(sample)
-    single = '"' not in text and re.search(r"(^|[,;\t|])[ ]*'[^'\n]*'[ ]*($|[,;\t|])", text, re.MULTILINE)
-    quote = "'" if single else '"'
-    best, share = ",", 0.0
-    for delimiter in DELIMITERS:
-        if not any(delimiter in line for line in sample):
-            continue
-        # Not strict here: a quoted cell may go on beyond the sample.
-        try:
-            widths = [len(row) for row in csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
-        except csv.Error:  # a cell of more than 131,072 characters: another delimiter is meant
-            continue
-        usual = max(set(widths), key=widths.count)
-        if usual > 1 and widths.count(usual) / len(widths) > share:
-            best, share = delimiter, widths.count(usual) / len(widths)
-    return best, quote
-
-
-def sampled_lines(text):
-    """The first lines of a text that are not blank; the first one is whole."""
-    end = max(SAMPLE_CHARACTERS, text.find("\n") + 1)
-    return [line for line in io.StringIO(text[:end], newline="") if line.strip()][:SAMPLE_LINES]
-
-
-def _looked_at(path):
-    """Sampled lines of a file that is small enough and holds nothing that no text table holds."""
-    try:
-        with _opened(path) as file:
-            start = file.read(PIECE)
-            _refuse_binary(start, path)
-            while b"\n" not in start and b"\r" not in start and len(start) < LONGEST_LINE and (part := file.read(PIECE)):
-                start += part
-            if len(start) >= LONGEST_LINE and b"\n" not in start and b"\r" not in start:
-                size = f"longer than {LONGEST_LINE >> 20} MB"
-                raise UserError(f"{path}: its first line is {size}. Expected a table, one row a line")
-            total, line = 0, 1
-            part = start
-            while part:
-                if (nul := part.find(b"\0")) >= 0:
-                    line += part.count(b"\n", 0, nul)
-                    where = f"line {line} holds a NUL byte (byte {total + nul})"
-                    raise UserError(f"{path}: {where}: not a text file, or a damaged one. {MEND}")
-                total, line = total + len(part), line + part.count(b"\n")
-                require_memory(total * BYTES_PER_CHARACTER, path, ADVICE)
-                part = file.read(PIECE)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Copy or download it again") from None
-    sample = sampled_lines(start.decode("utf-8-sig", errors="replace"))
-    if not sample:
-        _decoded(_content(path), path)
-        raise UserError(f"{path}: its first {LONGEST_LINE >> 20} MB are blank. Expected a table, one row a line")
-    return sample
-
-
-def _refuse_binary(start, path):
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: its encoding is UTF-16. {MEND.replace('LATIN1', 'UTF-16')}")
-    if start[:4] == b"PK\3\4":
-        raise UserError(f"{path}: a spreadsheet or zip archive. Save the table as CSV or Parquet")
-
-
-def _opened(path):
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else open(path, "rb")
-
-
-def _content(path):
-    with _opened(path) as file:
-        return file.read()
-
-
-def _decoded(content, path):
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte {error.start} (0x{content[error.start]:02x}) in line {line}"
-        raise UserError(f"{path}: not UTF-8 at {byte}. {MEND}") from None
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty. Expected one row an example")
-    return text
-
-
 def _cut_alike(path, delimiter, quote):
     """Whether pyarrow cuts the file as Python's reader does: "quoted" or "bare", or "" where it would not.
 
     It takes an open quote for a long cell, and quotes behind a space for text: such files are cut row by row.
     """
-    with _opened(path) as file:
+    with open_packed(path) as file:
         quotes, spaced, spaced_quote = 0, 0, f"{delimiter} {quote}".encode()
         while part := file.read(PIECE):
             quotes, spaced = quotes + part.count(quote.encode()), spaced + part.count(spaced_quote)
@@ -263,7 +168,7 @@ def _text():
 
 def _first_rows(path, delimiter, quote, width):
     """The columns of the first rows of a large file as text; `None` of a small one, or where they are not all alike."""
-    with _opened(path) as file:
+    with open_packed(path) as file:
         start = file.read(SAMPLED)
     if len(start) < SAMPLED or not start.splitlines()[0].strip():
         return None
@@ -345,7 +250,7 @@ def _stream(source):
     if not isinstance(source, Path):
         source.seek(0)
         return contextlib.nullcontext(source)
-    return _opened(source) if _is_packed(source) else pyarrow.input_stream(str(source), compression="detect")
+    return open_packed(source) if is_packed(source) else pyarrow.input_stream(str(source), compression="detect")
 
 
 @functools.cache
@@ -354,20 +259,15 @@ def missing_words():
     return ["".join(letters) for word in MISSING for letters in itertools.product(*({each, each.upper()} for each in word))]
 
 
-def _is_packed(path):
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
 def _cut_row_by_row(path, delimiter, quote):
     """`(columns, lines, notes)` by Python's reader, which says what is wrong and where."""
     import pyarrow
 
-    rows, lines, notes = _split_rows(_decoded(_content(path), path), delimiter, quote, path)
+    rows, lines, notes = split_rows(read_text(path), delimiter, quote, path)
     return [pyarrow.chunked_array([pyarrow.array(cells, pyarrow.string())]) for cells in zip(*rows, strict=True)], lines, notes
 
 
-def _split_rows(text, delimiter, quote, path):
+def split_rows(text, delimiter, quote, path):
     """Rows of equal width, the lines they begin in, and a note on those left out."""
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter, quotechar=quote, skipinitialspace=True, strict=True)

@@ -3,9 +3,8 @@
 import numpy as np
 
 from apps.common.data.text.plain import Vocabulary
-from apps.common.data.text.tokenizer import Tokenizer, train_tokenizer
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 
-FILE = "tokenizer.json"
 LEARNT_FROM = 20_000_000  # characters of a text, at most
 
 
@@ -65,4 +64,4 @@ def learn_subwords(pieces, size):
 def vocabulary_of(about):
     """The vocabulary of a trained language model: pieces where its bundle has a tokenizer, else characters or bytes."""
     files = getattr(about, "files", {})
-    return Subwords(files[FILE]) if FILE in files else Vocabulary(about["characters"])
+    return Subwords(files[TOKENIZER_FILE]) if TOKENIZER_FILE in files else Vocabulary(about["characters"])

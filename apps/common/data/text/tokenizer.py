@@ -6,6 +6,7 @@ import numpy as np
 
 from apps.common.errors import UserError
 
+TOKENIZER_FILE = "tokenizer.json"  # of a bundle
 KINDS = ("wordpiece", "bpe", "byte-bpe", "words", "characters")
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 SPECIALS = {"begin": "[BEGIN]", "end": "[END]", "mask": "[MASK]"}

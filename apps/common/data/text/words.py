@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+WORDS_FILE = "words.json"  # of a bundle
 RESERVED = 2  # ids: 0 is padding, 1 whatever is unknown
 # Addresses, @names and #tags stay whole, as do words with hyphens; of "isn't" two words are made, "isn" and "'t".
 # An accent that is a character of its own stays with its letter, as the vowel signs of many scripts do, and what makes one

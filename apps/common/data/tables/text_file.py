@@ -1,0 +1,108 @@
+"""The file of a text table: opened, refused where it is none, decoded, and the delimiter and quotes of its rows."""
+
+import csv
+import gzip
+import io
+import re
+import zlib
+
+from apps.common.data.reading import require_memory
+from apps.common.errors import UserError
+
+DELIMITERS = ("\t", ";", ",", "|")
+# The file's text once, its cells as numbers or words, and what a model takes of them.
+BYTES_PER_CHARACTER = 10
+LONGEST_LINE = 1 << 24
+PIECE = 1 << 20  # bytes looked at at once
+SAMPLE_LINES, SAMPLE_CHARACTERS = 50, 100_000
+ADVICE = "Give a part of it, or Parquet with only the columns that are needed"
+MEND = "Save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 old.csv > new.csv"
+
+
+def open_packed(path):
+    """A file's bytes, unpacked where gzip has packed them."""
+    return gzip.open(path) if is_packed(path) else open(path, "rb")
+
+
+def is_packed(path):
+    """Whether gzip has packed a file."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def read_text(path):
+    """The whole text of a file, packed by gzip or not, in UTF-8."""
+    with open_packed(path) as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = f"byte {error.start} (0x{content[error.start]:02x}) in line {line}"
+        raise UserError(f"{path}: not UTF-8 at {byte}. {MEND}") from None
+    if not text.strip():
+        raise UserError(f"{path}: the file is empty. Expected one row an example")
+    return text
+
+
+def first_lines(path):
+    """Sampled lines of a file that is small enough and holds nothing that no text table holds."""
+    try:
+        with open_packed(path) as file:
+            start = file.read(PIECE)
+            _refuse_binary(start, path)
+            while b"\n" not in start and b"\r" not in start and len(start) < LONGEST_LINE and (part := file.read(PIECE)):
+                start += part
+            if len(start) >= LONGEST_LINE and b"\n" not in start and b"\r" not in start:
+                size = f"longer than {LONGEST_LINE >> 20} MB"
+                raise UserError(f"{path}: its first line is {size}. Expected a table, one row a line")
+            total, line = 0, 1
+            part = start
+            while part:
+                if (nul := part.find(b"\0")) >= 0:
+                    line += part.count(b"\n", 0, nul)
+                    where = f"line {line} holds a NUL byte (byte {total + nul})"
+                    raise UserError(f"{path}: {where}: not a text file, or a damaged one. {MEND}")
+                total, line = total + len(part), line + part.count(b"\n")
+                require_memory(total * BYTES_PER_CHARACTER, path, ADVICE)
+                part = file.read(PIECE)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Copy or download it again") from None
+    sample = sampled_lines(start.decode("utf-8-sig", errors="replace"))
+    if not sample:
+        read_text(path)
+        raise UserError(f"{path}: its first {LONGEST_LINE >> 20} MB are blank. Expected a table, one row a line")
+    return sample
+
+
+def dialect(sample):
+    """The delimiter that cuts most sampled lines into the same number of cells, more than one, and the quote."""
+    text = "".join(sample)
+    single = '"' not in text and re.search(r"(^|[,;\t|])[ ]*'[^'\n]*'[ ]*($|[,;\t|])", text, re.MULTILINE)
+    quote = "'" if single else '"'
+    best, share = ",", 0.0
+    for delimiter in DELIMITERS:
+        if not any(delimiter in line for line in sample):
+            continue
+        # Not strict here: a quoted cell may go on beyond the sample.
+        try:
+            widths = [len(row) for row in csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)]
+        except csv.Error:  # a cell of more than 131,072 characters: another delimiter is meant
+            continue
+        usual = max(set(widths), key=widths.count)
+        if usual > 1 and widths.count(usual) / len(widths) > share:
+            best, share = delimiter, widths.count(usual) / len(widths)
+    return best, quote
+
+
+def sampled_lines(text):
+    """The first lines of a text that are not blank; the first one is whole."""
+    end = max(SAMPLE_CHARACTERS, text.find("\n") + 1)
+    return [line for line in io.StringIO(text[:end], newline="") if line.strip()][:SAMPLE_LINES]
+
+
+def _refuse_binary(start, path):
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: its encoding is UTF-16. {MEND.replace('LATIN1', 'UTF-16')}")
+    if start[:4] == b"PK\3\4":
+        raise UserError(f"{path}: a spreadsheet or zip archive. Save the table as CSV or Parquet")
