@@ -40,6 +40,7 @@ from apps.common.options.training import Recipe, Splitting, Transfer, check_begi
 MODELS = {
     "bag": {"width": 128, "dropout": 0.1},
     "cnn": {"width": 300, "dropout": 0.5},
+    "wide-cnn": {"width": 128, "dropout": 0.5},
     "simple-rnn": {"width": 128, "depth": 1, "dropout": 0.1},
     "lstm": {"width": 128, "depth": 1, "dropout": 0.1},
     "gru": {"width": 128, "depth": 1, "dropout": 0.1},
@@ -48,8 +49,10 @@ MODELS = {
     "bert": {"width": 128, "depth": 2, "dropout": 0.1},
 }
 KINDS = {"word": "words", "subword": "wordpiece"}
+CONVOLUTIONAL = ("cnn", "wide-cnn")
 RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
 
+MOST_WEIGHTS = 2_000_000  # of the wide part's words, and as many of its pairs
 BATCHES = (1_000, 16), (5_000, 32), (None, 64)  # fewer texts than the first, texts a step
 
 METRIC = Metric("accuracy")
@@ -67,7 +70,9 @@ class Config(Transfer, Splitting):
     batch_size: int | None = option(
         None, "texts a step; none: by their number, 16 to 64", low=1, high=65_536, search=(16, 32, 64, 128, 256)
     )
-    model: Literal[tuple(MODELS)] = option("cnn", "architecture", search=("bag", "cnn", "gru", "transformer"))
+    model: Literal[tuple(MODELS)] = option(
+        "wide-cnn", "architecture; wide-cnn also weighs words and pairs", search=("wide-cnn", "bag", "gru", "transformer")
+    )
     text_column: str | None = option(None, "column of the texts, where its name does not tell")
     label_column: str | None = option(None, "column of the classes, where its name does not tell")
     level: Literal["word", "subword"] = option(
@@ -79,7 +84,7 @@ class Config(Transfer, Splitting):
     )
     max_tokens: int = option(256, "longer texts are cut here", low=4, high=65_536, search=(64, 128, 256))
     width: int | None = option(
-        None, "features of a token (128; CNN 300)", low=2, search=(64, 128, 256), needs={"pretrained": is_missing}
+        None, "features of a token (128; cnn 300)", low=2, search=(64, 128, 256), needs={"pretrained": is_missing}
     )
     depth: int | None = option(
         None, "recurrent layers (1) or transformer blocks (2)", low=1, high=48, search=(1, 2, 4),
@@ -93,10 +98,10 @@ class Config(Transfer, Splitting):
         "first", "a text by its first token, or the mean of all: more where few are labelled or the network is frozen",
         search=("first", "mean"), needs={"model": "bert"},
     )  # fmt: skip
-    filters: int = option(100, "filters of each window", low=1, search=(50, 100, 200), needs={"model": "cnn"})
-    windows: tuple[int, ...] = option((3, 4, 5), "words that the filters of each kind see", low=1, needs={"model": "cnn"})
+    filters: int = option(100, "filters of each window", low=1, search=(50, 100, 200), needs={"model": CONVOLUTIONAL})
+    windows: tuple[int, ...] = option((3, 4, 5), "words that the filters of each kind see", low=1, needs={"model": CONVOLUTIONAL})
     dropout: float | None = option(
-        None, "share of units dropped in training (0.1; CNN 0.5)", low=0, high=0.95, search=(0.0, 0.5)
+        None, "share of units dropped in training (0.1; cnn, wide-cnn 0.5)", low=0, high=0.95, search=(0.0, 0.5)
     )
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9, search=(0.0, 0.2))
 
@@ -272,6 +277,9 @@ def network(config, vocabulary_size, num_classes):
         return models.text_bag(*sizes, **shape)
     if config.model == "cnn":
         return models.text_cnn(*sizes, windows=config.windows, filters=config.filters, **shape)
+    if config.model == "wide-cnn":
+        num_rows = min(65_521, max(1_021, MOST_WEIGHTS // num_classes))
+        return models.wide_text_cnn(*sizes, windows=config.windows, filters=config.filters, num_rows=num_rows, **shape)
     if config.model in RECURRENT:
         return models.text_rnn(
             *sizes, cell=RECURRENT[config.model], bidirectional=config.model == "bilstm", **shape

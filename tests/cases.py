@@ -562,6 +562,9 @@ CASES = {
     ),
     "text_bag": text_classifier(lambda: models.text_bag(7, 3, width=4, hidden_dims=(5,), dropout=0.2)),
     "text_cnn": text_classifier(lambda: models.text_cnn(7, 3, width=4, filters=3), family="convolution"),
+    "wide_text_cnn": text_classifier(
+        lambda: models.wide_text_cnn(7, 3, width=4, filters=3, num_rows=5), family="convolution"
+    ),
     "text_rnn": text_classifier(
         lambda: models.text_rnn(7, 3, bidirectional=True, width=4, depth=2, dropout=0.2), family="recurrent"
     ),

@@ -32,11 +32,26 @@ MASK = np.array([[True] * 5, [True] * 3 + [False] * 2])
 CLASSIFIERS = {
     "bag": lambda: models.text_bag(9, 3, width=4),
     "cnn": lambda: models.text_cnn(9, 3, width=4, filters=3, windows=(2, 3)),
+    "wide": lambda: models.wide_text_cnn(9, 3, width=4, filters=3, windows=(2, 3), num_rows=11),
     "simple": lambda: models.text_rnn(9, 3, cell="simple", width=4),
     "lstm": lambda: models.text_rnn(9, 3, cell="lstm", width=4, bidirectional=True, depth=2),
     "gru": lambda: models.text_rnn(9, 3, cell="gru", width=4),
     "transformer": lambda: models.text_transformer(9, 3, width=8, depth=2, num_heads=2),
 }
+
+
+@pytest.mark.once
+def test_logits_of_words_and_pairs_are_sums_over_them():
+    layer = layers.NGramLogits(2, num_rows=50, gain=3.0)
+    layer.build((None, 4))
+    kernel = numbers(100, 2)
+    layer.kernel.assign(kernel)
+    tokens = np.array([[7, 4, 61, 0], [7, 0, 0, 0]], "int32")  # 61 shares the row of 11
+    pairs = kernel[50 + (7 * 211 + 4 * 1621) % 50] + kernel[50 + (4 * 211 + 61 * 1621) % 50]
+    expected = 3 * (kernel[[7, 4, 11]].sum(0) / 3**0.5 + pairs / 2**0.5)
+    np.testing.assert_allclose(array(layer(tokens)), [expected, 3 * kernel[7]], rtol=1e-5)
+    np.testing.assert_allclose(array(layer.contributions(tokens)).sum(1), array(layer(tokens)), rtol=1e-5)
+    assert abs(array(layer(tokens[:, [1, 0, 2, 3]])) - expected)[0].max() > 0.1  # order counts, by the pairs
 
 
 # Padding

@@ -130,10 +130,12 @@ def loud(model):
     return model
 
 
-@pytest.mark.parametrize("name", ["cnn", "bert"])
+@pytest.mark.parametrize("name", ["cnn", "wide-cnn", "bert"])
 def test_what_words_add_sums_to_the_score_less_that_of_no_words(name):
     if name == "cnn":
         model = loud(models.text_cnn(20, 3, width=6, filters=4, windows=(2, 3)))
+    elif name == "wide-cnn":
+        model = loud(models.wide_text_cnn(20, 3, width=6, filters=4, windows=(2, 3), num_rows=19))
     else:
         model = loud(models.bert_head(models.bert(20, max_tokens=8, width=6, depth=1), 3))
     tokens = ragged([[2, 3, 4], [5, 6, 7, 8, 9]], "int32")
@@ -149,7 +151,10 @@ def test_what_words_add_sums_to_the_score_less_that_of_no_words(name):
     whole = score()
     embedding = model.get_layer("embedding")
     embedding.embeddings.assign(np.zeros(embedding.embeddings.shape))
-    tolerance = 0.02 if name == "cnn" else 0.002
+    if name == "wide-cnn":
+        wide = model.get_layer("wide")
+        wide.kernel.assign(np.zeros(wide.kernel.shape))
+    tolerance = 0.002 if name == "bert" else 0.02
     np.testing.assert_allclose([each.sum() for each in scores], whole - score(), atol=tolerance)
     assert np.abs(whole - score()).max() > 2 * tolerance
 

@@ -17,6 +17,8 @@ def important_words(model, examples, classes, steps=STEPS):
     With e the embedded text and s(e) the logit of its class less the mean of all logits, token t has
     sum_d e_td * mean over a in (0, 1) of ds(a e) / de_td; together they are s(e) - s(0).
 
+    What a layer adds by its method `contributions` counts besides.
+
     Args:
         model: A functional model from token ids to logits, whose layer `embedding` embeds them.
         examples: `Sequences` of a few texts.
@@ -53,6 +55,8 @@ def important_words(model, examples, classes, steps=STEPS):
         slope = as_array(backend.gradient(score, keras.ops.convert_to_tensor(on_the_way)))
         total = total + slope.reshape(-1, *vectors.shape).sum(0)
     scores = (vectors * total / steps).sum(-1)
+    for layer in (each for each in copy.layers if hasattr(each, "contributions")):  # linear in its words, by itself
+        scores = scores + (as_array(layer.contributions(repeated(1))) * wanted[:, None]).sum(-1)
     lengths = np.minimum(examples.lengths()[:, 0], scores.shape[1])
     return [row[:length] for row, length in zip(scores, lengths, strict=True)]
 
