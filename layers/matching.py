@@ -21,7 +21,7 @@ def assign(costs):
     """
     costs = ops.stop_gradient(ops.convert_to_tensor(costs))
     _, rows, columns = costs.shape
-    if rows > columns:
+    if None not in (rows, columns) and rows > columns:  # TensorFlow forgets sizes that differ from call to call
         raise ValueError(f"`costs` must have a column for each row. Received: {rows} rows, {columns} columns")
     costs = ops.cast(costs, "float32")
     return backend.assign(ops.where(ops.isfinite(costs), costs, 1e6))

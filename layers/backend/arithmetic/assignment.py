@@ -13,7 +13,7 @@ def assign(costs):
     The rows come one after the other, and each finds the cheapest way to a free column over those that others have. All
     matrices of the batch go together, each search as long as the longest of them.
     """
-    _, rows, columns = costs.shape
+    _, rows, columns = ops.shape(costs)
     row_places, places = (ops.expand_dims(ops.arange(size, dtype="int32"), 0) for size in (rows, columns))
     start_of_row = ops.zeros_like(costs[:, :, 0])
     start_of_column = ops.zeros_like(costs[:, 0, :])
