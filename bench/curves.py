@@ -41,14 +41,12 @@ def curve(app, nudged=False, steps=STEPS):
         app: The app's module.
         nudged: Whether each initial weight is moved by `NUDGE` of itself, up or down.
         steps: Steps at most.
-    Returns: `(losses, draws)`: whether the model draws random numbers other than our dropout's in training.
+    Returns: The losses.
     """
     from apps.common.options.declare import make_config
     from apps.common.training import run
     from apps.common.training.batches import Batches
     from apps.common.training.callbacks import seed_states, set_seeds
-    from layers import Dropout
-    from layers.backend import keras_private
 
     config = make_config(app.Config, {})
     data = app.load_data(config)
@@ -67,9 +65,7 @@ def curve(app, nudged=False, steps=STEPS):
             set_seeds(seed_states(model), config.seed, epoch)
         model.reset_metrics()
         losses.append(float(model.train_on_batch(*batches[place], return_dict=True)["loss"]))
-    states = [each for each in model.variables if each.path.endswith("seed_generator_state")]
-    dropouts = [each for each in keras_private.all_layers(model) if isinstance(each, Dropout) and each.rate]
-    return losses, len(states) > len(dropouts)
+    return losses
 
 
 def apart(left, right):
@@ -82,7 +78,7 @@ def compare(found, nudged):
     """One row an app: how far the curves of any two backends lie apart, at which step they part, and why.
 
     Args:
-        found: `{task: {backend: {"losses", "draws"}}}`.
+        found: `{task: {backend: {"losses"}}}`.
         nudged: The same from nudged weights for the tasks that part.
     """
     rows = []
@@ -101,9 +97,7 @@ def compare(found, nudged):
             "part_at": int(parted[0]) + 1 if len(parted) else None,
             "why": "",
         }
-        if far.max() > CLOSE and any(each["draws"] for each in curves.values()):
-            row["why"] = "the model draws noise, which each backend does with its own generator"
-        elif own and own[unsteady] > far.max() / 10:
+        if own and own[unsteady] > far.max() / 10:
             row["why"] = (
                 f"rounding, which training magnifies: {unsteady} alone parts from itself by "
                 f"{own[unsteady]:.0%} when its first weights are moved by {NUDGE:.0e}"
@@ -165,8 +159,7 @@ def main(kind, folder, only=""):
     running.configure()
     made = {}
     for task, module in tasks(only).items():
-        losses, draws = curve(importlib.import_module(module), nudged=kind == "nudged")
-        made[task] = {"losses": losses, "draws": draws}
+        made[task] = {"losses": curve(importlib.import_module(module), nudged=kind == "nudged")}
     path = Path(folder, backend)
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / f"curves-{kind}.json", made)
