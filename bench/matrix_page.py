@@ -26,9 +26,9 @@ FAULTS = [
     "(`bench/upstream/leaky_relu_double.py`). It is what is left of `VAE` and `DCGAN` there.",
     "- torch 2.13.0: the gradient of `hardsigmoid` in double precision is the sixth that single precision has, 3e-8 off "
     "(`bench/upstream/hardsigmoid_double.py`; no upstream issue was found). It is all that is left of `mobilenet`.",
-    "Keras 3.15.1, TensorFlow: `Rescaling` in double precision multiplies by its factor as single precision has it (200 / 127.5 is "
-    "9e-8 off), since a Python number becomes float32 before it is cast. It is what is left of the U-Nets, `transformer_net` and "
-    "other networks that scale pixels themselves, magnified by their normalisation.",
+    "- Keras 3.15.1, TensorFlow: `Rescaling` in double precision multiplies by its factor as single precision has it "
+    "(200 / 127.5 is 9e-8 off), since a Python number becomes float32 before it is cast. It is what is left of the U-Nets, "
+    "`transformer_net` and other networks that scale pixels themselves, magnified by their normalisation.",
 ]
 
 
