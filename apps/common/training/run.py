@@ -280,13 +280,15 @@ def refuse_other_test(bundle, known, test):
 
 def on_unseen(app, model, data, config, known):
     """The app's metric on the examples that were not trained on, beside that on all; what is counted is said."""
-    if "train" not in known or not hasattr(data.test, "subset"):
+    if "train" not in known:
         return {}
     seen = np.isin(example_digests(data.test), np.concatenate([known["train"], known.get("validation", known["train"][:0])]))
     if not seen.any():
         return {}
-    say(f"{int(seen.sum())} of {len(seen)} examples were trained or validated on; the numbers ending in _unseen leave them out")
-    if seen.all():
+    apart = not seen.all() and hasattr(data.test, "subset")
+    left_out = "the numbers ending in _unseen leave them out" if apart else "the numbers flatter"
+    say(f"{int(seen.sum())} of {len(seen)} examples were trained or validated on; {left_out}")
+    if not apart:
         return {}
     others = dataclasses.replace(data, test=data.test.subset(np.flatnonzero(~seen)))
     return {f"{name}_unseen": float(value) for name, value in app.evaluate(model, others, config).metrics.items()}
