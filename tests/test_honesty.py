@@ -11,7 +11,9 @@ from runs import forked, train
 
 from apps.common.app import Metric
 from apps.common.data.examples import Data, Examples
+from apps.common.data.fingerprint import example_digests
 from apps.common.training.remarks import beside_baselines, duplicates, remarks
+from apps.common.training.run import on_unseen
 
 OPTIONS = ("--data", "pictures", "--model", "mlp", "--hidden-dims", "8", "--epochs", "2", "--batch-size", "8")
 ACCURACY = Metric("accuracy")
@@ -44,6 +46,15 @@ def test_examples_that_were_trained_on_are_counted_and_left_out_beside_all(bundl
     assert {"accuracy", "accuracy_unseen"} <= json.loads(done.stdout)["metrics"].keys()
     read = forked("evaluate", bundle, "--data", "new/pictures", cwd=tmp_path).stdout
     assert "metrics on new/pictures" in read and "majority" not in read and "remark" not in read  # these are of the test
+
+
+@pytest.mark.once
+def test_where_all_were_trained_on_the_numbers_are_said_to_flatter(capsys):
+    examples = Examples(np.arange(12.0).reshape(4, 3), np.arange(4))
+    data = Data(None, None, examples, {})
+    assert on_unseen(None, None, data, None, {"train": example_digests(examples)}) == {}
+    said = "".join(capsys.readouterr())
+    assert "4 of 4 examples were trained or validated on; the numbers flatter" in said and "_unseen" not in said
 
 
 def test_a_result_no_better_than_a_plain_method_is_said_plainly():
