@@ -5,6 +5,7 @@ import ctypes
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -57,6 +58,8 @@ def prepare(name):
             os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     if name in WITHOUT_A_POOL:
         keep_freed_memory()
+    # Texts come in batches of a few lengths, a graph of each: TensorFlow warns of the fifth, which is meant.
+    logging.getLogger("tensorflow").addFilter(lambda record: "tf.function retracing" not in record.getMessage())
     sys.meta_path.insert(0, _Absent(name))
     with _quiet():
         importlib.import_module("keras")
