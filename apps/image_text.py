@@ -11,6 +11,7 @@ questions about such shapes, takes a minute and a half and answers .67 of them r
 logistic regression on the question has about a third.
 """
 
+import shlex
 import textwrap
 from dataclasses import dataclass
 from typing import Literal
@@ -157,7 +158,9 @@ def load_data(config, about=None):
         "captions": sorted(set(known))[:200],
     }
     pairs = Examples({"image": images, "text": ids})
-    return Data(*(pairs.subset(part) for part in parts), described, notes, config.data or "captioned-shapes")
+    prompts = [text for text in described["captions"] if "," not in text][:2]
+    example = "PICTURE.png" + (f" --prompts {shlex.quote(','.join(prompts))}" if len(prompts) > 1 else "")
+    return Data(*(pairs.subset(part) for part in parts), described, notes, config.data or "captioned-shapes", example=example)
 
 
 def read_pairs(config, about):

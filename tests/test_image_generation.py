@@ -273,6 +273,7 @@ def test_our_own_features_tell_digits_apart(digits):
     assert narrow["class_coverage"] == pytest.approx(0.1) and narrow["diversity"] < 0.5
     assert narrow["frechet_own_features"] > 10 * real["frechet_own_features"]
     assert generation.trouble(None, narrow)[0] == "collapse" and generation.trouble(None, real) is None
+    assert generation.trouble(None, {"class_coverage": 0.2, "diversity": 3.0})[0] == "noise"
 
 
 def test_divergence_is_noticed_once_and_said(digits, capsys):

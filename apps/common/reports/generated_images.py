@@ -162,7 +162,14 @@ def trouble(model, found):
     """`(kind, line)` of a collapse or a divergence seen after an epoch, else `None`."""
     if found["class_coverage"] < 0.5 or found["diversity"] < 0.1:
         seen = f"samples cover {found['class_coverage']:.0%} of the classes with {found['diversity']:.0%} of the diversity"
-        return "collapse", f"{seen} of real images. Lower --learning-rate, or change --kl-weight or --discriminator-rate"
+        if hasattr(model, "discriminator_loss"):
+            advice = "Lower --learning-rate or change --discriminator-rate"
+        elif hasattr(model, "kl_weight"):
+            advice = "Lower --learning-rate or change --kl-weight"
+        else:
+            advice = "More --epochs may be all it needs"
+        # Noise differs from picture to picture more than real ones do, and yet none shows a class.
+        return "noise" if found["diversity"] > 1.5 else "collapse", f"{seen} of real images. {advice}"
     if hasattr(model, "slope"):  # a critic's score is no probability
         return None
     losses = [float(getattr(model, name).result()) for name in ("discriminator_loss", "generator_loss") if hasattr(model, name)]
