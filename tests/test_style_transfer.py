@@ -158,7 +158,7 @@ def test_features_of_a_bundle_are_those_of_its_network(tmp_path):
         ({"style": "broken.png"}, "not a readable picture"),
         ({"style": "pixel.png"}, "1 x 1 pixels, but squares of 16"),
         ({"image_size": 18}, "a multiple of 4"),
-        ({"data": "pixel.png"}, "cannot be read"),
+        ({"data": "pixel.png"}, "1 of 1 pictures have fewer than 16 pixels a side"),
     ],
 )
 def test_pictures_and_styles_that_cannot_be_are_named(options, words, tmp_path, monkeypatch):

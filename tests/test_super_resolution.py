@@ -143,7 +143,7 @@ def test_baselines_are_pillows_bicubic_and_repeated_pixels():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"data": "tiny", "patch_size": 24}, "fewer than 72 a side"),
+        ({"data": "tiny", "patch_size": 24}, "fewer than 72 pixels a side"),
         ({"data": "empty"}, "no picture found"),
         ({"data": "nowhere"}, "no such file or folder"),
     ],
