@@ -29,21 +29,19 @@ def compare(cases, folder, backends=BACKENDS):
     """The rows of the matrix, one for each of `cases` (`{name: case}`); those with a backend that wrote nothing are not `ok`.
 
     `outputs`, `loss`, `gradients` and `weights` are the largest difference of any two backends; `pairs` has each pair's.
-    For a case whose training is random only the outputs are compared. `predicts` is the worst of the bundles written by
-    one backend and read by another, `continues` of the checkpoints; `where` names the layer at fault.
+    `predicts` is the worst of the bundles written by one backend and read by another, `continues` of the checkpoints;
+    `where` names the layer at fault.
     """
     rows = []
     for name, case in cases.items():
-        family = parity.family_of(case)
         found = {backend: parity.load(folder, backend, name) for backend in backends}
         there = {backend: each for backend, each in found.items() if each}
-        compared = QUANTITIES if not case.random else ("outputs",)
         pairs = {}
         for a, b in itertools.combinations(there, 2):
-            pairs[f"{a}-{b}"] = {each: parity.difference(there[a][each], there[b][each]) for each in compared}
-        row = {"case": name, "family": family}
+            pairs[f"{a}-{b}"] = {each: parity.difference(there[a][each], there[b][each]) for each in QUANTITIES}
+        row = {"case": name, "family": case.family}
         for quantity in QUANTITIES:
-            row[quantity] = max((each[quantity] for each in pairs.values()), default=None) if quantity in compared else None
+            row[quantity] = max((each[quantity] for each in pairs.values()), default=None)
         exchanged = [_exchanged(folder, backend, name) for backend in backends]
         row |= {kind: _worst(exchanged, kind) for kind in ("predicts", "continues")}
         row["double"] = _in_double(folder, backends, name)

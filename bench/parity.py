@@ -55,16 +55,10 @@ TOLERANCES = {
     "graph": Tolerance(
         2e-6, 2e-5, "the sum over neighbours is added in whatever order the processor takes them",
     ),
-    "drawn": Tolerance(2e-6, 1e-5, "training draws from each backend's own generator; inference alone is compared"),
 }  # fmt: skip
 # Whose bundles and checkpoints the tests exchange: one of each family.
 EXCHANGED = ("tabular_mlp", "lenet5", "small_cnn", "lstm_language_model", "gpt", "gat")
 DOUBLE = 1e-9  # what may be left in double precision
-
-
-def family_of(case):
-    """The key of `TOLERANCES` for a case."""
-    return "drawn" if case.random else case.family
 
 
 def allowed(family, quantity):
@@ -205,7 +199,7 @@ def measure(case, folder=None):
     for steps in (CHECKPOINT_AT - 1, STEPS - CHECKPOINT_AT):
         more = train(model, case, targets, steps)
         losses, seconds = losses + more[0], seconds + more[1]
-        if folder and not case.random and len(losses) == CHECKPOINT_AT:
+        if folder and len(losses) == CHECKPOINT_AT:
             from apps.common.training.checkpoint import save_checkpoint
 
             save_checkpoint(Path(folder, "checkpoints"), model, CHECKPOINT_AT, {"loss": losses}, [])
@@ -291,7 +285,7 @@ def exchange(folder, name, case, writers, own):
         expected, place = load(folder, writer, name), Path(folder, writer, name)
         loaded = load_model(open_bundle(place / "bundle"))
         found["predicts"][writer] = difference(as_arrays(loaded.predict_on_batch(case.inputs)), expected["predictions"])
-        if writer == own or case.random:
+        if writer == own:
             continue
         if model is None:
             model, targets = prepared(case)
@@ -379,7 +373,7 @@ def main(stage, cases_file, folder, only="", *writers):
     for name, case in chosen.items():
         if stage == "measure":
             save(folder, backend, name, measure(case, Path(folder, backend, name))[1])
-        elif stage == "double" and not case.random:
+        elif stage == "double":
             try:
                 save(folder, f"{backend}-double", name, measure(case)[1])
             except Exception as error:  # what a library cannot compute in double precision is left out of the table
@@ -387,7 +381,7 @@ def main(stage, cases_file, folder, only="", *writers):
         elif stage == "exchange":
             exchanged[name] = exchange(folder, name, case, writers, backend)
         elif stage == "trace":
-            outputs = layer_outputs(prepared(case)[0], case.inputs, training=not case.random)
+            outputs = layer_outputs(prepared(case)[0], case.inputs, training=True)
             arrays = {f"{index:04d} {path}": array for index, (path, array) in enumerate(outputs)}
             np.savez(Path(folder, backend, f"{name}.trace.npz"), **{key.replace("/", "|"): a for key, a in arrays.items()})
     if stage == "exchange":

@@ -27,7 +27,6 @@ class Case:
         targets: One batch of targets; `None` draws an array of the shape of each output.
         loss: What `compile` takes; `None` for a model that owns its objective.
         weights: What each example, token or pixel counts in the loss; zeros are padding.
-        random: Whether training draws random numbers, which differ between backends; only inference is compared.
         family: How far the backends may lie apart, a key of `bench.parity.TOLERANCES`; the strictest by default.
     """
 
@@ -36,7 +35,6 @@ class Case:
     targets: Any = None
     loss: Any = "mean_squared_error"
     weights: Any = None
-    random: bool = False
     family: str = "arithmetic"
 
 
@@ -350,6 +348,7 @@ CASES = {
     "Mixup": layer(lambda: layers.Mixup(), floats(4, 4, 3)),
     "MixupModel": Case(mixup_model, floats(4, 4, 3), floats(1)),
     "MultiplicativeAttention": over_memory(lambda: layers.MultiplicativeAttention(), family="attention"),
+    "NGramLogits": layer(lambda: layers.NGramLogits(3, num_rows=7), texts(7, 5)),
     "PaddingMask": text_classifier(lambda: models.text_bag(7, 3, width=4)),
     "LastPicture": Case(last_picture, integers(4, 6)),
     "PerceiverResampler": layer(lambda: layers.PerceiverResampler(3, 2, 2), floats(5, 8), family="normalised"),

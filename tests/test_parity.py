@@ -40,7 +40,7 @@ def test_backends_agree(rows, name):
 @pytest.mark.parametrize("name", EXCHANGED)
 def test_what_another_backend_wrote_predicts_and_goes_on_the_same(folder, name):
     found = parity.exchange(folder, name, CASES[name], matrix.BACKENDS, keras.backend.backend())
-    tolerance = parity.TOLERANCES[parity.family_of(CASES[name])]
+    tolerance = parity.TOLERANCES[CASES[name].family]
     assert len(found["predicts"]) == 3 and max(found["predicts"].values()) <= tolerance.forward, found
     assert len(found["continues"]) == 2 and max(found["continues"].values()) <= tolerance.backward, found
 
