@@ -196,7 +196,7 @@ def test_a_file_for_prediction_is_read_with_the_kinds_of_the_training_rows(tmp_p
         (b"", "the file is empty"),
         (b"\xef\xbb\xbf \n", "the file is empty"),
         (b"a,b\n", "a header but no rows"),
-        (b"a,b\n1,caf\xe9\n", "not UTF-8 at byte 9 (0xe9) in line 2. Save it as UTF-8"),
+        (b"a,b\n1,caf\xe9\n", "line 2 is not UTF-8 (byte 9, 0xe9). Save it as UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "its encoding is UTF-16"),
         (b"a,b\n1,\0\n", "line 2 holds a NUL byte (byte 6)"),
         (b"PK\3\4xxxx", "a spreadsheet or zip archive"),

@@ -64,7 +64,7 @@ def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_seve
     [
         ({"train.de": b"a\nb\n", "train.en": b"a\nb\nc\n"}, "has 2 lines, but train.en has 3"),
         ({"train.de": b"a\n\xff\n", "train.en": b"a\nb\n"}, "line 2 is not UTF-8"),
-        ({"train.de": b"a\nb\0\n", "train.en": b"a\nb\n"}, "line 2 has a NUL byte"),
+        ({"train.de": b"a\nb\0\n", "train.en": b"a\nb\n"}, "line 2 holds a NUL byte"),
         ({"train.de": b"", "train.en": b"a\n"}, "is empty"),
         ({"train.de": b"a\n"}, "no pairs of texts"),
         ({"pairs.tsv": b"a\tb\nc\n"}, "line 2 has no tab"),

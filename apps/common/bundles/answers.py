@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apps.common.app import inputs_of
+from apps.common.data.decoded import is_packed
 from apps.common.data.reading import visible_files
-from apps.common.data.tables.text_file import dialect, is_packed, sampled_lines
+from apps.common.data.tables.text_file import dialect, sampled_lines
 from apps.common.errors import UserError
 from apps.common.files import remove_left
 from apps.common.output import plain

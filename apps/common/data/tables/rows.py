@@ -10,8 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.common.data.decoded import is_packed, open_packed
 from apps.common.data.reading import Progress
-from apps.common.data.tables.text_file import PIECE, dialect, first_lines, is_packed, open_packed, read_text
+from apps.common.data.tables.text_file import PIECE, dialect, first_lines, read_text
 from apps.common.errors import UserError, count_skipped
 
 MISSING = ("", "na", "n/a", "nan", "?", "null", "none")

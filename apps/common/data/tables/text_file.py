@@ -1,11 +1,11 @@
 """The file of a text table: opened, refused where it is none, decoded, and the delimiter and quotes of its rows."""
 
 import csv
-import gzip
 import io
 import re
 import zlib
 
+from apps.common.data.decoded import MEND, open_packed, refuse_utf16, text_of
 from apps.common.data.reading import require_memory
 from apps.common.errors import UserError
 
@@ -16,33 +16,11 @@ LONGEST_LINE = 1 << 24
 PIECE = 1 << 20  # bytes looked at at once
 SAMPLE_LINES, SAMPLE_CHARACTERS = 50, 100_000
 ADVICE = "Give a part of it, or Parquet with only the columns that are needed"
-MEND = "Save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 old.csv > new.csv"
-
-
-def open_packed(path):
-    """A file's bytes, unpacked where gzip has packed them."""
-    return gzip.open(path) if is_packed(path) else open(path, "rb")
-
-
-def is_packed(path):
-    """Whether gzip has packed a file."""
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 def read_text(path):
-    """The whole text of a file, packed by gzip or not, in UTF-8."""
-    with open_packed(path) as file:
-        content = file.read()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte {error.start} (0x{content[error.start]:02x}) in line {line}"
-        raise UserError(f"{path}: not UTF-8 at {byte}. {MEND}") from None
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty. Expected one row an example")
-    return text
+    """The whole text of a table's file, packed by gzip or not, in UTF-8."""
+    return text_of(path, "one row an example", ADVICE)
 
 
 def first_lines(path):
@@ -102,7 +80,6 @@ def sampled_lines(text):
 
 
 def _refuse_binary(start, path):
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: its encoding is UTF-16. {MEND.replace('LATIN1', 'UTF-16')}")
+    refuse_utf16(start, path)
     if start[:4] == b"PK\3\4":
         raise UserError(f"{path}: a spreadsheet or zip archive. Save the table as CSV or Parquet")

@@ -5,7 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.data.reading import json_objects, list_folder, require_memory, split_of, visible_files
+from apps.common.data.decoded import western_text_of
+from apps.common.data.reading import json_objects, list_folder, split_of, visible_files
 from apps.common.data.tables.rows import read_text_rows
 from apps.common.errors import UserError, count_skipped, nearest
 
@@ -19,7 +20,6 @@ FORMATS = (
     "a CSV, TSV or JSONL file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
     "folder of .txt files for each class"
 )
-ADVICE = "Give a part of it"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _columns(cells, path, text_column, label_column):
 
 
 def _read_json_lines(path, text_column, label_column):
-    found = list(json_objects(_text_of(path)[0].split("\n")))
+    found = list(json_objects(western_text_of(path, FORMATS)[0].split("\n")))
     rows = [(number, row) for number, row, reason in found if not reason]
     skipped = [f"line {number} ({reason})" for number, _, reason in found if reason]
     note = count_skipped(skipped, len(found), f"lines of {path}")
@@ -158,7 +158,7 @@ def _plain(value):
 
 
 def _read_label_lines(path):
-    text, notes = _text_of(path)
+    text, notes = western_text_of(path, FORMATS)
     pairs, places = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -175,7 +175,7 @@ def _read_folder(path):
             continue
         for file in visible_files(folder):
             if file.suffix.lower() == ".txt":
-                text, said = _text_of(file)
+                text, said = western_text_of(file, FORMATS)
                 pairs.append((text, folder.name))
                 places.append(str(file.relative_to(path)))
                 notes += said
@@ -199,23 +199,3 @@ def _without_gaps(pairs, places, notes, path):
         raise UserError(f"{path}: the file is empty. Expected {FORMATS}")
     note = count_skipped(skipped, len(pairs), f"texts of {path}")
     return texts, labels, [*notes, note] if note else notes
-
-
-def _text_of(path):
-    """`(text, notes)` of a file in UTF-8, or else in Latin-1, which is said."""
-    try:
-        require_memory(16 * path.stat().st_size, path, ADVICE)
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: its encoding is UTF-16. Convert it, for example with iconv -f utf-16 -t utf-8")
-    if (nul := content.find(b"\0")) >= 0:
-        line = content.count(b"\n", 0, nul) + 1
-        raise UserError(f"{path}: line {line} holds a NUL byte (byte {nul}): not a text file. Expected {FORMATS}")
-    try:
-        return content.decode("utf-8-sig"), []
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        note = f"{path.name} is not UTF-8 (byte 0x{content[error.start]:02x} in line {line}): it is read as Latin-1"
-        return content.decode("latin-1"), [note]

@@ -1,11 +1,10 @@
 """Pairs of texts, a sentence and its translation or a text and its summary, from TSV, JSONL or two parallel files."""
 
-import gzip
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.common.data.decoded import text_of
 from apps.common.data.reading import json_objects, split_of, visible_files
 from apps.common.errors import UserError
 
@@ -224,22 +223,5 @@ def read_lines(file):
     Raises:
         UserError: It is damaged, empty, has NUL bytes or another encoding, the line named.
     """
-    try:
-        content = file.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file}: cannot be read ({error}); copy or download it again") from None
-    if not content.strip():
-        raise UserError(f"{file}: is empty; expected a text a line")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        line = content.count(b"\n", 0, nul) + 1
-        raise UserError(f"{file}: line {line} has a NUL byte, so it is not UTF-8 text; convert it, as with iconv -t utf-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        wrong = f"0x{content[error.start]:02x}"
-        raise UserError(f"{file}: line {line} is not UTF-8 ({wrong}); convert it, as with iconv -f latin1 -t utf-8") from None
     # Not `splitlines`: a line may hold other separators, such as U+2028, and would be torn.
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return [line.removesuffix("\r") for line in text_of(file, "a text a line").removesuffix("\n").split("\n")]

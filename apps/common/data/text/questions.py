@@ -4,8 +4,8 @@ import json
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
-from pathlib import Path
 
+from apps.common.data.decoded import text_of
 from apps.common.data.reading import list_folder
 from apps.common.data.text.plain import ABOUT_THE_DATA
 from apps.common.data.text.tagged import split_in
@@ -56,20 +56,6 @@ def read_questions(path):
     if "train" not in splits and len(splits) > 1:
         raise UserError(f"{path}: no file to train on; expected one whose name has the word train")
     return kind, splits, notes
-
-
-def text_of(path):
-    """The text of a file."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if b"\0" in content:
-        raise UserError(f"{path}: holds NUL bytes; expected text")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
 
 
 def read_squad(path, notes):

@@ -2,6 +2,7 @@
 
 import re
 
+from apps.common.data.decoded import text_of
 from apps.common.data.reading import SPLIT_NAMES, list_folder
 from apps.common.data.text.plain import ABOUT_THE_DATA
 from apps.common.errors import UserError
@@ -56,13 +57,9 @@ def read_sentences(path):
 
     Returns: `([(words, tags)], count)` with the number of I- tags that had to become B-.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     sentences, words, tags = [], [], []
-    for number, line in enumerate([*content.split(b"\n"), b""], 1):
-        text = decoded(line, path, number)
+    for number, line in enumerate([*text_of(path, "a word and its tag on each line").split("\n"), ""], 1):
+        text = line.rstrip("\r")
         if not text.strip():
             if words:
                 sentences.append((words, tags))
@@ -76,15 +73,6 @@ def read_sentences(path):
     begun = [begin_entities(tags) for _, tags in sentences]
     count = sum(a != b for (_, tags), found in zip(sentences, begun, strict=True) for a, b in zip(tags, found, strict=True))
     return [(words, tags) for (words, _), tags in zip(sentences, begun, strict=True)], count
-
-
-def decoded(line, path, number):
-    if b"\0" in line:
-        raise UserError(f"{path}: line {number} holds a NUL byte; expected text")
-    try:
-        return line.decode("utf-8-sig").rstrip("\r")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: line {number} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
 
 
 def columns(text, path, number):
