@@ -289,7 +289,7 @@ def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
         "annotations": [
             {"image_id": 4, "category_id": 3, "area": 4, "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]]},
             {"image_id": 4, "category_id": 9, "area": 50, "segmentation": [square]},
-            {"image_id": 4, "category_id": 9, "area": 1, "segmentation": {"counts": "x", "size": [10, 10]}},
+            {"image_id": 4, "category_id": 9, "area": 1, "segmentation": [[1, 1]]},
         ],
     }
     (tmp_path / "instances_train2017.json").write_text(json.dumps(content))
@@ -300,6 +300,49 @@ def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
     np.testing.assert_array_equal(found.masks[0], expected)
     assert "gone.png" in found.notes[0] and "1 annotations" in found.notes[1]
     assert [path.name for path in found.paths] == ["a.png"]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["numbers", "packed"])
+def test_cocos_crowds_in_run_lengths_count_nothing(tmp_path, packed):
+    from pycocotools import mask as coco
+
+    region = np.random.default_rng(0).random((40, 30)) < 0.3
+    runs = np.flatnonzero(np.diff(region.T.reshape(-1), prepend=False))
+    lengths = np.diff([0, *runs, region.size]).tolist()
+    packed_lengths = coco.encode(np.asfortranarray(region.astype("uint8")))["counts"].decode()
+    save(tmp_path, "a.png", np.zeros((40, 30, 3), "uint8"))
+    square = {"image_id": 4, "category_id": 1, "area": 50, "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]}
+    counts = packed_lengths if packed else lengths
+    crowd = {**square, "area": 20, "iscrowd": 1, "segmentation": {"counts": counts, "size": [40, 30]}}
+    content = {
+        "images": [{"id": 4, "file_name": "a.png", "width": 30, "height": 40}],
+        "categories": [{"id": 1, "name": "dog"}],
+        "annotations": [square, crowd],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    expected = np.zeros((40, 30), "uint8")
+    expected[:10, :10] = 1
+    np.testing.assert_array_equal(read_masked_pictures(tmp_path).masks[0], np.where(region, 255, expected))
+    crowd["segmentation"]["counts"] = counts[:-1]
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="run lengths that add up to"):
+        read_masked_pictures(tmp_path)
+
+
+def test_cocos_shapes_are_drawn_in_the_classes_of_a_model_that_was_trained_on_colours(tmp_path):
+    save(tmp_path, "a.png", np.zeros((10, 10, 3), "uint8"))
+    content = {
+        "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}],
+        "categories": [{"id": 7, "name": "dog"}],
+        "annotations": [{"image_id": 4, "category_id": 7, "area": 9, "segmentation": [[0, 0, 5, 0, 5, 9, 0, 9]]}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    known = Classes(("dog", "background"), (0xFF0000, 0x0000FF), True, None, ((255, 0, 0), (0, 0, 255)))
+    masks = read_masked_pictures(tmp_path, classes=known).masks
+    assert (masks[0, :, :6] == 0).all() and (masks[0, :, 6:] == 1).all()
+    without = Classes(("dog", "sky"), (0xFF0000, 0x0000FF), True, None, ((255, 0, 0), (0, 0, 255)))
+    masks = read_masked_pictures(tmp_path, classes=without).masks
+    assert (masks[0, :, :6] == 0).all() and (masks[0, :, 6:] == 255).all()
 
 
 def test_cocos_categories_are_those_of_the_model_by_their_names_not_their_order(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -22,6 +23,11 @@ def split_of(name):
     """The split that a folder, file or cell called `name` stands for, or `None`."""
     word = str(name).strip().lower()
     return next((split for split, names in SPLIT_NAMES.items() if word in names), None)
+
+
+def split_within(name):
+    """The split that a name such as `instances_train2017` speaks of, or `None`."""
+    return next((split for word in re.split("[^a-z]+", str(name).lower()) if (split := split_of(word))), None)
 
 
 def available_memory():

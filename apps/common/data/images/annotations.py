@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from apps.common.data.images.decoding import is_image_name
-from apps.common.data.reading import split_of, visible_files
+from apps.common.data.reading import split_of, split_within, visible_files
 from apps.common.errors import UserError
 
 FORMATS = (
@@ -111,14 +111,9 @@ class Pictures:
         return max(self.by_name.get(name.rpartition("/")[2], ()), key=near, default=beside / name)
 
     def split(self, path):
-        """The split that a folder above the picture names, or `None`."""
+        """The split that a folder above a file names, or `None`."""
         folders = path.relative_to(self.root).parts[:-1]
-        return next((split for part in reversed(folders) if (split := split_in(part))), None)
-
-
-def split_in(name):
-    """The split that a word of a name stands for: `instances_train2017` is of train."""
-    return next((split for word in re.split("[^a-z]+", str(name).lower()) if (split := split_of(word))), None)
+        return next((split for part in reversed(folders) if (split := split_within(part))), None)
 
 
 def array_of(boxes):
@@ -219,8 +214,8 @@ def coco_content(path):
 
 
 def read_coco(contents, pictures):
-    """COCO files, one a split by the name of the file or its folder."""
-    splits = {path: split_in(path.stem) or split_in(path.parent.name) for path in contents}
+    """COCO files, one a split by the name of the file or of a folder above it."""
+    splits = {path: split_within(path.stem) or pictures.split(path) for path in contents}
     if len(contents) > 1:
         for path, split in splits.items():
             same = [each for each in contents if splits[each] == split]

@@ -1,11 +1,13 @@
-"""COCO's annotation files as masks: polygons drawn, the small ones over the large ones."""
+"""COCO's annotation files as masks: polygons and run lengths drawn, the small ones over the large ones."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.common.data.reading import split_of
+import numpy as np
+
+from apps.common.data.images.decoding import Unreadable
+from apps.common.data.reading import split_within
 from apps.common.errors import UserError
 from apps.common.files import read_json
 
@@ -16,21 +18,77 @@ BACKGROUND, CROWD = 0, 255
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mask that is drawn: `((label, ((x, y, x, y, ...), ...)), ...)`, the first at the bottom, on `(width, height)`."""
+    """A mask that is drawn.
+
+    Args:
+        shapes: `((label, parts), ...)`, the first at the bottom; a part is a polygon `(x, y, x, y, ...)` or `RunLengths`.
+        size: `(width, height)`; `None` for the picture's.
+        ground: Label where nothing is drawn.
+    """
 
     shapes: tuple
     size: tuple | None = None
+    ground: int = BACKGROUND
 
     def draw(self, size):
-        """A Pillow image of labels, of the size the annotations say, else of `size`."""
+        """A Pillow image of labels, of the size the annotations say, else of `size`.
+
+        Raises:
+            Unreadable: Run lengths of another size, or of no use.
+        """
         from PIL import Image, ImageDraw
 
-        image = Image.new("L", self.size or size, BACKGROUND)
+        image = Image.new("L", self.size or size, self.ground)
         pen = ImageDraw.Draw(image)
-        for label, polygons in self.shapes:
-            for polygon in polygons:
-                pen.polygon(polygon, fill=label)
+        for label, parts in self.shapes:
+            for part in parts:
+                if isinstance(part, RunLengths):
+                    image.paste(label, mask=Image.fromarray(part.mask(image.size)))
+                else:
+                    pen.polygon(part, fill=label)
         return image
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """A region as COCO writes crowds: how many pixels, down the columns, are outside, inside, outside, ...
+
+    Args:
+        counts: Numbers, or a text that packs them.
+        size: `(height, width)`.
+    """
+
+    counts: tuple | str
+    size: tuple
+
+    def mask(self, size):
+        """The region as uint8 `(height, width)`, 255 within, of a picture of `size` `(width, height)`."""
+        width, height = size
+        if tuple(self.size) != (height, width):
+            raise Unreadable(f"a region of {self.size[1]} x {self.size[0]} pixels in a picture of {width} x {height}")
+        lengths = unpacked(self.counts) if isinstance(self.counts, str) else list(self.counts)
+        if any(length < 0 for length in lengths) or sum(lengths) != width * height:
+            raise Unreadable(f"run lengths that add up to {sum(lengths)} pixels of {width * height}")
+        values = np.where(np.arange(len(lengths)) % 2, 255, 0).astype("uint8")
+        return np.ascontiguousarray(np.repeat(values, lengths).reshape(width, height).T)
+
+
+def unpacked(text):
+    """The run lengths in COCO's text: five bits a character, low ones first; from the third on differences to two before.
+
+    pycocotools unpacks them as well, but draws without looking where the picture ends: a damaged file would write beyond it.
+    """
+    lengths, value, bits = [], 0, 0
+    for character in text:
+        five = ord(character) - 48
+        value |= (five & 31) << bits
+        bits += 5
+        if five & 32:
+            continue
+        value -= 1 << bits if five & 16 else 0
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value, bits = 0, 0
+    return lengths
 
 
 def find_annotations(files):
@@ -48,13 +106,15 @@ def find_annotations(files):
     return found
 
 
-def read_annotations(annotations, files, known=None):
+def read_annotations(folder, annotations, files, known=None):
     """`([(name, split, picture, Drawn)], notes, class names)`.
 
     Args:
+        folder: Of the data, whose own name says nothing of splits.
         annotations: `{path: content}`.
         files: All files of the folder.
         known: `{class name: label}` of a trained model, whose labels are drawn; else categories are numbered by their ids.
+            Where it knows no background, what no shape covers counts nothing.
     Raises:
         UserError: Categories differ between the files, there is one that the model does not know, or no picture is there.
     """
@@ -71,16 +131,15 @@ def read_annotations(annotations, files, known=None):
     for file in files:
         by_name.setdefault(file.name, []).append(file)
     for path, content in annotations.items():
-        split = _split_in(path.stem) or _split_in(path.parent.name)
+        split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
         shapes = {}
         for each in content["annotations"]:
-            polygons, label = each.get("segmentation"), labels.get(each.get("category_id"))
-            usable = [tuple(p) for p in polygons if len(p) >= 6] if isinstance(polygons, list) else []
-            if not usable or label is None:
+            parts, label = _parts(each.get("segmentation")), labels.get(each.get("category_id"))
+            if not parts or label is None:
                 left_out += 1
                 continue
             label = CROWD if each.get("iscrowd") else label
-            shapes.setdefault(each.get("image_id"), []).append((float(each.get("area") or 0), label, tuple(usable)))
+            shapes.setdefault(each.get("image_id"), []).append((float(each.get("area") or 0), label, parts))
         for image in content["images"]:
             file = _file_of(image, path, by_name)
             if file is None:
@@ -88,7 +147,8 @@ def read_annotations(annotations, files, known=None):
                 continue
             drawn = sorted(shapes.get(image["id"], ()), key=lambda shape: -shape[0])
             size = (image["width"], image["height"]) if image.get("width") and image.get("height") else None
-            mask = Drawn(tuple((label, polygons) for _, label, polygons in drawn), size)
+            ground = known.get("background", CROWD) if known else BACKGROUND
+            mask = Drawn(tuple((label, parts) for _, label, parts in drawn), size, ground)
             pairs.append((image["file_name"], split, file, mask))
     if not pairs:
         raise UserError(f"{first}: none of the pictures it names is there, such as {missing[0] if missing else 'any'}")
@@ -96,8 +156,19 @@ def read_annotations(annotations, files, known=None):
         shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
         notes.append(f"{len(missing)} pictures of the annotations are not there and left out: {shown}")
     if left_out:
-        notes.append(f"{left_out} annotations without a polygon of three points, or run-length encoded, are left out")
+        notes.append(f"{left_out} annotations without a polygon of three points or run lengths are left out")
     return pairs, notes, names
+
+
+def _parts(segmentation):
+    """The polygons of an annotation that have an area, or its run lengths; `()` where there are none."""
+    if isinstance(segmentation, dict):
+        counts, size = segmentation.get("counts"), segmentation.get("size")
+        counts = tuple(counts) if isinstance(counts, list) else counts
+        numbers = isinstance(counts, tuple) and all(type(count) is int for count in counts)
+        sized = isinstance(size, list) and len(size) == 2
+        return (RunLengths(counts, tuple(size)),) if sized and (numbers or isinstance(counts, str)) else ()
+    return tuple(tuple(part) for part in segmentation if len(part) >= 6) if isinstance(segmentation, list) else ()
 
 
 def known_labels(annotations, table, known):
@@ -121,11 +192,6 @@ def _file_of(image, path, by_name):
         if (folder / name).is_file():
             return folder / name
     found = by_name.get(name.name, [])
-    found = [file for file in found if _split_in(path.stem) and _split_in(file.parent.name) == _split_in(path.stem)] or found
+    if split := split_within(path.stem):
+        found = [file for file in found if split_within(file.parent.name) == split] or found
     return found[0] if len(found) == 1 else None
-
-
-def _split_in(name):
-    """The split that a name such as `instances_train2017` speaks of, or `None`."""
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((split_of(word) for word in words if split_of(word)), None)

@@ -1,7 +1,7 @@
-"""Pictures and what each pixel of them is: image and mask folders, label or colour masks, COCO's polygons."""
+"""Pictures and what each pixel of them is: image and mask folders, label or colour masks, COCO's annotations."""
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that change height for width
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture, its split, and its mask: a file, or polygons to draw."""
+    """A picture, its split, and its mask: a file, or shapes to draw."""
 
     name: str
     split: str | None
@@ -76,8 +76,13 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: expected a folder with {FORMATS}")
-    pairs, notes, drawn_classes = find_pairs(path, dict(zip(classes.names, classes.values, strict=True)) if classes else None)
-    asked = classes or choose_classes(path, pairs, class_names or drawn_classes, ignore)
+    known = {name: place for place, name in enumerate(classes.names)} if classes else None
+    pairs, notes, drawn_classes = find_pairs(path, known)
+    drawn = any(isinstance(pair.mask, Drawn) for pair in pairs)
+    if classes:
+        asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None) if drawn else classes
+    else:
+        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore)
     scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at")
     failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
     good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
@@ -90,9 +95,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
     found = asked if classes else asked.completed(trained, notes, path)
     for pair, (_, values) in zip(pairs, scanned, strict=True):
-        if isinstance(pair.mask, Drawn):
-            continue
-        found.refuse_unknown(values, pair.name)
+        if not drawn:
+            found.refuse_unknown(values, pair.name)
     sizes = [size for size, _ in scanned]
     size, said = choose_size(sizes, image_size)
     arrays = _read(path, pairs, (*size, 3), found)
@@ -102,20 +106,20 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     notes = notes + said + ([note] if note else [])
     resized = any(each != size for each in sizes)
     splits, paths = [pair.split for pair in kept], [pair.picture for pair in kept]
-    return MaskedPictures(arrays["images"], arrays["masks"], splits, found, resized, notes, paths)
+    return MaskedPictures(arrays["images"], arrays["masks"], splits, classes or found, resized, notes, paths)
 
 
 def find_pairs(folder, known=None):
     """`(pairs, notes, class names)`: every picture with its mask; the names are those of COCO's categories, or none.
 
-    `known` are the labels of a trained model's classes, `{name: label}`.
+    `known` are the positions of a trained model's classes, `{name: position}`, which COCO's shapes are drawn with.
     """
     files = visible_files(folder)
     if not files:
         raise UserError(f"{folder}: the folder is empty. Expected {FORMATS}")
     annotations = find_annotations(files)
     if annotations:
-        found, notes, names = read_annotations(annotations, files, known)
+        found, notes, names = read_annotations(folder, annotations, files, known)
         return [Pair(*each) for each in found], notes, names
     pictures, masks = {}, {}
     for file in files:
