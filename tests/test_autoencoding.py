@@ -165,6 +165,7 @@ def rows_of(folder, *words):
     return json.loads(forked("predict", *words, "--json", cwd=folder).stdout)["predictions"]
 
 
+@pytest.mark.once
 def test_codes_written_to_files_give_the_picture_of_the_model(trained):
     folder, result = trained
     picture = "pictures/a/0.png"
@@ -179,6 +180,7 @@ def test_codes_written_to_files_give_the_picture_of_the_model(trained):
     assert np.abs(first - second).max() <= 24 and first.shape == (8, 8)
 
 
+@pytest.mark.once
 def test_a_class_that_is_left_out_is_judged_as_an_anomaly(trained):
     folder, result = trained
     assert {"anomaly_auc", "anomaly_recall", "psnr", "psnr_pca"} <= result["metrics"].keys()
@@ -188,6 +190,7 @@ def test_a_class_that_is_left_out_is_judged_as_an_anomaly(trained):
     assert "--leave-out d: not a class" in refused.stderr
 
 
+@pytest.mark.once
 def test_noise_is_taken_away_beside_the_median_filter(tmp_path):
     data = Data(*(Examples(PICTURES, np.zeros(12, int)) for _ in range(3)), {"class_names": [], "image_shape": [8, 8, 1]})
     config = app.Config(noise=0.3, latent_dim=3, width=4, epochs=1)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from one_backend import share
 
 import layers
 from layers import backend, boxes, models
@@ -53,7 +54,7 @@ def test_a_detector_learns_two_squares_by_heart(name):
     assert (array(boxes.iou(found["boxes"][:, 0], targets["boxes"][:, 0])) > 0.75).all()
 
 
-@each_detector
+@pytest.mark.parametrize("name", share(sorted(DETECTORS), "compiles"))
 def test_a_detectors_step_compiles_once(name):
     images, targets = drawn_squares()
     model = made(name)

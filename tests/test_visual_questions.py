@@ -156,7 +156,7 @@ def test_examples_and_pictures_reach_the_answer(bundle):
         tokens = np.zeros((1, about["length"]), "int32")
         tokens[0, : len(ids)] = ids
         given = {"image": shown[None], "tokens": tokens}
-        return keras.ops.convert_to_numpy(model(given))[0, len(ids) - 1]
+        return model.predict_on_batch(given)[0, len(ids) - 1]
 
     first = logits(pictures[0], pictures[1], "light")
     assert np.abs(logits(pictures[1], pictures[1], "light") - first).max() > 1e-6, "another picture"
