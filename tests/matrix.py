@@ -25,7 +25,8 @@ from apps.common.options.backends import installed  # noqa: E402
 XLA_FLAGS = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
-PARTS = 3  # of a backend's tests, so that none is left to run alone at the end
+# The parts of a backend's tests, the longest first; so many that none is left to run alone at the end.
+PARTS = ("apps", "layers and models", "what is left")
 EXCHANGED = "test_parity.py::test_what_another_backend_wrote_predicts_and_goes_on_the_same"
 
 
@@ -77,15 +78,16 @@ def everywhere(backends, environment):
     """Every test on every backend, two processes at a time; each computes on one thread, so they share two cores well."""
     shutil.rmtree(HOUSE / ".cache" / "parity", ignore_errors=True)
     files = sorted(path.name for path in TESTS.glob("test_*.py") if path.name != "test_parity.py")
-    files.sort(key=lambda name: name not in ("test_contract.py", "test_cases.py"))  # the longest first
+    longest = ("test_contract.py", "test_cases.py")  # a part each, and begun first
+    files.sort(key=lambda name: longest.index(name) if name in longest else len(longest))
+    parts = [(name, files[part :: len(PARTS)], "not once") for part, name in enumerate(PARTS)]
+    parts.insert(2, ("once", files, "once"))
     with ThreadPoolExecutor(2) as pool:
         jobs = []
-        for part in range(PARTS):
-            for backend in backends:
-                chosen = ("-m", "not once")
-                name = f"{backend} {part + 1}/{PARTS}"
-                jobs.append(pool.submit(run, name, files[part::PARTS], *chosen, KERAS_BACKEND=backend, **environment))
-        jobs.append(pool.submit(run, f"once, on {backends[-1]}", files, "-m", "once", KERAS_BACKEND=backends[-1], **environment))
+        for part, chosen, mark in parts:
+            for backend in backends if mark != "once" else backends[-1:]:
+                name = f"{part}, on {backend}"
+                jobs.append(pool.submit(run, name, chosen, "-m", mark, KERAS_BACKEND=backend, **environment))
         counts = [job.result() for job in jobs]
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(run, "parity", ["test_parity.py"], KERAS_BACKEND=backends[0])]
