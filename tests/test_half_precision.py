@@ -1,28 +1,11 @@
-"""Half precision through the apps, and where it once failed: a cached token, Grad-CAM, attention on JAX."""
+"""Half precision where it once failed: a cached token, Grad-CAM, attention on JAX."""
 
 import keras
 import numpy as np
 import pytest
-from one_backend import share
-from runs import train
 
 import layers
 from layers import models
-
-RUNS = {
-    "image-classification": ("--model", "vit", "--patch-size", "4", "--width", "12", "--depth", "1"),
-    "tabular": ("--model", "ft-transformer", "--width", "8", "--depth", "1"),
-    "text-generation": ("--data", "words.txt", "--block-size", "8", "--width", "16", "--depth", "1", "--steps", "2"),
-    "graph": ("--model", "gat", "--hidden-dim", "4"),
-}
-
-
-@pytest.mark.parametrize("task", share(RUNS))  # the contract takes every app through half precision
-def test_an_app_trains_evaluates_and_is_bundled(task, tmp_path):
-    (tmp_path / "words.txt").write_text("to be or not to be, that is the question " * 20)
-    result = train(task, *RUNS[task], "--epochs", "1", "--precision", "mixed_bfloat16", cwd=tmp_path)
-    assert all(np.isfinite(value) for value in result["metrics"].values())
-    assert (tmp_path / result["model"]).is_dir()
 
 
 @pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])

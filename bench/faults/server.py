@@ -6,6 +6,7 @@ when it has ended.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -135,6 +136,7 @@ def serve(backend):
     backends.prepare(backend)
     for name in IMPORTS:
         importlib.import_module(name)
+    gc.freeze()  # what is imported is no garbage, and a child that looks for some would copy its pages
     children, buffer = {}, b""
     output = os.dup(1)
     os.dup2(2, 1)
