@@ -1,10 +1,12 @@
 """How few labels a network trained before needs: the score from scratch, on a frozen trunk and fine-tuned, by number of labels.
 
-    python -m bench.few_labels TASK --pretrained SOURCE --data DATA [--counts 100,300,1000] [--seeds 3] [--steps 400] [options]
+    python -m bench.few_labels TASK --pretrained SOURCE --data DATA [--counts 100,300,1000] [--seeds 3] [--steps 400]
+        [--frozen-rate RATE] [options]
 
 takes some minutes on two cores and writes a figure to `docs/gallery` and all that was measured to `docs/few-labels.md`. Every
 run of a number of labels has the same network, vocabulary, labels, order and steps, ends with its last weights, and is judged
-on the whole test split; only its first weights differ. `--name` tells apart several of a task, `--before` is for the page the
+on the whole test split; only its first weights differ, and the learning rate of the head on a frozen trunk, where
+`--frozen-rate` gives it one of its own. `--name` tells apart several of a task, `--before` is for the page the
 command that SOURCE was made by, further options are those of `triptych train TASK`. The texts that the networks of the page
 were trained on before are written by `python -m bench.few_labels corpus FILE`.
 """
@@ -32,7 +34,7 @@ WAYS = {"from scratch": {"pretrained": None}, "frozen": {"freeze": True}, "fine-
 COLORS = {"from scratch": "#888888", "frozen": "#1f77b4", "fine-tuned": "#d62728"}
 
 
-def measure(app, config, counts, seeds, steps):
+def measure(app, config, counts, seeds, steps, frozen_rate=None):
     """The app's metric on test for each number of labels, way and seed: `(rows, metric name, seconds)`.
 
     Args:
@@ -41,10 +43,12 @@ def measure(app, config, counts, seeds, steps):
         counts: Numbers of labels; those the data do not have are all there are.
         seeds: How many choices of labels and first weights.
         steps: Steps of each run, at least one epoch.
+        frozen_rate: Learning rate on a frozen trunk, where it is another one.
     """
     from apps.common.training.fit import settled
 
     rows, started = [], time.monotonic()
+    ways = WAYS | {"frozen": WAYS["frozen"] | ({"learning_rate": frozen_rate} if frozen_rate else {})}
     whole = app.load_data(config)
     metric = metric_of(app, whole.about)
     for count in sorted({min(count, len(whole.train)) for count in counts}):
@@ -52,7 +56,7 @@ def measure(app, config, counts, seeds, steps):
             data = dataclasses.replace(whole, train=some_of(whole.train, count, seed))
             chosen, _ = settled(app, config, data)
             epochs = -(-steps // -(-len(data.train) // chosen.batch_size))
-            for way, changes in WAYS.items():
+            for way, changes in ways.items():
                 score = trained(app, dataclasses.replace(chosen, seed=seed, epochs=epochs, **changes), data)[metric.name]
                 rows.append({"labels": len(data.train), "way": way, "seed": seed, "score": float(score)})
                 say(f"{count} labels, {way}, seed {seed}: {metric.name} {score:.4f}")
@@ -115,7 +119,8 @@ def page(records):
     """The Markdown of all that was measured."""
     lines = ["# Few labels", "", "What a network trained before is worth where labels are few (`python -m bench.few_labels`)."]
     lines += [
-        "For each number of labels and seed the three ways have the same network, vocabulary, labels, order and steps; each "
+        "For each number of labels and seed the three ways have the same network, vocabulary, labels, order and steps (a head on "
+        "a frozen trunk has a learning rate of its own where the command says so); each "
         "ends with its last weights and is judged on the whole test split. Beside them stand the task's plain methods.",
         "",
     ]
@@ -170,6 +175,7 @@ def main(words):
     app = load_app(positionals[0])
     counts = [int(count) for count in given.pop("counts", "100,300,1000").split(",")]
     seeds, steps = int(given.pop("seeds", 3)), int(given.pop("steps", 400))
+    frozen_rate = given.pop("frozen_rate", None)
     name, before = given.pop("name", positionals[0]), given.pop("before", "")
     prepare(choose(given.pop("backend", None)))
     config = make_config(app.Config, settle_switches(given, options_of(app.Config)))
@@ -177,7 +183,7 @@ def main(words):
         raise UserError("--pretrained is missing: what the runs begin with")
     import keras
 
-    rows, metric, seconds = measure(app, config, counts, seeds, steps)
+    rows, metric, seconds = measure(app, config, counts, seeds, steps, frozen_rate and float(frozen_rate))
     shown = ["BUNDLE" if word == config.pretrained and not config.library else word for word in words]
     command = f"python -m bench.few_labels {shlex.join(shown)}"
     record = {"name": name, "metric": metric, "seeds": seeds, "seconds": seconds, "backend": keras.backend.backend(),
