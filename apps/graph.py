@@ -12,10 +12,12 @@ from apps.common.command import start
 from apps.common.data.examples import Data, Report
 from apps.common.data.graphs.nodes import NAMED, GraphNodes, chosen_nodes, graph_source, read_graph, split_nodes
 from apps.common.errors import UserError
+from apps.common.options.backends import give_back_large_blocks
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Training
 
 FIRST_L2 = 5e-4  # of 0, 0.00025, 0.0005 and 0.001 the best on Cora's validation nodes
+MANY_EDGES = 500_000  # whose messages are blocks of hundreds of megabytes
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def build_model(config, data):
     from apps.common.training.optimizers import compile_model
     from layers import models
 
+    if data.train.x["edges"].shape[-1] > MANY_EDGES:
+        give_back_large_blocks()
     about, names = data.about, data.about["class_names"]
     options = {"hidden_dim": config.hidden_dim, "depth": config.depth, "dropout": config.dropout, "entries": about["entries"]}
     if config.model == "gat":

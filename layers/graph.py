@@ -17,6 +17,7 @@ from .transformer import positive
 __all__ = ["GraphAttention", "GraphConvolution", "GraphIsomorphism", "GraphSAGE"]
 
 ops = keras.ops
+LARGEST_SENT = 1 << 26  # numbers that attention sends along all edges at a time: 256 MB
 
 
 def as_one_graph(x, edges):
@@ -208,11 +209,23 @@ class GraphAttention(keras.layers.Layer):
         h, source, target = as_one_graph(h, edges)
         source, target = with_self_loops(source, target, ops.shape(h)[0])
         h = ops.reshape(h, (-1, self.num_heads, self.units))
-        attention = self.dropout(self.attention(h, source, target))
-        sent = backend.take_rows(h, source) * ops.expand_dims(attention, -1)
-        x = backend.segment_sum(ops.cast(sent, keras.config.floatx()), target, ops.shape(h)[0])
+        x = self.heard(h, self.dropout(self.attention(h, source, target)), source, target)
         x = ops.mean(x, axis=1) if self.merge == "mean" else ops.reshape(x, (-1, self.num_heads * self.units))
         return self.activation(like(features, ops.cast(x, h.dtype)) + ops.convert_to_tensor(self.bias))
+
+    def heard(self, h, attention, source, target):
+        """The weighted sums of what is sent, `(nodes, heads, units)`; over many edges of some heads at a time.
+
+        What is sent takes as much memory as there are edges, heads and units, and training holds it several times.
+        """
+        each = (source.shape[0] or 0) * self.units  # an unknown number of edges goes at once
+        at_once = max(1, LARGEST_SENT // each) if each else self.num_heads
+        parts = []
+        for first in range(0, self.num_heads, at_once):
+            some = slice(first, first + at_once)
+            sent = backend.take_rows(h[:, some], source) * ops.expand_dims(attention[:, some], -1)
+            parts.append(backend.segment_sum(ops.cast(sent, keras.config.floatx()), target, ops.shape(h)[0]))
+        return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=1)
 
     def attention(self, h, source, target):
         """Weights `(edges, heads)` of the edges, which sum to one over the edges into a node."""

@@ -165,6 +165,16 @@ def test_attention_sums_to_one_over_the_neighbours_of_each_node():
     np.testing.assert_allclose(total, 1.0, rtol=1e-5)
 
 
+def test_heads_that_go_one_after_another_give_what_all_at_once_give(monkeypatch):
+    x, layer = features(), layers.GraphAttention(3, 4)
+    whole = apply(layer, x)
+    calls, take = [], backend.take_rows
+    monkeypatch.setattr(backend, "take_rows", lambda rows, index: calls.append(rows.shape) or take(rows, index))
+    monkeypatch.setattr(graph_layers, "LARGEST_SENT", 3 * (EDGES.shape[1] + NODES) * 2)  # of two heads
+    np.testing.assert_array_equal(apply(layer, x), whole)
+    assert calls.count((NODES, 2, 3)) == 2
+
+
 @every_layer
 def test_renumbering_the_nodes_permutes_the_outputs(name):
     x, layer = features(), ALL_LAYERS[name]()

@@ -210,7 +210,7 @@ ODD = {
     "a graph of two million edges under gat": Odd(many_edges, within=300),
 }  # fmt: skip
 # What may take more megabytes than the others: it is trained, and its report drawn.
-LARGE = {"a graph of two million edges under gat": 12_000, "2,000 classes of two pictures": 1500}
+LARGE = {"a graph of two million edges under gat": 10_000, "2,000 classes of two pictures": 1500}
 EITHER = ("a graph of two million edges under gat",)  # trained, or refused where the machine cannot hold it
 
 

@@ -16,8 +16,9 @@ from apps.common.errors import UserError, nearest
 BACKENDS = ("tensorflow", "jax", "torch")
 WITHOUT_A_POOL = ("jax", "torch")  # take the memory of every temporary anew from the C library; TensorFlow keeps its own
 # What glibc's malloc.h calls these settings, and what they are set to.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
 KEPT, AHEAD = 1 << 30, 64 << 20  # bytes
+GIVEN_BACK = 32 << 20  # bytes, the most that glibc takes for this
 
 
 def installed():
@@ -82,11 +83,24 @@ def keep_freed_memory():
     the main one cannot keep large blocks, so there is only that one. On JAX 0.10.2 a GPT's step takes 39 ms with it and 58
     without, a ResNet-20's 161 and 179 (`triptych bench machinery`).
     """
+    _set_malloc((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, AHEAD))
+
+
+def give_back_large_blocks():
+    """Have blocks of 32 MB and more mapped again, each by itself and only while it is used, of a run that makes huge ones.
+
+    In one heap blocks of some hundred megabytes leave gaps that the next ones do not fit: a GAT over two million edges took
+    12.9 GB on torch, and so 4.5.
+    """
+    _set_malloc((M_MMAP_THRESHOLD, GIVEN_BACK), (M_MMAP_MAX, 65536))
+
+
+def _set_malloc(*settings):
     if "MALLOC_ARENA_MAX" in os.environ or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     with contextlib.suppress(OSError, AttributeError):  # another C library has no such call
         set_option = ctypes.CDLL(None).mallopt
-        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, AHEAD)):
+        for option, value in settings:
             set_option(option, value)
 
 
