@@ -21,7 +21,7 @@ from apps.common.data.text.plain import decoded, documentation_strings, text_fil
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Transfer, is_given, is_missing
+from apps.common.options.training import Transfer, is_missing
 
 KINDS = {"word": "words", "subword": "wordpiece"}
 GAP = re.compile(r"\[mask\]", re.IGNORECASE)
@@ -33,14 +33,11 @@ INPUTS = Inputs("texts")
 @dataclass(frozen=True)
 class Config(Transfer):
     libraries = ("hf:",)
+    bundle_rate = 1.0  # networks of texts trained here are small, and few steps hardly move a slow one
 
     pretrained: str | None = option(
         None, "a BERT to go on with, and its vocabulary: a bundle (folder, run id, name@alias) of this task, or hf:FOLDER"
     )
-    trunk_rate: float = option(
-        1.0, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
-        needs={"pretrained": is_given, "freeze": False},
-    )  # fmt: skip
     level: Literal["word", "subword"] = option(
         "subword", "what a token is: a word, or a piece of one", needs={"pretrained": is_missing}
     )

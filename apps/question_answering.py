@@ -34,6 +34,7 @@ LONGEST_SPAN = 30  # words of an answer
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
     libraries = ("hf:",)
+    bundle_rate = 1.0  # networks of texts trained here are small, and few steps hardly move a slow one
 
     pretrained: str | None = option(
         None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"

@@ -35,6 +35,7 @@ JUDGED = 400  # sentences of the validation split whose entities are counted aft
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
     libraries = ("hf:",)
+    bundle_rate = 1.0  # networks of texts trained here are small, and few steps hardly move a slow one
 
     pretrained: str | None = option(
         None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"

@@ -62,6 +62,7 @@ INPUTS = Inputs("texts", column=("text", "sentence", "review", "content", "messa
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
     libraries = ("hf:",)
+    bundle_rate = 1.0  # networks of texts trained here are small, and few steps hardly move a slow one
 
     pretrained: str | None = option(
         None, "a BERT to begin with, and its vocabulary: a bundle (folder, run id, name@alias) of masked-language, or hf:FOLDER"
@@ -94,8 +95,8 @@ class Config(Transfer, Splitting):
         4, "attention heads; must divide the width", low=1,
         needs={"model": ("transformer", "bert"), "pretrained": is_missing},
     )  # fmt: skip
-    pooling: Literal["first", "mean"] = option(
-        "first", "a text by its first token, or the mean of all: more where few are labelled or the network is frozen",
+    pooling: Literal["first", "mean"] | None = option(
+        None, "a text by its first token (of hf:, where that was learnt), or the mean of all (of others)",
         search=("first", "mean"), needs={"model": "bert"},
     )  # fmt: skip
     filters: int = option(100, "filters of each window", low=1, search=(50, 100, 200), needs={"model": CONVOLUTIONAL})
@@ -110,6 +111,11 @@ class Config(Transfer, Splitting):
         """Width, depth and dropout: as asked for, or the model's own."""
         given = {name: getattr(self, name) for name in ("width", "depth", "dropout")}
         return {**MODELS[self.model], **{name: value for name, value in given.items() if value is not None}}
+
+    @property
+    def pooled_by(self):
+        """`pooling`; by itself the first token where it was learnt to stand for the text, which a bundle's never was."""
+        return self.pooling or ("first" if self.library else "mean")
 
     def check(self):
         super().check()
@@ -260,7 +266,7 @@ def build_model(config, data):
     num_classes, dropout = len(data.about["class_names"]), config.shape["dropout"]
     if config.model == "bert":
         encoder = network_of(data.about, dropout=dropout)
-        model = models.bert_head(encoder, num_classes, pooling=config.pooling, dropout=dropout)
+        model = models.bert_head(encoder, num_classes, pooling=config.pooled_by, dropout=dropout)
     else:
         model = network(config, len(tokenizer_of(data.about)), num_classes)
     trunk = take_network(model, config.pretrained, ENCODERS)

@@ -43,7 +43,7 @@ from apps.common.data.text.subwords import Subwords, learn_subwords, vocabulary_
 from apps.common.data.text.tokenizer import TOKENIZER_FILE
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
-from apps.common.options.training import Recipe, Transfer, is_given, is_missing
+from apps.common.options.training import Recipe, Transfer, is_missing
 
 SHOWN = 8  # prompts at most whose text is shown while it is written, one after the other
 
@@ -51,14 +51,11 @@ SHOWN = 8  # prompts at most whose text is shown while it is written, one after 
 @dataclass(frozen=True)
 class Config(Transfer):
     libraries = ("hf:",)
+    bundle_rate = 1.0  # networks of texts trained here are small, and few steps hardly move a slow one
 
     pretrained: str | None = option(
         None, "a network to go on with, and its vocabulary: a bundle (folder, run id, name@alias) of this task, or hf:FOLDER"
     )
-    trunk_rate: float = option(
-        1.0, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
-        needs={"pretrained": is_given, "freeze": False},
-    )  # fmt: skip
     model: Literal["gpt", "lstm"] = option("gpt", "architecture", search=("gpt", "lstm"), needs={"pretrained": is_missing})
     level: Literal["char", "byte", "subword"] = option(
         "char", "what a token is; bytes take any encoding and language, pieces of words are learnt from the text",

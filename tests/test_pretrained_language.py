@@ -12,6 +12,7 @@ from one_backend import share
 from runs import bundle_weights, forked, train
 
 from apps.common.bundles.pretrained import by_name
+from apps.common.options.declare import make_config
 from layers import models
 from layers.initialization import own_variables
 
@@ -129,3 +130,15 @@ def test_what_cannot_be_begun_with_is_refused_in_one_line(source, place):
         refused = forked("train", "text-classification", "--data", "reviews.csv", *given, cwd=place, check=2)
         (line,) = refused.stderr.strip().splitlines()[-1:]
         assert words in line and "Traceback" not in refused.stderr
+
+
+@pytest.mark.once
+def test_a_bundle_of_texts_trains_at_the_whole_rate_and_by_all_its_tokens_and_what_was_trained_elsewhere_does_not():
+    from apps import image_classification, text_classification
+
+    own, theirs = (make_config(text_classification.Config, {"model": "bert", "pretrained": name}) for name in ("a", "hf:a"))
+    assert (own.trunk_factor, own.pooled_by, theirs.trunk_factor, theirs.pooled_by) == (1.0, "mean", 0.1, "first")
+    assert make_config(image_classification.Config, {"pretrained": "a"}).trunk_factor == 0.1
+    given = {"model": "bert", "pretrained": "a", "trunk_rate": 0.5, "pooling": "first"}
+    asked = make_config(text_classification.Config, given)
+    assert (asked.trunk_factor, asked.pooled_by) == (0.5, "first")

@@ -116,6 +116,7 @@ class Transfer(Training):
     """
 
     libraries: ClassVar[tuple] = ()  # of LIBRARIES
+    bundle_rate: ClassVar[float] = 0.1  # what `trunk_rate` is for a bundle
 
     pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")
     freeze: bool = option(
@@ -125,8 +126,9 @@ class Transfer(Training):
         0, "epochs after which a trunk that was held still is trained as well (0: from the start)", low=0,
         needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
-    trunk_rate: float = option(
-        0.1, "factor of the learning rate for the pretrained trunk", above=0, high=1, search=(0.01, 1.0), log=True,
+    trunk_rate: float | None = option(
+        None, "factor of the learning rate for the pretrained trunk (0.1; for a bundle of texts 1)", above=0, high=1,
+        search=(0.01, 1.0), log=True,
         needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
 
@@ -137,6 +139,13 @@ class Transfer(Training):
             raise UserError(f"--pretrained {self.pretrained}: this task takes a bundle folder, a run id or name@alias{also}")
         if self.pretrained is not None and self.schedule == "plateau":
             raise UserError("--schedule plateau: trunk and head have no common learning rate; choose constant or cosine")
+
+    @property
+    def trunk_factor(self):
+        """`trunk_rate`, or what is usual for where the weights come from."""
+        if self.trunk_rate is not None:
+            return self.trunk_rate
+        return 0.1 if self.library else self.bundle_rate
 
     @property
     def library(self):

@@ -242,10 +242,10 @@ def with_trunk(model, trunk, config, examples):
     upper = [variable for variable in model.trainable_variables if id(variable) not in inside]
     if not upper and config.freeze:
         raise UserError("--freeze: every weight of the model comes from --pretrained, so nothing is left to train; leave it out")
-    if not lower or (not upper and not config.unfreeze_epoch and config.trunk_rate == 1):
+    if not lower or (not upper and not config.unfreeze_epoch and config.trunk_factor == 1):
         return None
     config_of_trunk = copy.copy(config)
-    object.__setattr__(config_of_trunk, "learning_rate", config.learning_rate * config.trunk_rate)
+    object.__setattr__(config_of_trunk, "learning_rate", config.learning_rate * config.trunk_factor)
     object.__setattr__(config_of_trunk, "hold_steps", config.unfreeze_epoch * steps_in(examples, config.batch_size))
     return [(upper, config), (lower, config_of_trunk)] if upper else [(lower, config_of_trunk)]
 
