@@ -137,7 +137,7 @@ def options_of(config_class):
 
 def _option(field, hint):
     optional = False
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the second of a `Literal`
         arguments = [argument for argument in typing.get_args(hint) if argument is not type(None)]
         optional, hint = len(arguments) < len(typing.get_args(hint)), arguments[0]
     choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
