@@ -91,7 +91,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         raise UserError(f"{path}: no picture with a mask can be read: {failed[0]}")
     count_skipped(failed, len(pairs) + len(failed), "pictures with masks")
     if not classes and not any(pair.split in (None, "train") for pair in pairs):
-        raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}")
+        unread = f"; could not be read: {', '.join(failed[:3])}" if failed else ""
+        raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}{unread}")
     trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
     found = asked if classes else asked.completed(trained, notes, path)
     for pair, (_, values) in zip(pairs, scanned, strict=True):
