@@ -146,13 +146,18 @@ def move_image(image, move):
         below = np.floor(places)
         share = np.float32(places - below).reshape(-1, *[1] * (made.ndim - 1 - axis))
         first, second = (np.clip(each, 0, count - 1).astype(int) for each in (below, below + 1))
-        made = np.take(made, first, axis) * (1 - share) + np.take(made, second, axis) * share
+        # In place: of a small picture most of the time goes into new arrays.
+        step, made = np.take(made, second, axis), np.take(made, first, axis)
+        step -= made
+        step *= share
+        made += step
         outside = (places < -0.5) | (places > count - 0.5)
-        made[(slice(None),) * axis + (outside,)] = 0
-    made = made * np.float32(move.brightness)
+        if outside.any():
+            made[(slice(None),) * axis + (outside,)] = 0
+    made *= np.float32(move.brightness)
     if image.dtype.kind in "ui":
         most = np.iinfo(image.dtype).max
-        return np.clip(np.rint(made), 0, most).astype(image.dtype)
+        return np.clip(np.rint(made, out=made), 0, most, out=made).astype(image.dtype)
     return made.astype(image.dtype)
 
 
