@@ -76,7 +76,7 @@ class Moving:
     def take(self, indices):
         batch = self.examples.take(indices)
         drawn = [draw(self.moves, self.seed, self.epoch, int(index)) for index in indices]
-        kept = self._boxes_kept(batch, drawn)
+        boxes, kept = self._moved_boxes(batch, drawn)
 
         def moved(role, array):
             if role == "image":
@@ -84,7 +84,7 @@ class Moving:
             if role == "mask":
                 return np.stack([move_mask(*pair, self.moves.empty) for pair in zip(array, drawn, strict=True)])
             if role == "boxes":
-                return np.stack([move_boxes(*pair, self.moves.least_area)[0] for pair in zip(array, drawn, strict=True)])
+                return boxes
             if role == "box":
                 return array * kept.reshape(*kept.shape, *[1] * (array.ndim - 2)).astype(array.dtype)
             if role == "angle":
@@ -95,13 +95,14 @@ class Moving:
         some = len(self.roles)
         return (*nested.map_leaves(moved, tuple(self.roles), tuple(batch[:some])), *batch[some:])
 
-    def _boxes_kept(self, batch, drawn):
-        """bool `(batch, boxes)`, whether each box is still in the picture."""
+    def _moved_boxes(self, batch, drawn):
+        """The boxes `(batch, boxes, 4)` after the moves and whether each is still in the picture, or `None` for both."""
         roles, arrays = nested.leaves(tuple(self.roles)), nested.leaves(tuple(batch[: len(self.roles)]))
         if "boxes" not in roles:
-            return None
+            return None, None
         boxes = arrays[roles.index("boxes")]
-        return np.stack([move_boxes(*pair, self.moves.least_area)[1] for pair in zip(boxes, drawn, strict=True)])
+        found = [move_boxes(*pair, self.moves.least_area) for pair in zip(boxes, drawn, strict=True)]
+        return tuple(map(np.stack, zip(*found, strict=True)))
 
 
 @dataclass(frozen=True)
