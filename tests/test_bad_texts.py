@@ -93,7 +93,7 @@ TRANSLATION = ("--source-language", "de", "--target-language", "en")
         ("tagging", {"a.conll": b"Ann\n\n"}, (), "line 1: expected a word and its tag"),
         ("tagging", {"a.conll": b"Ann B-person\nG\xfcnter B-person\n"}, (), "line 2 is not UTF-8"),
         ("tagging", {"a.conll": b"Ann B-person\nG\0nter B-person\n"}, (), "line 2 holds a NUL byte"),
-        ("tagging", {"a.conll": b"\n\n"}, (), "has no sentence"),
+        ("tagging", {"a.conll": b"\n\n"}, (), "the file is empty"),
         ("question-answering", {"a.json": b'{"questions": []}'}, (), "JSON, but not SQuAD"),
         ("question-answering", {"a.json": b"[1, 2"}, (), "not JSON"),
         ("question-answering", {"a.json": json.dumps(SQUAD).encode()}, (), "no question has an answer"),

@@ -46,7 +46,7 @@ def test_an_entity_that_begins_with_i_is_counted_and_begun(tmp_path):
         (SENTENCE + "Rome\n", "line 5: expected a word and its tag"),
         (b"caf\xe9\tO\n", "line 1 is not UTF-8"),
         (b"a\0b\tO\n", "line 1 holds a NUL byte"),
-        ("\n\n", "has no sentence"),
+        ("\n\n", "the file is empty"),
     ],
 )
 def test_what_is_not_bio_is_refused_by_its_line(tmp_path, content, named):
