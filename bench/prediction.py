@@ -51,7 +51,7 @@ def measure(name, rows=ROWS, seconds=TURN_SECONDS):
     before = resident_bytes()
     each = loop(rows, ours)
     grown = resident_bytes() - before
-    native_name, direct = native(family, model)
+    native_name, direct = native(model, family.torch_network)
     calls = {"ours": ours, "raw": direct, "predict": lambda row: model.predict(row, verbose=0)}
     counts = {}
     for caller, call in calls.items():
@@ -114,21 +114,21 @@ def resident_bytes():
     return psutil.Process(os.getpid()).memory_info().rss
 
 
-def native(family, model):
+def native(model, torch_network=None):
     """`(what it is called, function of a row)`: the network in the backend's own language, or called in its own way."""
     import keras
 
-    return {"tensorflow": tensorflow_call, "jax": jax_call, "torch": torch_call}[keras.backend.backend()](family, model)
+    return {"tensorflow": tensorflow_call, "jax": jax_call, "torch": torch_call}[keras.backend.backend()](model, torch_network)
 
 
-def tensorflow_call(family, model):
+def tensorflow_call(model, _):
     import tensorflow as tf
 
     function = tf.function(lambda x: model(x, training=False))
     return "tf.function", lambda row: tf.nest.map_structure(lambda x: x.numpy(), function(row))
 
 
-def jax_call(family, model):
+def jax_call(model, _):
     import jax
 
     # Copies: `model.predict` gives the model's own arrays away.
@@ -138,12 +138,12 @@ def jax_call(family, model):
     return "jax.jit", lambda row: jax.tree.map(np.asarray, function(trainable, others, row))
 
 
-def torch_call(family, model):
+def torch_call(model, torch_network):
     """`torch.nn` where there is such a network by hand; else the Keras model called."""
     import torch
 
-    if family.torch_network:
-        network = family.torch_network().eval()
+    if torch_network:
+        network = torch_network().eval()
 
         def call(row):
             x = torch.from_numpy(row)

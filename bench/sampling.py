@@ -37,7 +37,7 @@ def measure(name):
     model = run.make_model(app, make_config(app.Config, {"model": "cdiffusion"}), images(PICTURES))
     noise = np.random.default_rng(0).normal(size=(PICTURES, *model.latent_shape)).astype("float32")
     classes = np.arange(PICTURES) % 10
-    called, forward = native(Plain(), model.denoiser)
+    called, forward = native(model.denoiser)
     count = PICTURES if guidance == 1.0 else 2 * PICTURES
     inputs = {
         "image": np.resize(noise, (count, *noise.shape[1:])),
@@ -73,9 +73,3 @@ def measure(name):
             "spread": spread,
         }
     ]
-
-
-class Plain:
-    """A family without a network by hand: the denoiser itself is called in the backend's own way."""
-
-    torch_network = None

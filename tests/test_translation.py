@@ -219,3 +219,12 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
 def test_options_that_make_no_transformer_are_refused():
     with pytest.raises(UserError, match="--num-heads 3"):
         translation.Config(model="transformer", num_heads=3).check()
+
+
+@pytest.mark.once
+def test_what_gzip_has_packed_is_refused_by_its_size_unpacked(tmp_path, monkeypatch):
+    (tmp_path / "train.tsv").write_bytes(gzip.compress(b"eins\tone\n" * 200_000))
+    assert len(read_pairs(tmp_path / "train.tsv")[0]["train"].sources) == 200_000
+    monkeypatch.setattr("apps.common.data.reading.available_memory", lambda: 10_000_000)
+    with pytest.raises(UserError, match=r"train\.tsv: needs 18\.0 MB of memory"):
+        read_pairs(tmp_path / "train.tsv")

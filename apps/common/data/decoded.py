@@ -10,6 +10,7 @@ ADVICE = "Give a part of it"
 MEND = "Save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 old > new"
 # The bytes, their text, and what a reader makes of it.
 BYTES_PER_CHARACTER = 10
+PIECE = 1 << 24  # bytes read at once
 
 
 def open_packed(path):
@@ -58,10 +59,13 @@ def refuse_utf16(start, path):
 
 
 def _content(path, expected, advice):
+    content = bytearray()
     try:
-        require_memory(BYTES_PER_CHARACTER * path.stat().st_size, path, advice)
         with open_packed(path) as file:
-            content = file.read()
+            # Piece by piece: what gzip has packed tells its size only so.
+            while piece := file.read(PIECE):
+                content += piece
+                require_memory(BYTES_PER_CHARACTER * len(content), path, advice)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}). Copy or download it again") from None
     refuse_utf16(content, path)
