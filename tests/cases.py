@@ -384,8 +384,8 @@ CASES = {
     # architectures
     "DETR": detector(
         lambda: models.DETR(
-            (32, 32, 3), 3, width=16, groups=2, denoising=2,
-            sizes={"depth": (1, 2), "num_heads": 2, "num_queries": 4, "stride": 8, "trunk_width": 4},
+            (32, 32, 3), 3, width=16, denoising=2,
+            sizes={"depth": (1, 2), "num_heads": 2, "num_queries": 4, "trunk_width": 4},
         ),
         family="normalised",
     ),

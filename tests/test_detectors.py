@@ -7,6 +7,7 @@ from one_backend import share
 
 import layers
 from layers import backend, boxes, models
+from layers.models.vision import _dense_boxes
 
 generator = np.random.default_rng(0)
 
@@ -30,7 +31,7 @@ DETR_SIZES = {"depth": (1, 2), "num_queries": 9, "trunk_width": 8}
 DETECTORS = {
     "SSD": (lambda: models.SSD((64, 64, 3), 2, width=8, num_levels=3, octaves=1), 40),
     "YOLO": (lambda: models.YOLO((64, 64, 3), 2, width=8, depth=1), 60),
-    "DETR": (lambda: models.DETR((64, 64, 3), 2, width=32, groups=2, denoising=2, sizes=DETR_SIZES), 90),
+    "DETR": (lambda: models.DETR((64, 64, 3), 2, width=32, denoising=2, sizes=DETR_SIZES), 90),
 }
 each_detector = pytest.mark.parametrize("name", DETECTORS)
 
@@ -99,14 +100,14 @@ def test_predictions_that_are_the_truth_cost_no_box_loss_and_are_found(name):
     _, targets = drawn_squares()
     model = DETECTORS[name][0]()
     corners, classes = targets["boxes"], targets["classes"]
-    assigned = model.assign(keras.ops.convert_to_tensor(corners), keras.ops.convert_to_tensor(classes >= 0))
+    assigned = (model if name == "SSD" else model.dense).assign(keras.ops.convert_to_tensor(corners), keras.ops.convert_to_tensor(classes >= 0))
     matched, positive = (array(part) for part in assigned[:2])
     assert positive.any(axis=1).all()
     true = np.take_along_axis(corners, matched[..., None], axis=1)
     if name == "SSD":
         codes = array(boxes.encode(true, model.anchors))
     else:
-        centers, cells = array(boxes.to_centers(true)), model.cells
+        centers, cells = array(boxes.to_centers(true)), model.dense.cells
         sides = np.log(np.maximum(centers[..., 2:], 1e-6) / cells[:, 2:] / 4)
         codes = np.concatenate([(centers[..., :2] - cells[:, :2]) / cells[:, 2:], sides], axis=-1)
     chosen = np.take_along_axis(classes, matched, axis=1)
@@ -133,16 +134,12 @@ def test_detr_costs_the_same_in_whatever_order_the_boxes_come():
 
 
 @pytest.mark.once
-def test_a_group_of_queries_does_not_see_another():
-    model = made("DETR")
-    images = generator.integers(0, 256, (2, 64, 64, 3)).astype("uint8")
-    before = array(model(images, training=True)["all_logits"])
-    content = array(model.queries.content).copy()
-    content[model.num_queries :] = generator.normal(size=content[model.num_queries :].shape)
-    model.queries.content.assign(content)
-    after = array(model(images, training=True)["all_logits"])
-    np.testing.assert_allclose(before[:, :, : model.num_queries], after[:, :, : model.num_queries], atol=1e-5)
-    assert np.abs(before - after)[:, :, model.num_queries :].max() > 1e-3
+def test_queries_are_the_best_cells_each_before_those_beside_it():
+    dense = _dense_boxes.DenseBoxes([(3, 4), (1, 2)], 2)
+    logits = np.full((1, 14, 2), -5.0, "float32")
+    logits[0, [0, 1, 11, 13], [0, 1, 1, 0]] = [3.0, 2.0, 1.0, 0.0]  # the second stands beside the first
+    chosen = array(dense.best({"logits": keras.ops.convert_to_tensor(logits)}, 5))
+    assert chosen[0, :3].tolist() == [0, 11, 13] and 1 not in chosen[0]
 
 
 @pytest.mark.once

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from ... import Dense, LayerNormalization, backend
+from ... import boxes as geometry
 from .feature_pyramid import PRIOR
 
 ops = keras.ops
@@ -25,7 +26,7 @@ class BoxDecoderLayer(keras.layers.Layer):
     """Queries of one group look at one another, then at the tokens of the picture, the more the nearer to their box.
 
     The attention of a query with the box (x, y, w, h) to a token at (s, t) has `-g ((s - x)^2 / w^2 + (t - y)^2 / h^2)` added
-    before the softmax, g learned for each head.
+    before the softmax, g learned for each head; w and h are at least those of the token's cell.
 
     Args:
         num_heads: Number of heads; it must divide the width.
@@ -71,7 +72,7 @@ class BoxDecoderLayer(keras.layers.Layer):
         query = ops.reshape(self.parts["look"](x) / math.sqrt(size), (-1, queries, self.num_heads, size))
         key = ops.reshape(self.parts["keys"](memory + positions), (-1, memory.shape[1], self.num_heads, size))
         value = ops.reshape(self.parts["values"](memory), (-1, memory.shape[1], self.num_heads, size))
-        away = (boxes[:, :, None, :2] - cells) / ops.maximum(boxes[:, :, None, 2:], 0.05)
+        away = (boxes[:, :, None, :2] - cells[:, :2]) / ops.maximum(boxes[:, :, None, 2:], cells[:, 2:])
         away = ops.expand_dims(ops.sum(ops.square(away), axis=-1), 1)  # (batch, 1, queries, tokens)
         near = ops.reshape(ops.softplus(ops.convert_to_tensor(self.nearness)), (1, -1, 1, 1))
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key)
@@ -87,19 +88,17 @@ class BoxDecoder(keras.layers.Layer):
         num_classes: Number of classes.
         depth: Number of layers.
         num_heads, hidden_dim: As `BoxDecoderLayer`.
-        map_size: `(height, width)` of the map the tokens come from.
+        maps: `(height, width)` of each map the tokens come from, one after the other.
     Called on: queries `(batch, n, width)`, boxes `(batch, n, 4)` (x, y, width, height), tokens `(batch, cells, width)`, which
         queries count, `(batch * groups, n / groups)`, and the number of groups, which do not see one another.
     Returns: Class logits `(batch, depth, n, num_classes)` and boxes `(batch, depth, n, 4)` of every layer.
     Reference: Liu et al., 2022, arXiv 2201.12329.
     """
 
-    def __init__(self, num_classes, depth, num_heads, hidden_dim, map_size, **kwargs):
+    def __init__(self, num_classes, depth, num_heads, hidden_dim, maps, **kwargs):
         super().__init__(autocast=False, **kwargs)  # boxes stay in single precision
         self.num_classes = num_classes
-        height, width = map_size
-        y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
-        self.cells = np.stack([x, y], axis=-1).reshape(-1, 2).astype("float32")
+        self.cells = geometry.grid(maps)
         names = [f"layer{i}" for i in range(depth)]
         self.layers = [BoxDecoderLayer(num_heads, hidden_dim, name=name, dtype=self.dtype_policy) for name in names]
 
@@ -123,7 +122,7 @@ class BoxDecoder(keras.layers.Layer):
         features = memory.shape[-1] // 4
         boxes = ops.cast(boxes, keras.config.floatx())
         cells = ops.convert_to_tensor(self.cells)
-        positions = ops.cast(sine_positions(cells, 2 * features, 1000.0), memory.dtype)
+        positions = ops.cast(sine_positions(cells[:, :2], 2 * features, 1000.0), memory.dtype)
         found = []
         for layer in self.layers:
             place = ops.cast(sine_positions(boxes, features, 20.0), x.dtype)

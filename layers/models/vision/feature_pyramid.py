@@ -26,7 +26,7 @@ def residual_trunk(image_shape, *, width=16, num_levels=3, blocks=1):
     """
     inputs = image_input(image_shape)
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
-    x = keras.layers.ReLU()(_normalised(x, width, 3, strides=2))
+    x = keras.layers.ReLU()(normalised(x, width, 3, strides=2))
     x = _stage(x, width, blocks)
     maps = []
     for level in range(num_levels):
@@ -63,12 +63,12 @@ def feature_pyramid(image_shape, *, width=16, channels=64, num_levels=3, trunk=N
             f"`trunk` must give a map of {finest[0]} x {finest[1]} cells first, at stride 8. Received: {found[0].shape[1:3]}, of "
             f"a picture of {inputs.shape[1:3]}. Choose a size that is a multiple of 32, or another trunk."
         )
-    maps = [_normalised(x, channels, 1) for x in found]
+    maps = [normalised(x, channels, 1) for x in found]
     for index in reversed(range(len(maps) - 1)):
         maps[index] = keras.layers.Add()([maps[index], enlarged(maps[index + 1], maps[index].shape[1:3])])
-    maps = [keras.layers.ReLU()(_normalised(x, channels, 3)) for x in maps]
+    maps = [keras.layers.ReLU()(normalised(x, channels, 3)) for x in maps]
     while len(maps) < num_levels:
-        maps.append(keras.layers.ReLU()(_normalised(maps[-1], channels, 3, strides=2)))
+        maps.append(keras.layers.ReLU()(normalised(maps[-1], channels, 3, strides=2)))
     return keras.Model(inputs, maps, name="feature_pyramid")
 
 
@@ -90,13 +90,14 @@ def _reduced(x, size):
 def _stage(x, filters, blocks):
     for index in range(blocks):
         strides = 2 if index == 0 else 1
-        residual = keras.layers.ReLU()(_normalised(x, filters, 3, strides))
-        residual = _normalised(residual, filters, 3)
-        shortcut = _normalised(x, filters, 1, strides) if strides > 1 else x
+        residual = keras.layers.ReLU()(normalised(x, filters, 3, strides))
+        residual = normalised(residual, filters, 3)
+        shortcut = normalised(x, filters, 1, strides) if strides > 1 else x
         x = keras.layers.ReLU()(keras.layers.Add()([residual, shortcut]))
     return x
 
 
-def _normalised(x, filters, kernel_size, strides=1):
+def normalised(x, filters, kernel_size, strides=1):
+    """A convolution with batch norm."""
     options = {"strides": strides, "padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
     return BatchNormalization(momentum=0.9, epsilon=1e-5)(Conv2D(filters, kernel_size, **options)(x))
