@@ -19,18 +19,9 @@ from apps.common.app import Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.arrays import LabelsMissing
-from apps.common.data.images.captioned import (
-    caption_file,
-    draw_captioned,
-    encode,
-    read_captioned,
-    refuse_unreadable,
-    split_pairs,
-    text_of,
-    vocabulary_of,
-    words_of,
-)
+from apps.common.data.images.captioned import caption_file, encode, refuse_unreadable
 from apps.common.data.images.labelled import named_images, read_labelled_images
+from apps.common.data.images.told import captioned, captioned_by_class
 from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
@@ -153,14 +144,14 @@ RECIPES = {
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits, of other data as well."""
     if config.model in TEXT and config.data in (None, "captioned-shapes"):
-        return load_captions(config, about)
+        return captioned(config.data, drawn_side(config), config.seed, about)
     name, options = config.data or "digits", {"image_size": config.image_size}
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about.get("classes", about["class_names"])}
     found = named_images(name, **options)
     if config.model in TEXT and not found and caption_file(name):
-        return load_captions(config, about)
+        return captioned(name, config.image_size, config.seed, about)
     found = found or read_some(name, options, config, about)
     splits, notes = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}, list(found.notes)
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
@@ -169,6 +160,11 @@ def load_data(config, about=None):
     example = shlex.quote(found.class_names[0]) if len(found.class_names) > 1 else "any"
     data = Data(train, validation, test, about, notes, name, example)
     return captioned_by_class(data) if config.model in TEXT else data
+
+
+def drawn_side(config):
+    """Side of the shapes that are drawn."""
+    return config.image_size or (24 if config.model in CODED else 16)
 
 
 def read_some(name, options, config, about):
@@ -182,47 +178,6 @@ def read_some(name, options, config, about):
             raise UserError(f"{error}. Or draw without classes: --model {', '.join(free)}") from None
     read = read_pictures(name, image_size=options["image_size"], channels=options.get("channels"))
     return grouped(read, config.seed, about and about["class_names"])
-
-
-def captioned_by_class(data):
-    """The same pictures, each with the name of its class for a caption."""
-    classes = data.about["class_names"]
-    names = [text_of(name) for name in classes]
-    words, length = vocabulary_of(names), max(len(words_of(name)) for name in names)
-    ids = encode(names, words, length)
-    parts = [Examples(each.x, {"label": each.y, "text": ids[each.y]}) for each in (data.train, data.validation, data.test)]
-    about = {**data.about, "class_names": names, "classes": classes, "words": words, "length": length, "captions": True}
-    notes = [*data.notes, f"each picture's caption is its class: {names[0]!r}"]
-    return Data(*parts, about, notes, data.source, example=shlex.quote(names[0]))
-
-
-def load_captions(config, about=None):
-    """Pictures and the ids of their captions, each different caption a class for the judge; drawn shapes without data."""
-    if config.data and config.data != "captioned-shapes":
-        side = about["image_shape"][0] if about else config.image_size
-        images, captions, notes = read_captioned(caption_file(config.data), side)
-    else:
-        side = config.image_size or (24 if config.model in CODED else 16)
-        images, captions = draw_captioned(3000, side, config.seed, pairs=side >= 20)
-        notes = [f"{len(images)} drawn shapes of {side} x {side} pixels with captions"]
-    names, words = (about or {}).get("class_names"), (about or {}).get("words")
-    trained_on = split_pairs(images, config.seed)[0]
-    names = names or sorted({captions[index] for index in trained_on})
-    words = words or vocabulary_of(names)
-    length = about["length"] if about else max(len(words_of(name)) for name in names)
-    position = {name: index for index, name in enumerate(names)}
-    inside = [index for index, caption in enumerate(captions) if caption in position]
-    if len(inside) < len(images):
-        notes.append(f"{len(images) - len(inside)} pictures left out: their caption is not among those trained on")
-    captions = [captions[index] for index in inside]
-    y = {"label": np.array([position[caption] for caption in captions]), "text": encode(captions, words, length)}
-    examples = Examples(images[inside], y)
-    source = config.data or "captioned-shapes"
-    if about:
-        return Data(None, None, examples, about, notes, source)
-    parts = split_pairs(examples.x, config.seed)
-    described = {"class_names": names, "image_shape": list(images.shape[1:]), "words": words, "length": length, "captions": True}
-    return Data(*(examples.subset(part) for part in parts), described, notes, source, example=shlex.quote(names[0]))
 
 
 def build_model(config, data):

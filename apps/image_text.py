@@ -20,7 +20,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, evenly_spaced, find_data, split_indices
+from apps.common.data.examples import PICTURE, Data, Examples, Report, evenly_spaced, find_data, split_indices
 from apps.common.data.images.asked import (
     Questions,
     drawn_asked,
@@ -159,7 +159,7 @@ def load_data(config, about=None):
     }
     pairs = Examples({"image": images, "text": ids})
     prompts = [text for text in described["captions"] if "," not in text][:2]
-    example = "PICTURE.png" + (f" --prompts {shlex.quote(','.join(prompts))}" if len(prompts) > 1 else "")
+    example = PICTURE + (f" --prompts {shlex.quote(','.join(prompts))}" if len(prompts) > 1 else "")
     return Data(*(pairs.subset(part) for part in parts), described, notes, config.data or "captioned-shapes", example=example)
 
 
@@ -215,7 +215,7 @@ def load_questions(config, about=None):
     shared = prompts, length, config.shots + 1
     parts = (Questions(images, tuple(train), *shared, config.shots, config.seed),
              *(Questions(images, tuple(part), *shared) for part in (validation, test)))  # fmt: skip
-    example = f'PICTURE.png --question "{train[0].question}"' if train[0].question else "PICTURE.png"
+    example = f'{PICTURE} --question "{train[0].question}"' if train[0].question else PICTURE
     return Data(*parts, described, notes, source, example=example)
 
 

@@ -155,8 +155,11 @@ def build_model(config, data):
     options |= {"trunk": trunk.model} if trunk else {}
     if config.model == "detr":
         # Each true box is matched with a query of its own.
-        sizes = {"num_queries": max(40, data.about["most_boxes"] + 10)}
-        model = models.DETR(shape, num_classes, sizes=sizes, **options)
+        most = data.about["most_boxes"]
+        model = models.DETR(shape, num_classes, sizes={"num_queries": max(40, most + 10)}, **options)
+        if model.num_queries < most:
+            few = f"DETR has one query a cell, {model.num_queries} in pictures of {shape[1]} x {shape[0]}, but up to {most} boxes"
+            raise UserError(f"--image-size: {few} must be matched; give larger pictures, or another --model")
     else:
         options |= {} if config.levels is None else {"num_levels": config.levels}
         model = {"ssd": models.SSD, "yolo": models.YOLO}[config.model](shape, num_classes, **options)

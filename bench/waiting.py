@@ -248,6 +248,8 @@ def main():
     words = parser.parse_args()
     if words.inside:
         return inside(*words.inside)
+    if words.out and not words.out.is_file():
+        parser.error(f"--out {words.out}: no such page; name one whose table these rows go into, such as docs/speed.md")
     os.environ["KERAS_BACKEND"] = words.backend
     rows = []
     for subject in words.only.split(","):

@@ -13,8 +13,7 @@ import pytest
 from image_samples import class_folders, pixels, png_bytes, refuses, save, write_idx, write_tar
 from PIL import Image
 
-from apps.common.data import archives
-from apps.common.data.images import decoding as image_files
+from apps.common.data import archives, reading
 from apps.common.data.images.labelled import read_images, read_labelled_images
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
@@ -225,7 +224,7 @@ def test_archives_with_links_bombs_or_damage_are_refused(tmp_path, monkeypatch):
 
 def test_a_long_read_says_how_far_it_is(tmp_path, capsys, monkeypatch):
     class_folders(tmp_path, 40)
-    monkeypatch.setattr(image_files.Progress, "seconds", 0.0)
+    monkeypatch.setattr(reading.Progress, "seconds", 0.0)
     read_labelled_images(tmp_path)
     assert "64 of 80 image headers read\n" in capsys.readouterr().err
 

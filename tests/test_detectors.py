@@ -100,7 +100,8 @@ def test_predictions_that_are_the_truth_cost_no_box_loss_and_are_found(name):
     _, targets = drawn_squares()
     model = DETECTORS[name][0]()
     corners, classes = targets["boxes"], targets["classes"]
-    assigned = (model if name == "SSD" else model.dense).assign(keras.ops.convert_to_tensor(corners), keras.ops.convert_to_tensor(classes >= 0))
+    given = [keras.ops.convert_to_tensor(each) for each in (corners, classes >= 0)]
+    assigned = (model if name == "SSD" else model.dense).assign(*given)
     matched, positive = (array(part) for part in assigned[:2])
     assert positive.any(axis=1).all()
     true = np.take_along_axis(corners, matched[..., None], axis=1)

@@ -1,11 +1,15 @@
 """Examples nested in dicts and tuples, their digests, and losses divided by how much counts."""
 
+import io
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
+from apps.common.bundles.example import example_of
 from apps.common.data import nested
-from apps.common.data.examples import Examples
+from apps.common.data.examples import PICTURE, Data, Examples
 from apps.common.data.fingerprint import digest, example_digests, row_digests
 from apps.common.training.batches import Batches, InOrder, predict_all
 from apps.common.training.losses import OneHotLoss, TokenCrossEntropy
@@ -231,3 +235,19 @@ def test_each_target_of_several_is_divided_by_what_counts_of_it(kind, weighted):
     assert trained == pytest.approx(np.mean([expected(rows) for rows in batches.index_table()]), rel=1e-4)
     found = backend.evaluation(model, InOrder(examples, 4))()
     assert found["loss"] == pytest.approx(expected(np.arange(count)), rel=1e-4)
+
+
+@pytest.mark.once
+def test_where_pictures_are_no_files_the_first_of_the_test_is_kept_to_be_tried(tmp_path):
+    from PIL import Image
+
+    from apps import image_classification, tabular
+
+    pixels = np.arange(2 * 4 * 5, dtype="uint8").reshape(2, 4, 5, 1)
+    drawn = Data(None, None, Examples({"image": pixels, "text": np.zeros((2, 3), "int32")}), {}, example=f"{PICTURE} --x 1")
+    typed, kept = example_of(image_classification, drawn, tmp_path)
+    assert typed == f"{tmp_path / 'example.png'} --x 1"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(kept["example.png"]))), pixels[0, ..., 0])
+    own = replace(drawn, example="my/own.jpg")
+    assert example_of(image_classification, own, tmp_path) == ("my/own.jpg", {})
+    assert example_of(tabular, replace(drawn, example="age=4"), tmp_path) == ("age=4", {})

@@ -43,7 +43,7 @@ class Bundle:
             return {name: file[name] for name in file.files}
 
 
-def save_bundle(folder, model, record, figures, *, digests=None, texts=None):
+def save_bundle(folder, model, record, figures, *, digests=None, texts=None, pictures=None):
     """Write a bundle, whole or not at all.
 
     Args:
@@ -52,13 +52,13 @@ def save_bundle(folder, model, record, figures, *, digests=None, texts=None):
         record: `task`, `options`, `about` (whose `files`, if it has any, become files), `metrics`, `versions`.
         figures: `{name: matplotlib figure}`.
         digests: `{split: uint64 array}`, what the examples are known by.
-        texts: `{file name: text}` of what else lies in it: `README.md`, `MLmodel`.
+        texts, pictures: `{file name: content}` of what else lies in it: `README.md`, `MLmodel`, an example.
     """
     with new_folder(folder) as made:
         model.compile(optimizer=None, loss=None)
         model.save(made / "model.keras")
         files = getattr(record["about"], "files", {})
-        for name, content in files.items():
+        for name, content in {**files, **(pictures or {})}.items():
             write_bytes(made / name, content)
         if digests:
             np.savez(made / DIGESTS, **digests)

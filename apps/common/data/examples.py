@@ -47,11 +47,15 @@ class Examples:
         return Examples(*(*self.take(indices), None, None)[:3])
 
 
+PICTURE = "PICTURE.png"
+
+
 @dataclass(frozen=True)
 class Data:
     """What `load_data` returns: three splits and `about`, the plain JSON that prediction needs later (see `About`).
 
-    `notes` are lines for the user, `source` names the data, `example` is an input that `triptych predict` takes, as typed.
+    `notes` are lines for the user, `source` names the data, `example` is an input that `triptych predict` takes, as typed, with
+    `PICTURE` where the first picture of the test is meant.
     """
 
     train: object

@@ -10,7 +10,8 @@ import numpy as np
 
 from apps.common import figures
 from apps.common.data.examples import evenly_spaced
-from apps.common.data.images.decoding import decode, read_header, without_warnings
+from apps.common.data.images.decoding import decode, read_header
+from apps.common.data.images.threads import without_warnings
 from apps.common.errors import UserError
 from apps.common.files import write_bytes, write_json
 from layers import backend

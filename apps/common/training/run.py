@@ -12,6 +12,7 @@ from apps.common import figures
 from apps.common.app import metric_of, task_name, training_data, with_more
 from apps.common.bundles.bundle import load_model, save_bundle
 from apps.common.bundles.card import model_card
+from apps.common.bundles.example import example_of
 from apps.common.bundles.pretrained import pretrained_facts
 from apps.common.bundles.served import described
 from apps.common.data.ahead import data_of
@@ -87,7 +88,7 @@ def train(app, config, *, resume=None, given=(), tags=None, parent=None, aliases
             say(f"run {run.id}  {task} on {facts['backend']}  ({facts['device']})")
             model, history, norms, best_epoch = fit_within_memory(app, config, data, model, run, tracker, interrupts)
             seconds = round(time.monotonic() - started, 3)
-            outcome["beside"] = beside = {"best_epoch": best_epoch, "epochs": len(history["loss"]), "example": data.example}
+            outcome["beside"] = beside = {"best_epoch": best_epoch, "epochs": len(history["loss"])}
             metrics = _report(app, config, data, model, run, tracker, facts, (history, norms), beside)
             tracker.register(task, "bundle", aliases=aliases, tags={"backend": facts["backend"]})
             outcome["result"] = {
@@ -161,8 +162,9 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
     }
     known = {name: example_digests(split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
-    texts = {"README.md": model_card(record, beside), **described(app, data.about, tracker.run_id, data.example)}
-    save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts)
+    beside["example"], pictures = example_of(app, data, run.bundle)
+    texts = {"README.md": model_card(record, beside), **described(app, data.about, tracker.run_id, beside["example"])}
+    save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts, pictures=pictures)
     tracker.files(run.bundle, "bundle")
     return metrics
 

@@ -35,9 +35,9 @@ class DETR(Detector):
         image_shape: `(height, width, channels)`.
         num_classes: Number of classes; background is none of them.
         width: Features of a token, a multiple of 16.
-        sizes: `"depth"` of encoder and decoder (1, 3), `"num_heads"` (4), `"num_queries"` (40; it must not be less than the
-            boxes of a picture), `"stride"` of the coarsest map, 8, 16 or 32 (16), `"trunk_width"` (16); a dict of those that
-            differ.
+        sizes: `"depth"` of encoder and decoder (1, 3), `"num_heads"` (4), `"num_queries"` (40, but at most one a cell; it must
+            not be less than the boxes of a picture), `"stride"` of the coarsest map, 8, 16 or 32 (16), `"trunk_width"` (16); a
+            dict of those that differ.
         denoising: Noisy copies of the true boxes in training; 0 for none.
         trunk: As `feature_pyramid`.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255. Targets: a dict, `"boxes"` `(batch, n, 4)`, corners as
@@ -45,7 +45,7 @@ class DETR(Detector):
     Output shape: a dict, `"logits"` `(batch, num_queries, num_classes)` and `"boxes"` `(batch, num_queries, 4)`, corners. In
         training also what the loss needs of all layers and of the cells.
     Raises:
-        ValueError: The width is no multiple of 16, a size is unknown, or there are more queries than cells.
+        ValueError: The width is no multiple of 16, or a size is unknown.
     Reference: Carion et al., 2020, arXiv 2005.12872; two stages: Zhu et al., 2020, arXiv 2010.04159; DAB: Liu et al., 2022,
         arXiv 2201.12329; DN: Li et al., 2022, arXiv 2203.01305; RT-DETR: Zhao et al., 2023, arXiv 2304.08069.
     """
@@ -61,11 +61,9 @@ class DETR(Detector):
             raise ValueError(f"`sizes` can have {', '.join(known)}. Received: {', '.join(unknown)}")
         sizes = {**known, **(sizes or {})}
         self.num_classes, self.denoising = num_classes, denoising
-        self.num_queries, self.trunk = sizes["num_queries"], trunk
         self.encoder, maps = picture_encoder(image_shape, num_classes, width, sizes, trunk)
-        self.dense = DenseBoxes(maps, num_classes)
-        if self.num_queries > len(self.dense.cells):
-            raise ValueError(f"`num_queries` can be {len(self.dense.cells)} at most, one a cell. Received: {self.num_queries}")
+        self.dense, self.trunk = DenseBoxes(maps, num_classes), trunk
+        self.num_queries = min(sizes["num_queries"], len(self.dense.cells))
         self.decoder = BoxDecoder(num_classes, sizes["depth"][1], sizes["num_heads"], 4 * width, maps, name="decoder")
         self.decoder.build((None, self.num_queries, width))
         self.queries = Queries(num_classes if denoising else 0, name="queries")

@@ -1,19 +1,12 @@
 """Pictures and the boxes in them as arrays, from any of the forms that people keep them in."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from apps.common.data.images.annotations import FORMATS, find_annotations
-from apps.common.data.images.decoding import (
-    WORKERS,
-    ImageFile,
-    Unreadable,
-    open_image,
-    read_image_files,
-    without_warnings,
-)
+from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
+from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.errors import UserError
 
 SIDE = 256
@@ -73,8 +66,8 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     sole = next(iter(splits)) if "train" not in splits and not class_names else None
     names, said = choose_classes(found, sole or "train", path, class_names)
     notes += said
-    with without_warnings(), ThreadPoolExecutor(WORKERS) as pool:
-        frames = list(pool.map(lambda each: frame_of(each.source), found.annotations, chunksize=64))
+    sources = [each.source for each in found.annotations]
+    frames = each_in_threads(sources, frame_of, "picture headers read", workers_for(sources))
     boxes, said = upright_boxes(found.annotations, frames)
     notes += said
     size = picture_size({upright_size(frame) for frame in frames if frame}, image_size)

@@ -3,14 +3,13 @@
 import contextlib
 import io
 import logging
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.reading import Progress, require_memory
+from apps.common.data.images.threads import Unreadable, each_in_threads, workers_for
+from apps.common.data.reading import require_memory
 from apps.common.errors import UserError, count_skipped
 
 ENDINGS = (
@@ -22,19 +21,11 @@ NOT_DECODED = (".heic", ".heif", ".avif", ".jxl", ".jp2")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 50_000_000
 DEFAULT_SIDE = 128
-WORKERS = 4
-# Bytes of a file up to which one thread is faster than several: most of its time is Python's, and they wait for one another
-# (64 pixels a side 182 us alone and 238 by four threads, 400 pixels 1,602 and 818).
-SMALL = 8_000
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
 
 # Pillow logs what it stumbles over besides raising it; without a handler that would reach standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-class Unreadable(Exception):
-    """Why one image cannot be read; the reader counts it."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +158,8 @@ def read_image_files(files, path, *, image_size=None, channels=None, white=None)
         white: Largest value of pictures of more than 8 bits.
     Returns: `({split: (images, labels, names)}, notes)`; what cannot be read is left out, counted and named.
     """
-    workers = 1 if _are_small(files) else WORKERS
-    headers = _each(files, lambda file: read_header(file.source), "image headers read", workers)
+    workers = workers_for([file.source for file in files])
+    headers = each_in_threads(files, lambda file: read_header(file.source), "image headers read", workers)
     skipped = [f"{file.name} ({found})" for file, found in zip(files, headers, strict=True) if _failed(found)]
     note = count_skipped(skipped, len(files), "images")
     kept = [(file, found) for file, found in zip(files, headers, strict=True) if not _failed(found)]
@@ -192,7 +183,7 @@ def read_image_files(files, path, *, image_size=None, channels=None, white=None)
         def fill(position, members=members, images=images):
             images[position] = decode(members[position].source, shape, white)
 
-        failures = _each(range(len(members)), fill, f"{split} images read", workers)
+        failures = each_in_threads(range(len(members)), fill, f"{split} images read", workers)
         skipped += [f"{members[i].name} ({failure})" for i, failure in enumerate(failures) if _failed(failure)]
         good = [i for i, failure in enumerate(failures) if not _failed(failure)]
         for new, old in enumerate(good):  # close the gaps in place: the array is never held twice
@@ -228,43 +219,3 @@ def choose_size(sizes, image_size):
 
 def _failed(result):
     return isinstance(result, Unreadable)
-
-
-def _are_small(files, looked_at=100):
-    """Whether the files are so small that threads only wait for one another, by some of them."""
-    sizes = []
-    for file in files[:: max(1, len(files) // looked_at)]:
-        with contextlib.suppress(OSError):
-            sizes.append(file.source.stat().st_size if isinstance(file.source, Path) else len(file.source))
-    return bool(sizes) and np.mean(sizes) <= SMALL
-
-
-def _each(items, work, what, workers):
-    """`work` of every item in threads (Pillow decodes outside the interpreter's lock); an `Unreadable` is a result."""
-
-    def some(chunk):
-        return [_attempt(work, item) for item in chunk]
-
-    items = list(items)
-    chunks = [items[start : start + 64] for start in range(0, len(items), 64)]
-    results, progress = [], Progress(len(items), what)
-    with without_warnings(), ThreadPoolExecutor(workers if len(chunks) > 1 else 1) as pool:
-        for part in pool.map(some, chunks):
-            results += part
-            progress.show(len(results))
-    return results
-
-
-@contextlib.contextmanager
-def without_warnings():
-    """Without Pillow's warnings: what matters of them is counted or raised."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
-
-
-def _attempt(work, item):
-    try:
-        return work(item)
-    except Unreadable as reason:
-        return Unreadable(str(reason))  # the one that was raised holds the picture it was met in

@@ -57,7 +57,8 @@ def read_drive(path, shape, cut):
         raise UserError(f"{log}: no row with a picture that is there and an angle: {skipped[0] if skipped else 'it is empty'}")
     count_skipped(skipped, len(rows), "rows")
     made_of = repr(([(str(file.resolve()), *stamp(file)) for _, file, _ in found], tuple(shape), tuple(cut)))
-    arrays = gathered(log, found, lambda row: {"images": decode_cut(row[1], shape, cut)}, 3 * shape[0] * shape[1], made_of)
+    files, size = [file for _, file, _ in found], 3 * shape[0] * shape[1]
+    arrays = gathered(log, found, files, lambda row: {"images": decode_cut(row[1], shape, cut)}, size, made_of)
     kept = set(arrays["index"].tolist())
     skipped += [f"line {row[0]} ({row[1].name} cannot be read)" for place, row in enumerate(found) if place not in kept]
     note = count_skipped(skipped, len(rows), "rows")

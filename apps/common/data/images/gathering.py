@@ -1,23 +1,21 @@
 """Many pictures, with what goes with each, decoded in threads into arrays: in memory, or on disk where they are large."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from apps.common.data.fingerprint import digest
-from apps.common.data.images.decoding import Unreadable, without_warnings
+from apps.common.data.images.threads import Unreadable, each_in_threads, workers_for
 from apps.common.data.reading import Progress, require_memory
 from apps.common.data.stored import stored_arrays
 from apps.common.errors import UserError
 
 STORED_ABOVE = 200_000_000  # bytes; more lie on disk
 PIECE = 64  # pictures decoded at once
-WORKERS = 4
 
 
-def gathered(path, items, decode_one, bytes_each, made_of):
+def gathered(path, items, files, decode_one, bytes_each, made_of):
     """`{name: array}`, a row for each item that can be read, and under `index` which item it is.
 
     What lies on disk is under the user's cache folder, memory-mapped, and is taken again as long as its files are the same.
@@ -25,15 +23,18 @@ def gathered(path, items, decode_one, bytes_each, made_of):
     Args:
         path: Where they come from, for messages.
         items: What `decode_one` takes.
+        files: The picture of each, a path or the bytes of a file.
         decode_one: From an item to a dict of arrays; raises `Unreadable`.
         bytes_each: Of one row.
         made_of: A text that says all that the arrays follow from.
     """
 
+    workers = workers_for(files)
+
     def pieces():
         progress = Progress(len(items), "pictures read")
         for start in range(0, len(items), PIECE):
-            rows = each_in_threads(items[start : start + PIECE], decode_one)
+            rows = each_in_threads(items[start : start + PIECE], decode_one, workers=workers)
             good = [place for place, row in enumerate(rows) if not isinstance(row, Unreadable)]
             progress.show(start + len(rows))
             if good:
@@ -56,21 +57,3 @@ def stamp(file):
         return ()
     found = file.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def each_in_threads(items, work, what=None):
-    """`work` of every item in threads; an `Unreadable` is a result."""
-
-    def attempt(item):
-        try:
-            return work(item)
-        except Unreadable as reason:
-            return Unreadable(str(reason))  # the one that was raised holds the picture it was met in
-
-    progress, results = Progress(len(items), what), []
-    with without_warnings(), ThreadPoolExecutor(WORKERS) as threads:
-        for result in threads.map(attempt, items):
-            results.append(result)
-            if what:
-                progress.show(len(results))
-    return results

@@ -25,8 +25,8 @@ from apps.common.data.images.decoding import (
     is_image_name,
     read_image_files,
     white_of,
-    without_warnings,
 )
+from apps.common.data.images.threads import without_warnings
 from apps.common.data.reading import folders_left_out, list_folder, split_of, visible_files
 from apps.common.errors import UserError, nearest
 

@@ -14,8 +14,9 @@ from apps.common.data.images.decoding import (
     is_image_name,
     open_image,
 )
-from apps.common.data.images.gathering import each_in_threads, gathered, stamp
+from apps.common.data.images.gathering import gathered, stamp
 from apps.common.data.images.mask_classes import Classes, choose_classes
+from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.data.reading import split_of, visible_files
 from apps.common.errors import UserError, count_skipped
 
@@ -83,7 +84,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None) if drawn else classes
     else:
         asked = choose_classes(path, pairs, class_names or drawn_classes, ignore)
-    scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at")
+    workers = workers_for([pair.picture for pair in pairs])
+    scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at", workers)
     failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
     good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
     pairs, scanned = [pairs[place] for place in good], [scanned[place] for place in good]
@@ -251,5 +253,5 @@ def _read(path, pairs, shape, classes):
         return {"images": decode(pair.picture, shape), "masks": fit_mask(mask, shape[:2])}
 
     files = [[repr(pair.mask), *stamp(pair.mask), str(pair.picture.resolve()), *stamp(pair.picture)] for pair in pairs]
-    return gathered(path, pairs, one, 4 * shape[0] * shape[1], repr((files, shape, classes)))
+    return gathered(path, pairs, [pair.picture for pair in pairs], one, 4 * shape[0] * shape[1], repr((files, shape, classes)))
 

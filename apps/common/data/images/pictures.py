@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.data.fingerprint import digest, row_digests
-from apps.common.data.images.decoding import ENDINGS, Unreadable, decode, is_image_name, read_header, without_warnings
+from apps.common.data.images.decoding import ENDINGS, Unreadable, decode, is_image_name, read_header
+from apps.common.data.images.threads import without_warnings
 from apps.common.data.reading import Progress, require_memory, split_of, visible_files
 from apps.common.errors import UserError, count_skipped
 
