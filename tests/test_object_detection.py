@@ -278,8 +278,9 @@ def test_the_loss_of_a_detector_falls_in_its_app(tmp_path, monkeypatch, model):
     APP_CASES["object-detection"].write(tmp_path)
     width = {"width": "16"} if model == "detr" else {"width": "4", "levels": "2"}
     epochs = 15 if model == "detr" else 6
+    chosen = {"epochs": str(epochs), "augment": "none", "schedule": "constant", "learning_rate": "0.003"}
     given = {"data": str(tmp_path / "squares"), "image_size": "32", "model": model, "batch_size": "8", **width}
-    config = make_config(app.Config, {**given, "epochs": str(epochs), "augment": "none", "schedule": "constant", "learning_rate": "0.003"})
+    config = make_config(app.Config, {**given, **chosen})
     data = app.load_data(config)
     made = make_model(app, config, data)
     before = made.evaluate(data.train.x, data.train.y, verbose=0, return_dict=True)["loss"]
