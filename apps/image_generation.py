@@ -255,12 +255,19 @@ def sampling(config):
     return {"steps": config.judged_steps} if config.model in STEPPED else {}
 
 
+def judged_count(config, data):
+    """Samples that are judged: of a model that draws in many steps fewer, and few beside a small test."""
+    if config.model in STEPPED:
+        return 1000 if len(data.test) >= 200 else 200
+    return min(10_000, max(1000, len(data.test)))
+
+
 def baselines(data, config):
     """A normal distribution for each pixel, all of them independent; real pictures under one another's captions."""
     from apps.common.reports.captions_found import shuffled_share
     from apps.common.reports.judges import judge_of
 
-    pixels, count = data.train.x.astype("float32"), min(2000, max(1000, len(data.test)))
+    pixels, count = data.train.x.astype("float32"), min(2000, judged_count(config, data))
     judge, generator = judge_of(data), np.random.default_rng([config.seed, 44])
     noise = generator.normal(size=(count, *pixels.shape[1:])).astype("float32")
     images = np.clip(np.rint(pixels.mean(0) + pixels.std(0) * noise), 0, 255).astype("uint8")
@@ -277,7 +284,7 @@ def evaluate(model, data, config):
     from apps.common.reports.judges import judge_of
     from apps.common.training.batches import predict_all
 
-    judge, count = judge_of(data), min(1000 if config.model in STEPPED else 10_000, max(1000, len(data.test)))
+    judge, count = judge_of(data), judged_count(config, data)
     images, asked = sample(model, data.test.y, count, [config.seed, 42], **sampling(config))
     metrics = judge.metrics(images, asked, "test", data.test)
     real = data.train.x[evenly_spaced(len(data.train), count)]

@@ -12,7 +12,7 @@ from runs import forked, train
 from apps.common.app import Metric
 from apps.common.data.examples import Data, Examples
 from apps.common.data.fingerprint import example_digests
-from apps.common.training.remarks import beside_baselines, duplicates, remarks
+from apps.common.training.remarks import beside_baselines, in_two_classes, remarks
 from apps.common.training.run import on_unseen
 
 OPTIONS = ("--data", "pictures", "--model", "mlp", "--hidden-dims", "8", "--epochs", "2", "--batch-size", "8")
@@ -69,7 +69,17 @@ def test_a_result_no_better_than_a_plain_method_is_said_plainly():
 def test_duplicates_between_train_and_test_are_counted():
     x = np.arange(12, dtype="float32").reshape(6, 2)
     data = Data(Examples(x[:4], np.arange(4)), None, Examples(x[2:], np.arange(4)), {})
-    assert duplicates(data) == 2
     said = remarks(ACCURACY, {"accuracy": 0.9}, {}, data, (1, 20))
     assert "2 of 4 test examples stand among the training examples" in said[0] and "best epoch was 1 of 20" in said[1]
-    assert remarks(ACCURACY, {}, {}, SimpleNamespace(train=data.train, test=Examples(x[4:] + 9)), (19, 20)) == []
+    assert remarks(ACCURACY, {}, {}, SimpleNamespace(train=data.train, test=Examples(x[4:] + 9), about={}), (19, 20)) == []
+
+
+def test_examples_that_stand_in_two_classes_are_counted_and_the_classes_named():
+    x = np.array([[1.0], [2.0], [1.0], [3.0], [2.0]])
+    train = Examples(x, np.array([0, 1, 2, 1, 1]))  # only the first and the third contradict one another
+    data = Data(train, None, Examples(x + 9, np.zeros(5, int)), {"class_names": ["cat", "dog", "cow"]})
+    (said,) = remarks(ACCURACY, {}, {}, data, (19, 20))
+    assert "2 of 5 training examples stand in more than one class, such as cat and cow" in said
+    apart = Data(Examples(x, np.array([0, 1, 0, 1, 1])), None, data.test, data.about)
+    assert in_two_classes(np.array([1, 2, 1, 3, 2]), apart) == ""
+    assert remarks(ACCURACY, {}, {}, Data(Examples(x, x[:, 0]), None, data.test, {}), (19, 20)) == []

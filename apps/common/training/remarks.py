@@ -22,9 +22,14 @@ def remarks(metric, metrics, baselines, data, trained):
     """
     best_epoch, epochs = trained
     said = [beside_baselines(metric, metrics, baselines, len(data.test))]
-    repeated = duplicates(data)
-    if repeated:
-        said.append(f"{repeated} of {len(data.test)} test examples stand among the training examples as well: the test flatters")
+    if min(len(data.train), len(data.test)) >= 2 and hasattr(data.train, "subset"):
+        known = example_digests(data.train, False)
+        repeated = int(np.isin(example_digests(data.test, False), known).sum())
+        if repeated:
+            said.append(
+                f"{repeated} of {len(data.test)} test examples stand among the training examples as well: the test flatters"
+            )
+        said.append(in_two_classes(known, data))
     if best_epoch and epochs >= FEW_EPOCHS and best_epoch <= EARLY * epochs:
         said.append(f"the best epoch was {best_epoch} of {epochs}: what came after it did not help; regularise, or train shorter")
     return [f"remark: {line}" for line in said if line]
@@ -51,8 +56,22 @@ def chance(metric, value, count):
     return math.sqrt(value * (1 - value) / count)
 
 
-def duplicates(data):
-    """How many test examples have the inputs of a training example."""
-    if min(len(data.train), len(data.test)) < 2 or not hasattr(data.train, "subset"):
-        return 0
-    return int(np.isin(example_digests(data.test, False), example_digests(data.train, False)).sum())
+def in_two_classes(known, data):
+    """A line where examples that nothing can tell apart are of several classes, more than one in a hundred, or nothing.
+
+    Args:
+        known: What the inputs of the training examples are known by, one number each.
+        data: The `Data` of the run.
+    """
+    labels, names = getattr(data.train, "y", None), data.about.get("class_names")
+    if not (isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu" and names):
+        return ""
+    order = np.lexsort((labels, known))
+    inputs, classes = known[order], labels[order]
+    differs = (inputs[1:] == inputs[:-1]) & (classes[1:] != classes[:-1])
+    twice = np.isin(known, inputs[1:][differs])
+    if twice.sum() <= len(known) / 100:
+        return ""
+    place = int(np.argmax(differs))
+    pair = f"{names[classes[place]]} and {names[classes[place + 1]]}"
+    return f"{twice.sum()} of {len(known)} training examples stand in more than one class, such as {pair}; none can be told apart"

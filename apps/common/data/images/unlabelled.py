@@ -44,7 +44,7 @@ def read_pictures(name, *, image_size=None, channels=None):
     try:
         return read_labelled_images(path, **options, white=DEEPEST)
     except LabelsMissing as error:
-        notes = [f"no labels: {str(error).partition('. E')[0]}"]
+        notes = [f"no labels: {str(error).partition('. E')[0].rpartition('labels missing: ')[2]}"]
     arrays = read_arrays(path, ("images",))
     if arrays:
         splits, read = arrays
