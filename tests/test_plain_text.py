@@ -1,12 +1,16 @@
 """Plain text: windows over its tokens, splits by position, what is read of folders, what cannot be learnt from."""
 
 import os
+import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from apps import text_generation as app
+from apps.common.data.text import masking, overlap
 from apps.common.data.text.plain import (
+    StoredIds,
     Vocabulary,
     Windows,
     documentation_strings,
@@ -127,3 +131,56 @@ def test_a_long_text_is_never_held_whole(tmp_path):
     tracemalloc.stop()
     assert os.path.getsize(tmp_path / "long.txt") > 80e6 and peak < 75e6, peak
     assert len(data.validation) <= 1001 and len(data.test) <= 20_001
+
+
+# What was trained on, found again in another text
+
+
+def kept(ids):
+    """Ids in a file, as a text's are."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - it goes with the ids
+    file.write(np.asarray(ids, "uint16").tobytes())
+    file.flush()
+    return StoredIds(file, np.dtype("uint16"), 0, len(ids), "")
+
+
+def test_a_number_stands_for_some_ids_side_by_side_wherever_they_are():
+    rows = np.random.default_rng(0).integers(0, 5, (2, 40))
+    rows[1, 7:17] = rows[0, 3:13]
+    found = overlap.rolled(rows, 10)
+    assert found.shape == (2, 31) and found[0, 3] == found[1, 7]
+    alike = {(a, i, b, j) for a in range(2) for b in range(2) for i in range(31) for j in range(31) if found[a, i] == found[b, j]}
+    same = {(a, i, b, j) for a, i, b, j in np.ndindex(2, 31, 2, 31) if (rows[a, i : i + 10] == rows[b, j : j + 10]).all()}
+    assert alike == same
+
+
+def test_windows_of_a_text_that_was_trained_on_are_known_wherever_they_begin():
+    generator = np.random.default_rng(1)
+    ids, other = (generator.integers(0, 50, 3000) for _ in range(2))
+    known = Windows(kept(ids), 31, per_epoch=4).known_by()
+    assert evenly(kept(ids), 31, 100).known_again(known).all()
+    assert not evenly(kept(other), 31, 100).known_again(known).any()
+    mixed = np.concatenate([other[:1005], ids[517:1517], other[1005:2005]])
+    windows = Windows(kept(mixed), 31, stride=32)
+    expected = [(max(0, min(start + 32, 2005) - max(start, 1005)) >= 16) for start in range(0, len(mixed) - 31, 32)]
+    found = windows.known_again(known)
+    assert np.sum(found != expected) <= 2 and found.sum() > 28  # at most the two at its ends, where no whole piece stands
+    some = windows.subset(np.flatnonzero(~found)[5:9])
+    np.testing.assert_array_equal(some.take([2])[0], windows.take(np.flatnonzero(~found)[7:8])[0])
+    assert len(some) == 4 and not some.known_again(known).any()
+
+
+def test_masked_passages_of_a_text_that_was_trained_on_are_known_wherever_they_begin():
+    class Marks(SimpleNamespace):
+        def __len__(self):
+            return 200
+
+    generator, marks = np.random.default_rng(2), Marks(begin=1, end=2, mask=3)
+    ids = generator.integers(4, 200, 1000)
+    known = masking.MaskedTexts(ids, 18, marks).known_by()
+    moved = masking.MaskedTexts(np.concatenate([generator.integers(4, 200, 325), ids]), 18, marks)
+    found = moved.known_again(known)
+    assert not found[:20].any() and found[21:-2].all()
+    some = moved.subset([30, 40])
+    for ours, whole in zip(some.take([1]), moved.take([40]), strict=True):
+        np.testing.assert_equal(ours, whole)

@@ -56,6 +56,21 @@ def example_digests(examples, targets=True):
     return np.concatenate(made) if made else np.empty(0, "uint64")
 
 
+def known_by(examples):
+    """What a bundle keeps of the examples it was trained on; those that have a method `known_by()` answer for themselves."""
+    own = getattr(examples, "known_by", None)
+    return own() if own else example_digests(examples)
+
+
+def known_again(examples, known):
+    """Which examples are among those that `known_by` was asked of: `(examples,)` booleans.
+
+    Those that have a method `known_again(known)` answer for themselves.
+    """
+    own = getattr(examples, "known_again", None)
+    return own(known) if own else np.isin(example_digests(examples), known)
+
+
 def row_digests(tree):
     """One number for each row of some arrays, which have as many."""
     found = [(path, np.asarray(leaf)) for path, leaf in nested.paths(tree) if leaf is not None]

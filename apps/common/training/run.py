@@ -16,7 +16,7 @@ from apps.common.bundles.example import example_of
 from apps.common.bundles.pretrained import pretrained_facts
 from apps.common.bundles.served import described
 from apps.common.data.ahead import data_of
-from apps.common.data.fingerprint import example_digests, fingerprint
+from apps.common.data.fingerprint import example_digests, fingerprint, known_again, known_by
 from apps.common.errors import Diverged, UserError
 from apps.common.files import write_json
 from apps.common.options.declare import is_active, options_of, to_plain
@@ -161,7 +161,8 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         "versions": {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]},
         "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
     }
-    known = {name: example_digests(split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
+    ways = {"train": known_by, "validation": known_by, "test": example_digests}
+    known = {name: ways[name](split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
     beside["example"], pictures = example_of(app, data, run.bundle)
     texts = {"README.md": model_card(record, beside), **described(app, data.about, tracker.run_id, beside["example"])}
     save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts, pictures=pictures)
@@ -284,7 +285,7 @@ def on_unseen(app, model, data, config, known):
     """The app's metric on the examples that were not trained on, beside that on all; what is counted is said."""
     if "train" not in known:
         return {}
-    seen = np.isin(example_digests(data.test), np.concatenate([known["train"], known.get("validation", known["train"][:0])]))
+    seen = np.any([known_again(data.test, known[name]) for name in ("train", "validation") if name in known], axis=0)
     if not seen.any():
         return {}
     apart = not seen.all() and hasattr(data.test, "subset")

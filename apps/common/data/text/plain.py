@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.text.overlap import margin, piece_digests, stands_in
 from apps.common.errors import UserError
 
 PIECE = 1 << 22
@@ -128,6 +129,15 @@ class StoredIds:
         read = b"".join(os.pread(number, size * width, (self.start + int(start)) * width) for start in starts)
         return np.frombuffer(read, self.dtype).reshape(-1, size)
 
+    def stretches(self, starts, size):
+        """As `windows`, but a stretch may reach out of the text, where its ids are -1."""
+        made = np.full((len(starts), size), -1, "int64")
+        for row, start in zip(made, starts, strict=True):
+            begin, end = max(0, int(start)), min(len(self), int(start) + size)
+            if end > begin:
+                row[begin - int(start) : end - int(start)] = self.windows([begin], end - begin)[0]
+        return made
+
 
 def text_files(path):
     """`(files, notes)`: the file itself, or the `.txt` files under a folder but for those that are about the data."""
@@ -211,15 +221,17 @@ class Windows:
         block_size: Ids a window.
         stride: Distance between the starts of two windows.
         per_epoch: Windows an epoch sees, drawn anew from all; `None` for each window once.
+        chosen: Numbers of the windows that these are; all where it is `None`.
     """
 
     ids: StoredIds
     block_size: int
     stride: int = 1
     per_epoch: int | None = None
+    chosen: np.ndarray | None = None
 
     def __len__(self):
-        return self.per_epoch or self.count
+        return self.per_epoch or (self.count if self.chosen is None else len(self.chosen))
 
     @property
     def count(self):
@@ -230,12 +242,34 @@ class Windows:
         """The windows of one epoch; a permutation of all would need eight bytes a character."""
         return generator.integers(0, self.count, len(self)) if self.per_epoch else generator.permutation(len(self))
 
+    def starts(self, indices):
+        """Where windows begin in the text."""
+        return (np.asarray(indices) if self.chosen is None else self.chosen[indices]) * self.stride
+
     def take(self, indices):
-        window = self.ids.windows(np.asarray(indices) * self.stride, self.block_size + 1).astype("int32")
+        window = self.ids.windows(self.starts(indices), self.block_size + 1).astype("int32")
         return window[:, :-1], window[:, 1:]
+
+    def subset(self, indices):
+        """Some of the windows, each once."""
+        return replace(self, per_epoch=None, chosen=self.starts(indices) // self.stride)
 
     def fingerprint(self):
         return f"{self.ids.digest}:{self.ids.start}:{self.ids.stop}"
+
+    def known_by(self):
+        """Pieces of the whole text, whichever windows were drawn of it."""
+        return piece_digests(self.ids.windows, len(self.ids))
+
+    def known_again(self, known):
+        """Which windows stand in a text that was trained on, however the windows lie in it."""
+        around, size = margin(known), self.block_size + 1
+        found = []
+        for first in range(0, len(self), 512):
+            starts = self.starts(np.arange(first, min(first + 512, len(self))))
+            rows = self.ids.stretches(starts - around, size + 2 * around)
+            found.append(stands_in(rows, known, around, around + size))
+        return np.concatenate(found) if found else np.zeros(0, bool)
 
 
 def split_by_position(ids, block_size, validation=0.05, test=0.1):
