@@ -121,7 +121,7 @@ class BoxDecoder(keras.layers.Layer):
     def call(self, x, boxes, memory, counted=None, groups=1):
         features = memory.shape[-1] // 4
         boxes = ops.cast(boxes, keras.config.floatx())
-        cells = ops.convert_to_tensor(self.cells)
+        cells = ops.cast(self.cells, boxes.dtype)
         positions = ops.cast(sine_positions(cells[:, :2], 2 * features, 1000.0), memory.dtype)
         found = []
         for layer in self.layers:
