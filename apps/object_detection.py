@@ -25,7 +25,7 @@ from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting, Transfer
 
-RATES = {"ssd": 2e-3, "yolo": 2e-3, "detr": 5e-4}
+RATES = {"ssd": 2e-3, "yolo": 2e-3, "detr": 1e-3}
 # How far each move of `--augment` goes.
 AUGMENTATIONS = {
     "flip": {"flip": True}, "crop": {"crop": 0.3}, "scale": {"scale": 0.3}, "shift": {"shift": 0.1},
@@ -48,7 +48,7 @@ class Config(Transfer, Splitting):
     epochs: int = option(15, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))
     learning_rate: float | None = option(
-        None, "step size (its peak, with a schedule): SSD and YOLO 0.002, DETR 0.0005", above=0, high=100,
+        None, "step size (its peak, with a schedule): SSD and YOLO 0.002, DETR 0.001", above=0, high=100,
         search=(1e-4, 1e-2), log=True,
     )  # fmt: skip
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
@@ -93,12 +93,10 @@ BCCD = {"image_size": 320, "epochs": 60, "batch_size": 8, "augment": "flip,crop,
 RECIPES = {
     f"bccd-detect-{model}": Recipe(
         f"{title} on BCCD (blood cells), from scratch",
-        data="bccd", options={"model": model, **BCCD, **options},
+        data="bccd", options={"model": model, **BCCD},
         metric="map50", published=0.75, source=YOLOV8, minutes=minutes,
     )
-    for model, title, options, minutes in (
-        ("ssd", "SSD", {}, 15), ("yolo", "anchor-free YOLO-style detector", {}, 15), ("detr", "DETR", {"epochs": 120}, 40),
-    )
+    for model, title, minutes in (("ssd", "SSD", 15), ("yolo", "anchor-free YOLO-style detector", 15), ("detr", "DETR", 30))
 }  # fmt: skip
 
 

@@ -160,6 +160,8 @@ def test_tracking_keeps_options_metrics_of_each_epoch_tags_and_figures(classifie
     api = client()
     tracked = api.get_run(classifier["run_id"])
     assert tracked.info.status == "FINISHED"
+    described = tracked.data.tags["mlflow.note.content"]  # what MLflow shows as the run's description
+    assert "| accuracy |" in described and "## Options" not in described
     assert tracked.inputs.dataset_inputs[0].dataset.digest == tracked.data.tags["data_fingerprint"]
     assert not {"momentum", "depth"} & tracked.data.params.keys(), "options that do nothing are no parameters"
     assert (tracked.data.params["epochs"], tracked.data.params["hidden_dims"]) == ("3", "[8]")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -178,12 +179,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def test_the_door_opens_quickly(tmp_path):
-    """A generous bound on a shared machine: a backend takes seconds to import, the door a fraction of one."""
+    """A generous bound, of processor time on a shared machine: a backend takes seconds to import, the door a fraction of one."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command("list"), cwd=tmp_path, capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 1.5
 
 

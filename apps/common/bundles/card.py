@@ -16,7 +16,7 @@ def model_card(record, beside):
         f"# {record['task']}: {options.get('model') or 'model'}",
         "",
         f"Data: `{data['source']}` ({counts}), fingerprint `{data['fingerprint']}`.",
-        f"Trained on {record['versions'].get('backend')} for {beside['epochs']} epochs"
+        f"Trained on {record['versions'].get('backend')} for {beside['epochs']} epoch{'s' * (beside['epochs'] != 1)}"
         + (f"; the weights are those of epoch {beside['best_epoch']}, the best on validation." if beside["best_epoch"] else "."),
         "",
         "## On test",

@@ -339,8 +339,9 @@ def serve_ui(port):
         except OSError:
             raise UserError(f"--port {port}: in use already; choose another with --port") from None
     ROOT.mkdir(parents=True, exist_ok=True)
-    # MLflow opens among language models' traces, whatever an experiment says of its kind.
-    print(f"http://127.0.0.1:{port}  (choose Model training at the top left; Ctrl-C ends it)", file=sys.stderr, flush=True)
+    # MLflow opens among language models' traces, whatever an experiment says of its kind, unless the address says which.
+    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"{page}  (Model training at the top left; Ctrl-C ends it)", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(), "--host", "127.0.0.1"]
     place = (ROOT / "artifacts").resolve().as_uri()
     # The runner of jobs is for judging language models: seven processes for nothing here.

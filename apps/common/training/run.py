@@ -164,7 +164,10 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     ways = {"train": known_by, "validation": known_by, "test": example_digests}
     known = {name: ways[name](split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}
     beside["example"], pictures = example_of(app, data, run.bundle)
-    texts = {"README.md": model_card(record, beside), **described(app, data.about, tracker.run_id, beside["example"])}
+    card = model_card(record, beside)
+    # What MLflow shows as the run's description, beside its own title and parameters.
+    tracker.tags({"mlflow.note.content": card.partition("## Options")[0].partition("\n\n")[2]})
+    texts = {"README.md": card, **described(app, data.about, tracker.run_id, beside["example"])}
     save_bundle(run.bundle, model, record, drawn, digests=known, texts=texts, pictures=pictures)
     tracker.files(run.bundle, "bundle")
     return metrics
