@@ -124,7 +124,7 @@ def test_a_wide_range_says_so_and_a_table_is_kept_in_mlflow(tmp_path, monkeypatc
 @pytest.mark.once
 def test_a_new_file_is_a_new_task_of_the_benchmarks(tmp_path, monkeypatch):
     before = raw.tasks()
-    assert before["image-classification"] == ("mlp", "lenet", "resnet20", "vit") and "tabular" not in before
+    assert before["image-classification"] == ("mlp", "lenet", "resnet20", "vit") and before["tabular"] == ("table",)
     (tmp_path / "melodies.py").write_text(
         "from bench.family import Family\nFAMILIES = {'tunes': Family(lambda: None, {}), 'songs': Family(lambda: None, {})}\n"
     )
@@ -159,8 +159,8 @@ def test_a_subject_is_measured_in_a_process_of_its_own_and_its_words_are_passed_
     assert "expected a GPU or TPU" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["unet", "ssd"])
-def test_a_loop_by_hand_over_pictures_with_masks_or_boxes_trains(name):
+@pytest.mark.parametrize("name", ["unet", "ssd", "table"])
+def test_a_loop_by_hand_over_nested_examples_trains(name):
     family = raw.families()[name]
     _, _, data = family.setting()
     assert all(trained(1) > 0 for trained in family.loops[keras.backend.backend()](data).values())
