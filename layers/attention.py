@@ -77,10 +77,12 @@ class SelfAttention(keras.layers.Layer):
 
     def heads(self, x, position=None):
         """Query, key and value of each head, `(batch, tokens, heads, features)`."""
-        # Split and not sliced: the gradient of a slice is a tensor of the whole size, filled up with zeros.
-        sizes = [self.num_heads * self.features, (self.num_heads + self.num_kv_heads) * self.features]
-        parts = ops.split(self.query_key_value.call(x), sizes, axis=-1)
-        query, key, value = (separated(part, self.features) for part in parts)
+        # Split and not sliced: the gradient of a slice is a tensor of the whole size, filled up with zeros. And in equal parts:
+        # sizes that differ are a tensor to Keras on torch, which no export can follow.
+        group = self.num_heads // self.num_kv_heads
+        *queries, key, value = ops.split(self.query_key_value.call(x), group + 2, axis=-1)
+        query = ops.concatenate(queries, axis=-1) if group > 1 else queries[0]
+        query, key, value = (separated(part, self.features) for part in (query, key, value))
         if self.rotary:
             query, key = self.rotary.call(query, position), self.rotary.call(key, position)
         return query, key, value

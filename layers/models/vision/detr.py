@@ -175,7 +175,8 @@ def picture_encoder(image_shape, num_classes, width, sizes, trunk):
     pyramid = feature_pyramid(image_shape, width=sizes["trunk_width"], channels=width, num_levels=levels, trunk=trunk)
     maps = list(pyramid.outputs)
     sides = [tuple(each.shape[1:3]) for each in maps]
-    x = keras.layers.Reshape((-1, width))(maps[-1])
+    counts = [rows * columns for rows, columns in sides]
+    x = keras.layers.Reshape((counts[-1], width))(maps[-1])
     positions = positions_of(geometry.grid(sides[-1:]), width)
     for _ in range(sizes["depth"][0]):
         x = TransformerBlock(sizes["num_heads"], 4 * width, activation="relu")(x + positions)
@@ -183,7 +184,7 @@ def picture_encoder(image_shape, num_classes, width, sizes, trunk):
     for index in reversed(range(levels - 1)):
         x = keras.layers.Add()([maps[index], enlarged(maps[index + 1], sides[index])])
         maps[index] = keras.layers.ReLU()(normalised(x, width, 3))
-    tokens = [keras.layers.Reshape((-1, width))(each) for each in maps]
+    tokens = [keras.layers.Reshape((count, width))(each) for count, each in zip(counts, maps, strict=True)]
     tokens = keras.layers.Concatenate(axis=1)(tokens) if levels > 1 else tokens[0]
     outputs = {"tokens": LayerNormalization(epsilon=1e-6)(tokens), **pyramid_heads(maps, num_classes)}
     return keras.Model(pyramid.inputs, outputs, name="encoder"), sides
