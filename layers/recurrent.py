@@ -158,9 +158,9 @@ def fused(run, cell, sequences, mask):
     steps = ops.shape(sequences)[1]
     places = ops.expand_dims(ops.arange(steps, dtype="int32"), 0)
     order = ops.argsort(ops.where(mask, places, places + steps), axis=1)
-    outputs = run(ops.take_along_axis(sequences, ops.expand_dims(order, -1), axis=1), *weights)
+    outputs = run(backend.take_places(sequences, order), *weights)
     if outputs is None:
         return None
-    count = ops.expand_dims(ops.cumsum(ops.cast(mask, "int32"), axis=1), -1)
-    outputs = ops.take_along_axis(outputs, ops.maximum(count - 1, 0), axis=1)
-    return ops.where(count > 0, outputs, ops.zeros((), outputs.dtype))
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    outputs = backend.take_places(outputs, ops.maximum(count - 1, 0))
+    return ops.where(ops.expand_dims(count, -1) > 0, outputs, ops.zeros((), outputs.dtype))

@@ -5,6 +5,7 @@ Padding stands at the end of a sequence; a mask `(batch, tokens)` is true where 
 
 import keras
 
+from . import backend
 from ._arguments import positive
 from .convolution import Conv2D
 
@@ -94,7 +95,7 @@ class ReverseSequences(keras.layers.Layer):
         places = ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
         lengths = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
         order = ops.where(places < lengths, lengths - 1 - places, places)
-        return ops.take_along_axis(x, ops.expand_dims(order, -1), axis=1)
+        return backend.take_places(x, order)
 
     def compute_mask(self, *_, **__):
         return None

@@ -24,6 +24,7 @@ class AppCase:
         rows: Rows that `predict` gives for them; as many as there are inputs by default.
         search: Options that two trials search, comma-separated.
         exports: Whether the model can be written as ONNX; a reason in words where it cannot.
+        exports_torch: The same in torch's own format, of a model that can be written as ONNX.
         predict_options: Further options of `predict`.
     """
 
@@ -33,6 +34,7 @@ class AppCase:
     rows: int | None = None
     search: str = "learning_rate"
     exports: bool | str = True
+    exports_torch: bool | str = True
     predict_options: tuple = ()
 
 
@@ -204,6 +206,7 @@ APP_CASES = {
         write_graph,
         ("--data", "groups.npz", "--epochs", "3", "--checkpoint-every", "1", "--hidden-dim", "4"),
         ("0", "29"),
+        exports_torch="the number of rows is fixed by sums over edges",
     ),
     "image-classification": AppCase(
         write_pictures,
@@ -268,6 +271,7 @@ APP_CASES = {
         ("--data", "stories.jsonl", "--width", "8", "--units", "8", "--vocabulary", "20", "--copied", "3", "--epochs", "2",
          "--batch-size", "8", "--target-length", "8", "--cell", "gru", "--beam-width", "2"),
         ("Ann went to town. Ann bought a boat.", "Bob"),
+        exports_torch="the number of rows is fixed by the places that are copied from",
         predict_options=("--beam-width", "2"),
     ),
     "tabular": AppCase(

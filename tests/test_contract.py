@@ -121,11 +121,22 @@ def test_half_precision_trains_evaluates_and_is_bundled(task, tmp_path):
     reason="ONNX is written by TensorFlow and tf2onnx and run by onnxruntime",
 )
 def test_an_onnx_export_computes_the_same_or_says_why_not(task, tmp_path):
-    exports = APP_CASES[task].exports
-    arguments = ("export", trained(task)["model"], "--format", "onnx", "--output", tmp_path / "model.onnx", "--json")
-    done = forked(*arguments, cwd=place(task), check=0 if exports is True else 2)
-    if exports is True:
-        assert json.loads(done.stdout)["difference"] <= 1e-4 and (tmp_path / "model.onnx").is_file()
+    exported(task, tmp_path / "model.onnx", "onnx", APP_CASES[task].exports)
+
+
+@on_one_backend
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch writes its own format")
+def test_an_export_to_torch_computes_the_same_or_says_why_not(task, tmp_path):
+    case = APP_CASES[task]
+    exported(task, tmp_path / "model.pt2", "torch", case.exports_torch if case.exports is True else case.exports)
+
+
+def exported(task, output, form, possible):
+    """The model in another format, or one line that says why not."""
+    arguments = ("export", trained(task)["model"], "--format", form, "--output", output, "--json")
+    done = forked(*arguments, cwd=place(task), check=0 if possible is True else 2)
+    if possible is True:
+        assert json.loads(done.stdout)["difference"] <= 1e-4 and output.is_file()
     else:
         assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 

@@ -155,7 +155,12 @@ def _write_torch(model, path, feed):
     batch = torch.export.Dim("batch")
     shapes = {name: {0: batch} for name in tensors} if isinstance(tensors, dict) else {0: batch}
     with torch.no_grad():
-        program = torch.export.export(Plain().eval(), (tensors,), dynamic_shapes=(shapes,))
+        try:
+            program = torch.export.export(Plain().eval(), (tensors,), dynamic_shapes=(shapes,))
+        except torch._dynamo.exc.UserError as error:
+            if "batch = " not in str(error):
+                raise
+            raise ValueError("an operation of it fixes the number of rows. Choose onnx or saved_model") from None
     torch.export.save(program, path)
     return torch.export.load(path).module()(tensors).detach().numpy()
 

@@ -135,6 +135,11 @@ def attention(query, key, value, causal, mask):
     return x.transpose(1, 2)
 
 
+def take_places(x, places):
+    """By `gather`: an export with any number of rows cannot follow `take_along_dim`, which Keras has here."""
+    return torch.gather(x, 1, places.long().unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
 def take_rows(x, indices):
     return Taken.apply(x, indices.reshape(-1)).reshape(*indices.shape, *x.shape[1:])
 

@@ -87,6 +87,11 @@ def drop(x, mask, rate):
     return ops.where(mask, x * (1.0 / (1.0 - rate)), ops.zeros((), x.dtype))
 
 
+def take_places(x, places):
+    """The features at some places of each sequence: `(batch, tokens, features)` and `(batch, n)` to `(batch, n, features)`."""
+    return ops.take_along_axis(x, ops.expand_dims(places, -1), axis=1)
+
+
 def take_rows(x, indices):
     """The rows of `x` at `indices`, of any shape; a row taken twice has the sum of both gradients."""
     return ops.take(x, indices, axis=0)
