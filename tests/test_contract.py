@@ -136,7 +136,8 @@ def exported(task, output, form, possible):
     arguments = ("export", trained(task)["model"], "--format", form, "--output", output, "--json")
     done = forked(*arguments, cwd=place(task), check=0 if possible is True else 2)
     if possible is True:
-        assert json.loads(done.stdout)["difference"] <= 1e-4 and output.is_file()
+        # In units of the outputs, up to 255 of pixels; the command itself refuses 1e-4 of the largest.
+        assert json.loads(done.stdout)["difference"] <= 1e-3 and output.is_file()
     else:
         assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
 

@@ -209,6 +209,7 @@ def fused(optimizer):
         kept = [tf.pow(beta, step) for beta in betas]
         rate = tf.cast(learning_rate, "float32") * tf.sqrt(1 - kept[1]) / (1 - kept[0])
         share = tf.sqrt(tf.math.expm1(step * logarithms[0]) / tf.math.expm1(step * logarithms[1]))
+        rate, epsilon = rate * share, optimizer.epsilon * share
         moments = keras_private.adam_moments(optimizer, variables)
         for gradient, variable, *kept_of_it in zip(gradients, variables, *moments, strict=True):
             if isinstance(gradient, tf.IndexedSlices) or not variable.dtype == gradient.dtype == "float32":
@@ -219,10 +220,10 @@ def fused(optimizer):
                 **dict(zip(("var", "m", "v"), (each.value.handle for each in resources), strict=True)),
                 beta1_power=0.0,
                 beta2_power=0.0,
-                lr=rate * share,
+                lr=rate,
                 beta1=betas[0],
                 beta2=betas[1],
-                epsilon=optimizer.epsilon * share,
+                epsilon=epsilon,
                 grad=gradient,
             )
 
