@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from apps import text_generation as app
+from apps.common.data.fingerprint import example_digests
 from apps.common.data.text import masking, overlap
 from apps.common.data.text.plain import (
     StoredIds,
@@ -165,6 +166,8 @@ def test_windows_of_a_text_that_was_trained_on_are_known_wherever_they_begin():
     expected = [(max(0, min(start + 32, 2005) - max(start, 1005)) >= 16) for start in range(0, len(mixed) - 31, 32)]
     found = windows.known_again(known)
     assert np.sum(found != expected) <= 2 and found.sum() > 28  # at most the two at its ends, where no whole piece stands
+    older = example_digests(windows)[[2, 5]]  # what bundles kept before
+    np.testing.assert_array_equal(np.flatnonzero(windows.known_again(older)), [2, 5])
     some = windows.subset(np.flatnonzero(~found)[5:9])
     np.testing.assert_array_equal(some.take([2])[0], windows.take(np.flatnonzero(~found)[7:8])[0])
     assert len(some) == 4 and not some.known_again(known).any()

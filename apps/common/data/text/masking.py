@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apps.common.data.fingerprint import digest, row_digests
-from apps.common.data.text.overlap import margin, piece_digests, stands_in
+from apps.common.data.text.overlap import is_of_pieces, margin, piece_digests, stands_in
 
 MASKED, REPLACED = 0.8, 0.1  # of the chosen tokens: behind the mask, another token; the rest stays as it is
 
@@ -106,6 +106,8 @@ class MaskedTexts:
 
     def known_again(self, known):
         """Which passages stand in a text that was trained on, wherever its passages began."""
+        if not is_of_pieces(known):
+            return np.isin(self.example_digests(), known)
         around, inner = margin(known), self.length - 2
         padded = np.pad(np.asarray(self.ids, "int64"), around, constant_values=-1)
         padded = np.pad(padded, (0, inner), constant_values=-1)

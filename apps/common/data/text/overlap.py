@@ -24,6 +24,12 @@ def piece_digests(read, count):
     return np.concatenate([np.array([size], "uint64"), *found])
 
 
+def is_of_pieces(known):
+    """Whether this is of `piece_digests`; what older bundles kept are digests of windows, no length before them."""
+    times, rest = divmod(int(known[0]), PIECE) if len(known) else (0, 0)
+    return not rest and times > 0 and times & (times - 1) == 0
+
+
 def stands_in(rows, known, first, last):
     """Which stretches of a text stand mostly in pieces that are known, wherever these begin: `(rows,)` booleans.
 

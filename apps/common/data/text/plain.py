@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.text.overlap import margin, piece_digests, stands_in
+from apps.common.data.fingerprint import example_digests
+from apps.common.data.text.overlap import is_of_pieces, margin, piece_digests, stands_in
 from apps.common.errors import UserError
 
 PIECE = 1 << 22
@@ -263,6 +264,8 @@ class Windows:
 
     def known_again(self, known):
         """Which windows stand in a text that was trained on, however the windows lie in it."""
+        if not is_of_pieces(known):
+            return np.isin(example_digests(self), known)
         around, size = margin(known), self.block_size + 1
         found = []
         for first in range(0, len(self), 512):
