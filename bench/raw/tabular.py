@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
+from bench import loops
 from bench.family import Family
-from bench.loops import on_each_backend, shuffled_batches
 
 ROWS, NUMBERS, CARDINALITIES, CLASSES, BATCH = 32_561, 6, (9, 16, 7, 15, 6, 5, 2, 42), 2, 256
 HIDDEN, DROPOUT, RATE = (256, 128), 0.3, 2e-3
@@ -48,14 +48,19 @@ def sizes():
     return [2 + each for each in CARDINALITIES]
 
 
+def tables():
+    """Ids of each column of categories and the features of one."""
+    return [(each, min(50, (each + 1) // 2)) for each in sizes()]
+
+
 def widths():
     """Inputs of each dense layer and its outputs."""
-    joined = NUMBERS + sum(min(50, (each + 1) // 2) for each in sizes())
+    joined = NUMBERS + sum(width for _, width in tables())
     return list(zip((joined, *HIDDEN), (*HIDDEN, CLASSES), strict=True))
 
 
-def loops(backend, data):
-    batches = shuffled_batches(data.train, BATCH)
+def by_hand(backend, data):
+    batches = loops.shuffled_batches(data.train, BATCH)
     return {"torch": torch_loop, "jax": jax_loop, "tensorflow": tensorflow_loop}[backend](batches)
 
 
@@ -66,7 +71,7 @@ def torch_loop(batches):
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embeddings = nn.ModuleList([nn.Embedding(each, min(50, (each + 1) // 2)) for each in sizes()])
+            self.embeddings = nn.ModuleList([nn.Embedding(*each) for each in tables()])
             *hidden, last = [nn.Linear(*each) for each in widths()]
             self.dense = nn.Sequential(*(part for each in hidden for part in (each, nn.ReLU(), nn.Dropout(DROPOUT))), last)
 
@@ -74,30 +79,18 @@ def torch_loop(batches):
             columns = [embedding(ids[:, index]) for index, embedding in enumerate(self.embeddings)]
             return self.dense(torch.cat([numbers, *columns], 1))
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = Network().to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), RATE)
+    def loss_of(network, x, y):
+        return nn.functional.cross_entropy(network(x["numeric"], x["categorical"]), y)
 
-    def run(steps):
-        start = time.perf_counter()
-        for x, y in batches(steps):
-            numbers, ids, y = (torch.from_numpy(each).to(device) for each in (x["numeric"], x["categorical"], y))
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(network(numbers, ids), y)
-            loss.backward()
-            optimizer.step()
-        loss.item()
-        return time.perf_counter() - start
-
-    return {"torch eager": run}
+    return loops.torch_loop(Network(), loss_of, batches, RATE)
 
 
 def drawn_weights():
     """`(embeddings, [(kernel, bias)])` as arrays."""
     generator = np.random.default_rng(1)
-    tables = [generator.uniform(-0.05, 0.05, (each, min(50, (each + 1) // 2))).astype("float32") for each in sizes()]
+    embeddings = [generator.uniform(-0.05, 0.05, each).astype("float32") for each in tables()]
     kernels = [generator.normal(0, (2 / sum(each)) ** 0.5, each).astype("float32") for each in widths()]
-    return tables, [(kernel, np.zeros(kernel.shape[1], "float32")) for kernel in kernels]
+    return embeddings, [(kernel, np.zeros(kernel.shape[1], "float32")) for kernel in kernels]
 
 
 def jax_loop(batches):
@@ -107,8 +100,8 @@ def jax_loop(batches):
     optimizer = optax.adam(RATE)
 
     def loss_of(weights, key, numbers, ids, y):
-        tables, dense = weights
-        x = jax.numpy.concatenate([numbers, *(table[ids[:, index]] for index, table in enumerate(tables))], axis=1)
+        embeddings, dense = weights
+        x = jax.numpy.concatenate([numbers, *(table[ids[:, index]] for index, table in enumerate(embeddings))], axis=1)
         for each, (kernel, bias) in zip(jax.random.split(key, len(HIDDEN)), dense, strict=False):
             x = jax.nn.relu(x @ kernel + bias)
             x = jax.numpy.where(jax.random.bernoulli(each, 1 - DROPOUT, x.shape), x / (1 - DROPOUT), 0.0)
@@ -145,13 +138,13 @@ def tensorflow_loop(batches):
     optimizer = keras.optimizers.Adam(RATE)
     optimizer.build(trained)
     variables = [each.value for each in trained]
-    tables, rest = variables[: len(sizes())], variables[len(sizes()) :]
+    embeddings, rest = variables[: len(sizes())], variables[len(sizes()) :]
     dense = list(zip(rest[::2], rest[1::2], strict=True))
 
     @tf.function
     def step(numbers, ids, y):
         with tf.GradientTape() as tape:
-            x = tf.concat([numbers, *(tf.gather(table, ids[:, index]) for index, table in enumerate(tables))], 1)
+            x = tf.concat([numbers, *(tf.gather(table, ids[:, index]) for index, table in enumerate(embeddings))], 1)
             for kernel, bias in dense[:-1]:
                 x = tf.nn.dropout(tf.nn.relu(x @ kernel + bias), DROPOUT)
             logits = x @ dense[-1][0] + dense[-1][1]
@@ -171,5 +164,5 @@ def tensorflow_loop(batches):
 
 FAMILIES = {
     "tabular": Family(default_setting, loops={}, measured_by=("prediction",)),
-    "table": Family(setting, loops=on_each_backend(loops), usual_steps=115, measured_by=("speed", "run")),
+    "table": Family(setting, loops=loops.on_each_backend(by_hand), usual_steps=115, measured_by=("speed", "run")),
 }

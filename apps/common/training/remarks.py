@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from apps.common.data.fingerprint import example_digests, known_again, known_by
+from apps.common.data.fingerprint import example_digests
 
 EARLY = 1 / 3  # of the epochs: a best epoch before it says that the rest was for nothing
 FEW_EPOCHS = 6
@@ -22,15 +22,14 @@ def remarks(metric, metrics, baselines, data, trained):
     """
     best_epoch, epochs = trained
     said = [beside_baselines(metric, metrics, baselines, len(data.test))]
-    if min(len(data.train), len(data.test)) >= 2 and hasattr(data.train, "subset"):
-        own = hasattr(data.train, "known_by")  # of a text, which is cut anywhere, its pieces; of others the inputs
-        known = known_by(data.train) if own else example_digests(data.train, False)
-        repeated = int((known_again(data.test, known) if own else np.isin(example_digests(data.test, False), known)).sum())
+    # A text, which is cut anywhere, is split by position; to look for its windows here would read all of it once more.
+    if min(len(data.train), len(data.test)) >= 2 and hasattr(data.train, "subset") and not hasattr(data.train, "known_by"):
+        known = example_digests(data.train, False)
+        repeated = int(np.isin(example_digests(data.test, False), known).sum())
         if repeated:
-            said.append(
-                f"{repeated} of {len(data.test)} test examples stand among the training examples as well: the test flatters"
-            )
-        said.append("" if own else in_two_classes(known, data))
+            flatters = "test examples stand among the training examples as well: the test flatters"
+            said.append(f"{repeated} of {len(data.test)} {flatters}")
+        said.append(in_two_classes(known, data))
     if best_epoch and epochs >= FEW_EPOCHS and best_epoch <= EARLY * epochs:
         said.append(f"the best epoch was {best_epoch} of {epochs}: what came after it did not help; regularise, or train shorter")
     return [f"remark: {line}" for line in said if line]

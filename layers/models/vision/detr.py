@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from ... import Dense, LayerNormalization, TransformerBlock, drawing
+from ... import Dense, LayerNormalization, TransformerBlock, backend, drawing
 from ... import boxes as geometry
 from ...matching import assign
 from ...vision_losses import class_indicators, giou_loss, mean_over_counted, quality_focal_loss, sigmoid_focal_loss
@@ -17,7 +17,6 @@ __all__ = ["DETR"]
 
 ops = keras.ops
 CLASS, L1, GIOU = 2.0, 5.0, 2.0  # what each part counts, in the matching as in the loss (Zhu et al., 2020)
-ALPHA = 0.25  # of the focal loss
 SHIFT, FLIP = 0.4, 0.2  # noise of a denoising query: of its box, in half sides; how often its class is another (DN-DETR)
 
 
@@ -76,10 +75,10 @@ class DETR(Detector):
         encoded = self.encoder(x, training=training)
         tokens = encoded["tokens"]
         said = {part: ops.stop_gradient(encoded[part]) for part in ("logits", "codes")}
-        chosen = ops.expand_dims(self.dense.best(said, self.num_queries), -1)
-        boxes = ops.take_along_axis(self.dense.decode(said["codes"]), chosen, axis=1)
+        chosen = self.dense.best(said, self.num_queries)
+        boxes = backend.take_places(self.dense.decode(said["codes"]), chosen)
         boxes = geometry.to_centers(geometry.clip(boxes))
-        content = self.queries(ops.take_along_axis(tokens, chosen, axis=1))
+        content = self.queries(backend.take_places(tokens, chosen))
         logits, boxes = self.decoder(content, boxes, tokens)
         boxes = geometry.to_corners(boxes)
         last = {"logits": logits[:, -1], "boxes": boxes[:, -1]}
@@ -108,7 +107,7 @@ class DETR(Detector):
         places = ops.arange(self.num_queries, dtype="int32")
         own = ops.equal(ops.expand_dims(chosen, -1), places) & ops.expand_dims(valid, -1)  # (problems, n, queries)
         indicators = class_indicators(classes, self.num_classes, logits.dtype)
-        found = ops.take_along_axis(found, ops.expand_dims(chosen, -1), axis=1)
+        found = backend.take_places(found, chosen)
         fit = ops.stop_gradient(geometry.iou(found, boxes))
         targets = ops.einsum("pnq,pnc->pqc", ops.cast(own, logits.dtype), indicators * ops.expand_dims(fit, -1))
         count = ops.maximum(ops.sum(weight), 1.0)
@@ -118,7 +117,7 @@ class DETR(Detector):
 
     def match(self, logits, found, boxes, classes, valid):
         """The query of each true box, `(problems, n)`."""
-        ones, zeros = (sigmoid_focal_loss(ops.full_like(logits, t), logits, alpha=ALPHA) for t in (1.0, 0.0))
+        ones, zeros = (sigmoid_focal_loss(ops.full_like(logits, t), logits) for t in (1.0, 0.0))
         indicators = class_indicators(classes, self.num_classes, logits.dtype)
         costs = CLASS * ops.einsum("pqc,pnc->pnq", ones - zeros, indicators)
         costs = costs + geometry.pairwise(box_losses, boxes, found)

@@ -4,13 +4,16 @@ import numpy as np
 
 PIECE = 24  # ids, a few words of letters: shorter ones stand in any text
 MOST = 2_000_000  # pieces that are kept of a text; those of a longer one are longer
+AT_ONCE = 1 << 18  # ids that are read at once
 SHARE = 0.5  # of the ids of a window that must stand in such pieces
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse among the numbers of 64 bits
 INVERSE = pow(BASE, -1, 2**64)
 
 
 def piece_digests(read, count):
-    """What a text is known by: the length of a piece, then a number for each piece, uint64; the pieces lie side by side.
+    """What a text is known by: the length of a piece, then a number for each piece, uint64, in their order as numbers.
+
+    The pieces lie side by side; they are read a part of the text at a time, so that no text is too long.
 
     Args:
         read: From starts and a size to ids `(starts, size)`.
@@ -19,9 +22,11 @@ def piece_digests(read, count):
     size = PIECE
     while count > size * MOST:
         size *= 2
-    starts = np.arange(0, count - size + 1, size)
-    found = [rolled(read(part, size), size)[:, 0] for part in np.array_split(starts, max(1, len(starts) // 65_536)) if len(part)]
-    return np.concatenate([np.array([size], "uint64"), *found])
+    pieces, at_once, found = count // size, max(1, AT_ONCE // size), [np.empty(0, "uint64")]
+    for first in range(0, pieces, at_once):
+        rows = min(at_once, pieces - first)
+        found.append(rolled(read(np.array([first * size]), rows * size).reshape(rows, size), size)[:, 0])
+    return np.concatenate([np.array([size], "uint64"), np.sort(np.concatenate(found))])
 
 
 def is_of_pieces(known):
@@ -41,7 +46,8 @@ def stands_in(rows, known, first, last):
     size, known = int(known[0]), known[1:]
     if rows.shape[1] < size or not len(known):
         return np.zeros(len(rows), bool)
-    found = np.isin(rolled(rows, size), known)  # a piece begins here
+    numbers = rolled(rows, size)
+    found = known[np.minimum(np.searchsorted(known, numbers), len(known) - 1)] == numbers  # a piece begins here
     begun = np.cumsum(np.pad(found, ((0, 0), (size, size - 1))), axis=1)
     covered = begun[:, size:] > begun[:, :-size]  # by a piece that begins here or up to size - 1 ids before
     inside = rows[:, first:last] >= 0
