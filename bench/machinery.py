@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from bench import raw
+from bench.apart import UNTOUCHED
 from bench.family import Fit
 from bench.turns import in_turns, ratio
 
@@ -19,7 +20,6 @@ ADAM, RANDOM, MEMORY = "adam", "random-numbers", "kept-memory"
 # The networks on which a piece was made: small ones, whose step is mostly an update; dropout; large temporaries.
 FAMILIES = {ADAM: ("mlp", "tabular", "gpt"), RANDOM: ("mlp", "tabular"), MEMORY: ("mlp", "resnet20", "gpt", "gcn")}
 STEPS, TURNS = 32, 7
-UNTOUCHED = {"GLIBC_TUNABLES": "glibc.malloc.check=0"}  # any setting of the user's keeps ours away; this one changes nothing
 
 
 def subjects():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from apps.common.errors import UserError
+from apps.common.options import backends
 from apps.common.training.batches import predict_all
 from bench import accelerator, growth, images, instruments, prediction, raw, run, speed, turns
+from bench.apart import UNTOUCHED, Apart
 from layers import backend
 from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
 
@@ -164,3 +166,15 @@ def test_a_loop_by_hand_over_nested_examples_trains(name):
     family = raw.families()[name]
     _, _, data = family.setting()
     assert all(trained(1) > 0 for trained in family.loops[keras.backend.backend()](data).values())
+
+
+@pytest.mark.once
+def test_a_loop_by_hand_runs_apart_without_our_hand_on_memory(monkeypatch):
+    with Apart("torch", "table") as apart:
+        assert set(apart.loops) == set(raw.families()["table"].loops["torch"](raw.families()["table"].setting()[2]))
+        assert all(0 < run(2) < 60 for run in apart.loops.values())
+    assert apart.process.returncode == 0
+    monkeypatch.setattr(backends.ctypes, "CDLL", None)  # it cannot be called
+    for name, value in UNTOUCHED.items():
+        monkeypatch.setenv(name, value)
+    backends.keep_freed_memory()

@@ -1,15 +1,18 @@
 """A TensorFlow SavedModel as the trunk of a classifier: trained on TensorFlow, its features on every backend."""
 
+import contextlib
+import http.server
 import io
 import json
 import shutil
 import tarfile
+import threading
 
 import keras
 import numpy as np
 import pytest
 from app_cases import write_pictures
-from runs import bundle_weights, forked, train
+from runs import bundle_weights, forked, train, triptych
 
 from apps.common.bundles import saved_model
 from apps.common.data.examples import Examples
@@ -144,6 +147,58 @@ def test_what_could_read_files_or_takes_no_such_pictures_is_refused_in_one_line(
     assert saved_model.opened(saved_model.packed(f"tfhub:{place / 'small'}"), (4, 4, 3), "").features == 3
     refused = forked("train", *OPTIONS, "--pretrained", "tfhub:nowhere", "--freeze", cwd=place, check=2)
     assert "no saved_model.pb" in refused.stderr.strip().splitlines()[-1]
+
+
+@contextlib.contextmanager
+def served(archive):
+    """The address of a site that answers as a library of SavedModels does: any module is this archive."""
+
+    class Site(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            known = self.path.startswith("/module?") and "tf-hub-format=compressed" in self.path
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(archive if known else b"")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_url_is_fetched_once_and_trains_as_its_folder_does(place, monkeypatch):
+    pytest.importorskip("tensorflow_hub")
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(place / "fetched"))
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        archive.add(place / "hub", arcname=".")
+    with served(written.getvalue()) as site:
+        fetched = train(*OPTIONS, "--pretrained", f"tfhub:{site}/module", "--freeze", cwd=place, run=triptych)
+        with pytest.raises(UserError, match="/none: cannot be fetched .*404"):
+            saved_model.packed(f"tfhub:{site}/none")
+    assert saved_model.packed(f"tfhub:{site}/module") == saved_model.packed(f"tfhub:{place / 'hub'}")
+    folder = train(*OPTIONS, "--pretrained", "tfhub:hub", "--freeze", cwd=place)
+    assert fetched["metrics"] == folder["metrics"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["../outside", "/outside"])
+def test_what_a_url_sends_stays_inside_its_folder(name, place, monkeypatch):
+    pytest.importorskip("tensorflow_hub")
+    cache = place / "deep" / "cache"
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(cache))
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = 4
+        archive.addfile(entry, io.BytesIO(b"evil"))
+    with served(written.getvalue()) as site, pytest.raises(UserError, match="pretrained"):
+        saved_model.packed(f"tfhub:{site}/module")
+    strays = [path for path in place.rglob("outside") if cache not in path.parents]
+    assert not strays and not (place.parents[-1] / "outside").exists()
 
 
 @pytest.mark.once

@@ -62,11 +62,12 @@ def folder_of(source):
         except ImportError:
             raise UserError(f"--pretrained {source}: a URL needs tensorflow-hub. Install: pip install -e '.[hub]'") from None
         try:
-            return Path(tensorflow_hub.resolve(place))
+            folder = Path(tensorflow_hub.resolve(place))
         except Exception as error:  # a download fails in as many ways as there are
             said = " ".join(str(error).split())[:160]
             raise UserError(f"--pretrained {source}: cannot be fetched ({said}); give the path of a folder") from None
-    folder = Path(place).expanduser()
+    else:
+        folder = Path(place).expanduser()
     if not (folder / "saved_model.pb").is_file():
         raise UserError(f"--pretrained {source}: no saved_model.pb is there; expected tfhub:FOLDER of a SavedModel, or its URL")
     return folder
