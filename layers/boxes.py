@@ -8,6 +8,8 @@ import math
 import keras
 import numpy as np
 
+from . import backend
+
 __all__ = []
 
 ops = keras.ops
@@ -171,7 +173,7 @@ def non_max_suppression(boxes, scores, max_outputs, *, iou_threshold=0.5, score_
         remaining, indices, valid = state
         best = ops.cast(ops.argmax(remaining, axis=1, keepdims=True), "int32")
         some = ops.max(remaining, axis=1, keepdims=True) > -np.inf
-        chosen = ops.take_along_axis(boxes, ops.expand_dims(best, -1), axis=1)
+        chosen = backend.take_places(boxes, best)
         near = ops.logical_or(iou(boxes, chosen) > iou_threshold, ops.equal(places, best))
         now = ops.logical_and(ops.equal(steps, step), some)
         return ops.where(near, gone, remaining), ops.where(now, best, indices), ops.logical_or(valid, now)
@@ -202,11 +204,11 @@ def detections(boxes, scores, *, max_detections=100, iou_threshold=0.5, score_th
     """
     boxes, scores = ops.convert_to_tensor(boxes), ops.convert_to_tensor(scores)
     values, places, classes = top_scores(scores, candidates)
-    boxes = clip(ops.take_along_axis(boxes, ops.expand_dims(places, -1), axis=1))
+    boxes = clip(backend.take_places(boxes, places))
     apart = boxes + 2.0 * ops.expand_dims(ops.cast(classes, boxes.dtype), -1)  # no box of one class touches another's
     options = {"iou_threshold": iou_threshold, "score_threshold": score_threshold}
     chosen, valid = non_max_suppression(apart, values, max_detections, **options)
-    boxes = ops.take_along_axis(boxes, ops.expand_dims(chosen, -1), axis=1)
+    boxes = backend.take_places(boxes, chosen)
     return {
         "boxes": ops.where(ops.expand_dims(valid, -1), boxes, ops.zeros_like(boxes)),
         "scores": ops.where(valid, ops.take_along_axis(values, chosen, axis=1), 0.0),

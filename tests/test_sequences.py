@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apps.common.data.fingerprint import example_digests
-from apps.common.data.sequences import Sequences, bucket_lengths, ragged
+from apps.common.data.sequences import WORTH, Sequences, bucket_lengths, ragged
 from apps.common.training.batches import Batches, InOrder, predict_examples
 from apps.common.training.losses import TokenCrossEntropy
 from layers import backend
@@ -21,7 +21,7 @@ def tagged(count, seed=0, longest=9):
     generator = np.random.default_rng(seed)
     lengths = np.concatenate([[longest], generator.integers(1, longest + 1, count - 1)])
     x, y = ([generator.integers(1, TOKENS, length) for length in lengths] for _ in range(2))
-    return Sequences(ragged(x, "int32"), ragged(y, "int32"))
+    return Sequences(ragged(x, "int32"), ragged(y, "int32"), buckets=bucket_lengths(lengths, worth=0))
 
 
 def padded_positions(lengths, ends):
@@ -37,7 +37,7 @@ def test_the_lengths_of_buckets_pad_the_least():
     generator = np.random.default_rng(1)
     for most in (1, 2, 3):
         lengths = generator.integers(1, 12, 30)
-        found = bucket_lengths(lengths, most)
+        found = bucket_lengths(lengths, most, worth=0)
         assert found[-1] == lengths.max() and len(found) <= most
         choices = itertools.chain.from_iterable(
             itertools.combinations(range(1, lengths.max()), size) for size in range(most)
@@ -49,10 +49,20 @@ def test_the_lengths_of_buckets_pad_the_least():
 @once
 def test_a_length_that_saves_nothing_is_left_out():
     assert bucket_lengths(np.full(50, 7)).tolist() == [7]
-    assert bucket_lengths(np.array([3] * 50 + [20] * 50)).tolist() == [3, 20]
+    assert bucket_lengths(np.array([3] * 50 + [20] * 50), worth=0).tolist() == [3, 20]
     assert bucket_lengths(np.array([0, 0])).tolist() == [1]
-    assert bucket_lengths(np.array([3] * 50 + [20] * 50), longest=8).tolist() == [3, 8]
-    assert bucket_lengths(np.arange(1, 5000)).tolist() == [1001, 2001, 3000, 4000, 4999]
+    assert bucket_lengths(np.array([3] * 50 + [20] * 50), longest=8, worth=0).tolist() == [3, 8]
+    assert bucket_lengths(np.arange(1, 5000), worth=0).tolist() == [1001, 2001, 3000, 4000, 4999]
+
+
+@once
+def test_few_examples_have_few_lengths_since_each_is_compiled_for():
+    lengths = np.tile(np.arange(11, 71), 50)  # 3,000 examples
+    assert len(bucket_lengths(lengths[:300])) == 1
+    some, many = bucket_lengths(lengths), bucket_lengths(np.tile(lengths, 10))
+    assert 1 < len(some) < len(many)
+    one = np.array([70])
+    assert padded_positions(lengths, one) - padded_positions(lengths, some) >= WORTH * (len(some) - 1)
 
 
 @once
@@ -60,7 +70,7 @@ def test_several_fields_grow_together_and_every_example_goes_into_a_bucket():
     generator = np.random.default_rng(2)
     source = generator.integers(1, 200, 300)
     lengths = np.stack([source, np.maximum(1, source // 10 + generator.integers(-2, 3, 300))], axis=1)
-    found = bucket_lengths(lengths, 4)
+    found = bucket_lengths(lengths, 4, worth=0)
     assert found.shape == (4, 2) and (np.diff(found, axis=0) >= 0).all()
     assert (found[-1] == lengths.max(0)).all(), "the last bucket has room for all"
     assert found[0, 1] < 0.5 * found[0, 0], "a short field is not padded to the length of the long one"

@@ -13,6 +13,7 @@ from apps.common.data.fingerprint import digest, row_digests
 
 CANDIDATES = 256  # lengths among which those of the buckets are chosen
 SAVES = 0.02  # of the positions, that another bucket must save at least
+WORTH = 10_000  # positions an epoch that it must save: on JAX a small network takes several seconds to compile for a length
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,15 @@ def ragged(sequences, dtype=None, padding=0):
     return Ragged(values, np.cumsum(lengths) - lengths, lengths, padding)
 
 
-def bucket_lengths(lengths, most=6, longest=None):
-    """The few lengths to which sequences are padded, chosen so that the least is padded.
+def bucket_lengths(lengths, most=6, longest=None, worth=WORTH):
+    """The few lengths to which sequences are padded, chosen so that the least is padded; the fewer, the fewer examples.
 
     Args:
         lengths: `(examples,)`, or `(examples, fields)` where an example has several sequences, such as a sentence and its
             translation; then the fields grow together, each in proportion to its longest.
         most: How many there may be. One that saves under 2 % of all positions is left out.
         longest: No bucket is longer; a number, or one a field.
+        worth: Positions that one must save at least, whose step has to be compiled for it.
     Returns:
         Ascending lengths, `(buckets,)` or `(buckets, fields)`.
     """
@@ -90,12 +92,12 @@ def bucket_lengths(lengths, most=6, longest=None):
     scale = largest.max()
     # Of several fields the one that is longest for its kind decides, in positions of the longest field.
     size = np.ceil((table / largest).max(1) * scale - 1e-9).astype("int64")
-    ends = _best_ends(size, most)
+    ends = _best_ends(size, most, worth)
     made = np.ceil(ends[:, None] * largest / scale - 1e-9).astype("int64")
     return made[:, 0] if lengths.ndim == 1 else made
 
 
-def _best_ends(size, most):
+def _best_ends(size, most, worth):
     """The ends of at most so many intervals for which the sum of (examples in it) * (its end) is least."""
     ends = np.unique(size)
     if len(ends) > CANDIDATES:
@@ -110,7 +112,8 @@ def _best_ends(size, most):
         came.append(through.argmin(0))
         best.append(through.min(0))
     totals = np.array([each[-1] for each in best])
-    count = 1 + int(np.flatnonzero(totals <= totals.min() + SAVES * totals[0])[0])
+    enough = int(np.flatnonzero(totals <= totals.min() + SAVES * totals[0])[0])
+    count = 1 + min(enough, int((totals + worth * np.arange(len(totals))).argmin()))
     last, found = len(ends) - 1, []
     for step in reversed(range(count)):
         found.append(ends[last])

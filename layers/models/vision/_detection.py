@@ -2,7 +2,7 @@
 
 import keras
 
-from ... import Conv2D
+from ... import Conv2D, backend
 from ... import boxes as geometry
 from .feature_pyramid import PRIOR
 
@@ -102,7 +102,7 @@ def picture_weights(sample_weight, boxes):
 def take_targets(boxes, classes, matched):
     """The box and the class at each place of `matched`, `(batch, places)`."""
     matched = ops.cast(matched, "int32")
-    found = ops.take_along_axis(boxes, ops.expand_dims(matched, -1), axis=1)
+    found = backend.take_places(boxes, matched)
     return found, ops.take_along_axis(classes, matched, axis=1)
 
 
