@@ -4,6 +4,7 @@ import keras
 
 from ... import Conv2D, PixelShuffle
 from .._inputs import image_input
+from ._enlarged import added_to_repeated
 
 __all__ = ["edsr"]
 
@@ -36,5 +37,4 @@ def edsr(image_shape, *, factor=3, width=32, depth=4, scale=0.1):
     for step in [2, 2] if factor == 4 else [factor]:
         x = PixelShuffle(step)(Conv2D(width * step**2, 3, padding="same")(x))
     x = Conv2D(channels, 3, padding="same", dtype=single)(x)
-    repeated = keras.layers.UpSampling2D(factor, dtype=single)(picture)
-    return keras.Model(inputs, keras.layers.Add(dtype=single)([x, repeated]), name="edsr")
+    return keras.Model(inputs, added_to_repeated(x, picture, factor), name="edsr")

@@ -1,0 +1,15 @@
+"""What the networks that enlarge a picture end with."""
+
+import keras
+
+
+def added_to_repeated(x, picture, factor):
+    """`x`, what a network says, added to the small picture, each of its pixels repeated (after Kim et al., 2015, arXiv 1511.04587).
+
+    Args:
+        x: `(batch, factor * height, factor * width, channels)`.
+        picture: `(batch, height, width, channels)`, brightness 0..1.
+        factor: How many times higher and wider the picture becomes.
+    """
+    single = keras.config.floatx()
+    return keras.layers.Add(dtype=single)([x, keras.layers.UpSampling2D(factor, dtype=single)(picture)])
