@@ -3,7 +3,7 @@
 triptych train image-generation --model latent-diffusion
 triptych predict MODEL "a blue triangle above a red square" --gif yes
 
-The default, a VAE told the class on 1,800 digits of 8 x 8 pixels, takes a minute and a half on two cores, to a Fréchet distance
+The default, a conditional VAE on 1,800 digits of 8 x 8 pixels, takes a minute and a half on two cores, to a Fréchet distance
 of 15 in our own features (a normal distribution for each pixel: 73). Without data a model that draws from captions learns on
 drawn shapes; of labelled pictures the caption is the class.
 """
@@ -20,8 +20,8 @@ from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.arrays import LabelsMissing
 from apps.common.data.images.captioned import caption_file, encode, refuse_unreadable
+from apps.common.data.images.conditioned import captioned, captioned_by_class
 from apps.common.data.images.labelled import named_images, read_labelled_images
-from apps.common.data.images.told import captioned, captioned_by_class
 from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
@@ -93,7 +93,7 @@ class PredictOptions:
     seeds: tuple[int, ...] = option((0, 1, 2, 3), "a picture of each class for each of these", low=0, high=2**31 - 1)
     folder: str = option("pictures", "where the PNG files go")
     steps: int = option(50, "steps of a model that draws in steps", low=1, high=1000)
-    guidance: float = option(1.0, "above 1, more as told than the model would (of a model that draws in steps)", low=0, high=50)
+    guidance: float = option(1.0, "above 1, the class or text counts for more (of a model that draws in steps)", low=0, high=50)
     gif: bool = option(False, "also an animation of each picture coming out of noise (of a model that draws in steps)")
     between: int = option(
         0, "also a strip of so many pictures between those of each seed and the next; with one seed, of each text and the next",
@@ -168,7 +168,7 @@ def drawn_side(config):
 
 
 def read_some(name, options, config, about):
-    """Labelled images; for a model that is told no class also unlabelled ones, whose groups stand in for classes."""
+    """Labelled images; for an unconditional model also unlabelled ones, whose groups stand in for classes."""
     try:
         if not (about and about["class_names"][0] == GROUP.format(1)):
             return read_labelled_images(find_data(name), **options)

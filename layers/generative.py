@@ -113,5 +113,5 @@ def weighted_mean(values, weight=None):
 
 
 def latent_inputs(z, labels, num_classes):
-    """What a generator takes: the latent vectors, and the class indices where it is told them."""
+    """What a generator takes: the latent vectors, and the class indices where it is conditioned on them."""
     return {"latent": z, "label": ops.reshape(ops.cast(labels, "int32"), (-1,))} if num_classes else z

@@ -95,7 +95,7 @@ def test_a_generator_that_is_told_no_class_is_refused(generator, tmp_path):
     write_pictures(tmp_path / "pictures")
     plain = train(*GENERATOR, "--model", "vae", cwd=tmp_path)["model"]
     done = forked("train", *CLASSIFIER, "--augment-with", plain, cwd=tmp_path, check=2)
-    assert "it draws without being told a class (vae)" in done.stderr
+    assert "it cannot be asked for a class (vae)" in done.stderr
     done = forked("train", *CLASSIFIER, "--augment-with", "nowhere", cwd=tmp_path, check=2)
     assert "nowhere" in done.stderr
 

@@ -203,7 +203,7 @@ def test_what_a_model_cannot_draw_is_refused():
             app.conditions_of(model, [(prompt, 0)], about)
     plain = models.Diffusion((8, 8, 1), width=4)
     for model, options, words in (
-        (plain, app.PredictOptions(guidance=2.0), "--guidance 2: this model is told no class and no text"),
+        (plain, app.PredictOptions(guidance=2.0), "--guidance 2: this model has no class and no text"),
         (models.VAE((8, 8, 1), 2, width=4), app.PredictOptions(guidance=2.0), "--guidance: this model draws at once"),
         (models.VAE((8, 8, 1), 2, width=4), app.PredictOptions(gif=True), "--gif: this model draws at once"),
         (plain, app.PredictOptions(seeds=(1,), between=3), "--between: give two --seeds"),

@@ -177,7 +177,7 @@ def test_a_url_is_fetched_once_and_trains_as_its_folder_does(place, monkeypatch)
         archive.add(place / "hub", arcname=".")
     with served(written.getvalue()) as site:
         fetched = train(*OPTIONS, "--pretrained", f"tfhub:{site}/module", "--freeze", cwd=place, run=triptych)
-        with pytest.raises(UserError, match="/none: cannot be fetched .*404"):
+        with pytest.raises(UserError, match=r"/none: cannot be fetched .*404"):
             saved_model.packed(f"tfhub:{site}/none")
     assert saved_model.packed(f"tfhub:{site}/module") == saved_model.packed(f"tfhub:{place / 'hub'}")
     folder = train(*OPTIONS, "--pretrained", "tfhub:hub", "--freeze", cwd=place)

@@ -38,7 +38,7 @@ def with_generated(data, source, times, seed):
         times: Generated pictures to each real one.
         seed: Of the drawing.
     Raises:
-        UserError: The generator is told no class, or does not know one of these by name.
+        UserError: The generator is unconditional, or does not know one of these by name.
     """
     bundle = open_bundle(source, "image-generation")
     about, names, train = bundle.about, data.about["class_names"], data.train
@@ -46,7 +46,7 @@ def with_generated(data, source, times, seed):
     asked = [text_of(name) for name in names] if captions else names
     model = load_model(bundle)
     if not captions and not model.num_classes:
-        reason = f"it draws without being told a class ({bundle.options['model']}); train one such as --model cvae"
+        reason = f"it cannot be asked for a class ({bundle.options['model']}); train one such as --model cvae"
         raise UserError(f"--augment-with {source}: {reason}")
     unknown = [name for name, wanted in zip(names, asked, strict=True) if wanted not in about["class_names"]]
     if unknown:

@@ -121,7 +121,7 @@ def steps_of(model, conditional, options):
     """Arguments of a model that draws in steps, none of another; what it cannot do is refused."""
     if hasattr(model, "sample"):
         if options.guidance != 1.0 and not conditional:
-            raise UserError(f"--guidance {options.guidance:g}: this model is told no class and no text to be guided by")
+            raise UserError(f"--guidance {options.guidance:g}: this model has no class and no text to be guided by")
         return {"steps": options.steps, "guidance": options.guidance}
     for flag, given in (("--guidance", options.guidance != 1.0), ("--gif", options.gif)):
         if given:

@@ -101,7 +101,7 @@ def class_coverage(classes, labels, num_classes):
 
 
 def draw_images(model, latents, labels=None, **sampling):
-    """Images of latent vectors `(n, latent_dim)`, and of what the model is told where it is told anything, as uint8.
+    """Images of latent vectors `(n, latent_dim)`, and of the conditions where the model has any, as uint8.
 
     Args:
         model: One with a `generator`, or one that draws in steps (`sample`).

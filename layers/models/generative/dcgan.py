@@ -1,4 +1,4 @@
-"""The deep convolutional generative adversarial network, and its form that is told the class."""
+"""The deep convolutional generative adversarial network, and its conditional form."""
 
 import keras
 
@@ -19,13 +19,13 @@ class DCGAN(keras.Model):
 
     With D the discriminator's logit, G the generator and s the softplus, the players' losses are
     `s(-D(x)) + s(D(G(z)))` and `s(-D(G(z)))`. The loss of the model is their sum, each without the other's gradient: the
-    first sees G(z) as constant, the second the weights of D. With classes the generator is told one, and D has a logit for
-    each, of which the label picks (the projection of Miyato and Koyama, 2018, arXiv 1802.05637).
+    first sees G(z) as constant, the second the weights of D. With classes the generator is conditioned on one, and D has a
+    logit for each, of which the label picks (the projection of Miyato and Koyama, 2018, arXiv 1802.05637).
 
     Args:
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         latent_dim: Length of the latent vector.
-        num_classes: Number of classes both players are told; 0 for none.
+        num_classes: Number of classes both players are conditioned on; 0 for none.
         width: Channels of the largest hidden picture.
         depth: Times a picture is halved and doubled; by default to 4 pixels or more.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255; the target is the label, where there are classes.

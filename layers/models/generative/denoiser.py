@@ -1,4 +1,4 @@
-"""The U-Net that tells noise from picture, told the time, a class and a text."""
+"""The U-Net that tells noise from picture, conditioned on the time, a class and a text."""
 
 import math
 
@@ -28,7 +28,8 @@ def denoiser(image_shape, *, num_classes=0, text_shape=None, width=32, depth=Non
 
     Args:
         image_shape: `(height, width, channels)`, any size from 2 pixels a side: an odd side is padded and cut again.
-        num_classes: Number of classes it can be told, beside `num_classes` itself, which stands for none; 0 leaves them out.
+        num_classes: Number of classes it can be conditioned on, beside `num_classes` itself, which stands for none; 0 leaves
+            them out.
         text_shape: `(tokens, features)` of an encoded text it attends to; `None` leaves it out.
         width: Channels at full size; twice as many at half, four times from there on.
         depth: Times the picture is halved; by default to 4 pixels or more a side, and three times at most.

@@ -1,4 +1,4 @@
-"""Diffusion and flow matching: a picture is drawn from noise in many small steps, told a class or a text."""
+"""Diffusion and flow matching: a picture is drawn from noise in many small steps, conditioned on a class or a text."""
 
 import itertools
 import math
@@ -25,13 +25,13 @@ class Diffusion(keras.Model):
     """A U-Net that learns to tell the noise in a picture, at any amount of it, and so draws pictures from noise alone.
 
     The loss of an image is the mean squared error of the prediction at one random time (see `layers.diffusion` for what is
-    predicted). With classes or texts it is told them, but for a tenth of the images in training, which
+    predicted). With classes or texts it is conditioned on them, but for a tenth of the images in training, which
     makes room for guidance when it draws: `free + guidance (conditional - free)`.
 
     Args:
         image_shape: `(height, width, channels)`.
-        num_classes: Number of classes it is told; 0 for none.
-        text: `(vocabulary_size, text_length)` of the texts it is told; `None` for none.
+        num_classes: Number of classes it is conditioned on; 0 for none.
+        text: `(vocabulary_size, text_length)` of the texts it is conditioned on; `None` for none.
         width: Channels of the U-Net at full size.
         schedule: `"linear"` or `"cosine"`, how noise grows with time; a flow needs none.
         prediction: `"epsilon"`, `"v"`, or `"flow"`, the straight one (flow matching).
@@ -92,10 +92,10 @@ class Diffusion(keras.Model):
         return ops.cast(place + 1, draws.dtype) / STEPS, *(ops.take(table, place, axis=0) for table in tables)
 
     def condition(self, y, drop=None):
-        """What the denoiser is told, from labels, token ids or a dict of both.
+        """What the denoiser is conditioned on, from labels, token ids or a dict of both.
 
         Args:
-            y: As the target of `fit`; `None` where it is told nothing.
+            y: As the target of `fit`; `None` for no condition.
             drop: Booleans `(batch,)`, true where the condition is left out; `None` keeps all.
         """
         given = y if isinstance(y, dict) else {"label": y, "text": y}
@@ -137,7 +137,7 @@ class Diffusion(keras.Model):
             y: What to draw, as the target of `fit`; `None` leaves it to the model. Of texts also `(first, second, shares)`, what
                 lies between two, `shares` `(n,)` in 0..1.
             steps: Number of steps, up to 1,000.
-            guidance: 1 draws as told; above, more as told than it would; it then takes two passes a step.
+            guidance: 1 is the conditional model; above, its condition counts for more than it would, by two passes a step.
             eta: Share of fresh noise in each step.
             seed: Of the fresh noise.
         Raises:
@@ -159,7 +159,7 @@ class Diffusion(keras.Model):
             yield x
 
     def encoded(self, count, y, guided):
-        """The condition of each image to be drawn; if guided, those of the same images told nothing after them."""
+        """The condition of each image to be drawn; if guided, those of the same images without one after them."""
         if isinstance(y, tuple):
             first, second, shares = y
             ends = [self.encoded(count, each, guided) for each in (first, second)]

@@ -16,7 +16,7 @@ def image_generator(image_shape, latent_dim, *, num_classes=0, width=32, depth=N
     Args:
         image_shape: `(height, width, channels)` of the images, at least 4 pixels a side.
         latent_dim: Length of the latent vector.
-        num_classes: Classes an image can be asked of; 0 for a generator that is not told one.
+        num_classes: Classes an image can be asked of; 0 for an unconditional generator.
         width: Channels of the largest hidden picture; each smaller one has twice as many.
         depth: Times the picture is doubled; by default as often as leaves at least 4 pixels a side.
     Input shape: `"latent"`, `(batch, latent_dim)`; with classes a dict of it and `"label"`, `(batch,)`, class indices.

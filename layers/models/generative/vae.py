@@ -1,4 +1,4 @@
-"""The variational autoencoder, and its form that is told the class."""
+"""The variational autoencoder, and its conditional form."""
 
 import math
 
@@ -23,12 +23,12 @@ class VAE(keras.Model):
     The loss of an image is the negative ELBO in nats, `-log p(x | z) + kl_weight KL(q(z | x) || N(0, 1))`, z one draw from
     q. A pixel is a coin whose probability is its brightness, so that -log p(x | z) is the cross-entropy of the two; or it is
     normal, the brightness in 0..1 its mean, with one learned deviation for all pixels (Rybkin et al., 2020, arXiv 2006.13202).
-    With classes the decoder is told the label: the bound is then one on `log p(x | label)`.
+    With classes the decoder is conditioned on the label: the bound is then one on `log p(x | label)`.
 
     Args:
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         latent_dim: Length of the latent vector.
-        num_classes: Number of classes the decoder is told; 0 for none.
+        num_classes: Number of classes the decoder is conditioned on; 0 for none.
         width: Channels of the largest hidden picture.
         depth: Times a picture is halved and doubled; by default to 4 pixels or more.
         kl_weight: Factor of the KL divergence (beta of the beta-VAE: Higgins et al., 2017).

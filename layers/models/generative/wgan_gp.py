@@ -24,7 +24,7 @@ class WGANGP(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, at least 4 pixels a side.
         latent_dim: Length of the latent vector.
-        num_classes: Number of classes both players are told; 0 for none.
+        num_classes: Number of classes both players are conditioned on; 0 for none.
         width: Channels of the largest hidden picture.
         depth: Times a picture is halved and doubled; by default to 4 pixels or more.
         penalty: Factor of the penalty on the critic's slope (lambda of the paper).

@@ -4,7 +4,7 @@ import keras
 
 
 def added_to_repeated(x, picture, factor):
-    """`x`, what a network says, added to the small picture, each of its pixels repeated (after Kim et al., 2015, arXiv 1511.04587).
+    """`x`, what a network says, added to the small picture, each pixel repeated (Kim et al., 2015, arXiv 1511.04587).
 
     Args:
         x: `(batch, factor * height, factor * width, channels)`.

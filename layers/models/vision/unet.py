@@ -21,7 +21,7 @@ def unet(image_shape, num_classes, *, width=16, depth=3, block="plain", attentio
         width: Filters at full size; they double with each step down.
         depth: Steps down.
         block: `"plain"`, or `"residual"`, whose input is added to its output.
-        attention: Whether a gate, told by the coarser map, scales each pixel of the map that is joined.
+        attention: Whether a gate, which sees the coarser map, scales each pixel of the map that is joined.
         trunk: A `keras.Model` in the place of the way down, from pixels in 0..255 (of the padded size) to a list of maps, each
             half as large as the one before or smaller still. What it does not give (full size, steps beyond its last) is made
             as without it.
@@ -81,8 +81,8 @@ def _residual(x, filters):
 def _gated(x, coarse):
     """`x` times a number in 0..1 for each pixel: `sigmoid(psi relu(W_x x + W_g g))`, g the coarser map."""
     filters = max(1, x.shape[-1] // 2)
-    told = keras.layers.UpSampling2D()(_normalised(coarse, filters, 1))
-    hidden = keras.layers.ReLU()(keras.layers.Add()([_normalised(x, filters, 1), told]))
+    above = keras.layers.UpSampling2D()(_normalised(coarse, filters, 1))
+    hidden = keras.layers.ReLU()(keras.layers.Add()([_normalised(x, filters, 1), above]))
     return keras.layers.Multiply()([x, Conv2D(1, 1, activation="sigmoid")(hidden)])
 
 
