@@ -139,7 +139,9 @@ def exported(task, output, form, possible):
         # In units of the outputs, up to 255 of pixels; the command itself refuses 1e-4 of the largest.
         assert json.loads(done.stdout)["difference"] <= 1e-3 and output.is_file()
     else:
-        assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+        # On a slow machine there are also lines of what takes so long.
+        said = [line for line in done.stderr.strip().splitlines() if not line.endswith(" so far")]
+        assert len(said) == 1 and "Traceback" not in done.stderr
 
 
 def no_number(word):

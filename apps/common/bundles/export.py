@@ -158,7 +158,7 @@ def _write_torch(model, path, feed):
         try:
             program = torch.export.export(Plain().eval(), (tensors,), dynamic_shapes=(shapes,))
         except torch._dynamo.exc.UserError as error:
-            if "batch = " not in str(error):
+            if error.error_type is not torch._dynamo.exc.UserErrorType.CONSTRAINT_VIOLATION:
                 raise
             raise ValueError("an operation of it fixes the number of rows. Choose onnx or saved_model") from None
     torch.export.save(program, path)
