@@ -65,6 +65,11 @@ class Batches(keras.utils.PyDataset):
         """The examples of each step of this epoch, `(steps, batch_size)`."""
         return self.table
 
+    @property
+    def num_shapes(self):
+        """How many shapes of batches there are."""
+        return len(steps_by_kind(self.examples, self.table))
+
     def samples(self):
         """One batch of each shape there is."""
         return [self[step] for step in steps_by_kind(self.examples, self.table)]

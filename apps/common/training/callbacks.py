@@ -93,47 +93,6 @@ def set_seeds(states, seed, epoch):
         state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
 
 
-class Progress(keras.callbacks.Callback):
-    """Where an epoch stands and how long the run will go on: each second on a terminal, else every fifteen.
-
-    It acts when a batch begins and looks at nothing but the clock, so no step waits for the device.
-    """
-
-    def __init__(self, epochs, steps):
-        super().__init__()
-        self.epochs, self.steps, self.epoch = epochs, steps, 0
-        self.terminal = sys.stderr.isatty()
-        self.pause = 1.0 if self.terminal else 15.0
-        self.shown = self.began = time.monotonic()
-        self.first = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        self.first = epoch if self.first is None else self.first
-        if self.terminal:
-            self.shown = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.shown = time.monotonic()  # the recorder has a line for it
-
-    def on_train_batch_begin(self, batch, logs=None):
-        now = time.monotonic()
-        if now - self.shown > self.pause:
-            self.shown = now
-            done = (self.epoch - self.first) * self.steps + batch
-            left = (self.epochs - self.epoch) * self.steps - batch
-            time_left = f"  about {readable_seconds(left * (now - self.began) / done)} left" if done else ""
-            line = f"epoch {self.epoch + 1}/{self.epochs}  step {batch}/{self.steps}{time_left}"
-            print(f"\r{line} " if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr, flush=True)
-
-
-def readable_seconds(seconds):
-    """A duration as people say it, for example `3 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def monitored(metric, logs):
     """The value of the app's metric in an epoch, so signed that the least is the best.
 

@@ -19,12 +19,12 @@ from apps.common.training.callbacks import (
     GradientFlow,
     KeepBest,
     Plateau,
-    Progress,
     Seeds,
     Validation,
 )
 from apps.common.training.checkpoint import load_checkpoint
 from apps.common.training.optimizers import averaged_when_done
+from apps.common.training.progress import Progress
 from apps.common.training.watch import Watch
 from layers import backend
 from layers.initialization import undrawn
@@ -121,7 +121,7 @@ def fit(app, config, data, model, run, tracker, interrupts=None, *, until=None):
         # Made at the first epoch's end, when `fit` has built the metrics.
         callbacks.insert(0, Validation(lambda: backend.evaluation(model, held)))
     if not quiet:
-        callbacks.append(Progress(epochs, len(batches)))
+        callbacks.append(Progress(epochs, len(batches), batches.num_shapes))
     best = next((each for each in stateful if isinstance(each, KeepBest)), None)
     with backend.distribution(config.distribute), averaged_when_done(model):
         try:
