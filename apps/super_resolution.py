@@ -39,6 +39,9 @@ class Config(Training):
     test_data: str | None = option(None, "pictures to test on (a path or a name, as --data), else a part of --data")
     patch_size: int = option(24, "side of the squares that are trained on, in pixels of the small picture", low=4, high=512)
     patches: int = option(640, "squares cut out of the training pictures each epoch", low=1, high=10_000_000)
+    smaller_copies: int = option(
+        0, "copies of each training picture to cut from as well, each 0.8 as large as the one before", low=0, high=10
+    )
     width: int | None = option(
         None, "filters of a convolution: ESPCN (64), FSRCNN (56), EDSR and SRGAN (32)", low=2, high=1024, search=(16, 32, 64)
     )
@@ -110,6 +113,10 @@ def load_data(config, about=None):
         notes += more
     *parts, test = split_pictures(splits, config.seed, notes)
     refuse_small(parts, config)
+    if config.smaller_copies:
+        copies = [copy for picture in parts[0] for copy in smaller_copies(picture, config)]
+        notes.append(f"{len(copies)} smaller copies of them to train on as well")
+        parts[0] = [*parts[0], *copies]
     pairs = [[pair_of(picture.pixels, factor) for picture in part] for part in parts]
     train = Patches(pairs[0], config.patch_size, config.patches, config.seed)
     held = Patches(pairs[1], config.patch_size, max(8, config.patches // 10), config.seed + 1, moved=False)
@@ -132,6 +139,19 @@ def pair_of(pixels, factor):
     height, width = (size // factor for size in pixels.shape[:2])
     large = luminance(pixels[: height * factor, : width * factor])
     return resized(large, height, width), large
+
+
+def smaller_copies(picture, config):
+    """Copies of a picture, sharper pixel by pixel (as FSRCNN's), as long as a square can be cut out of one."""
+    from apps.common.data.images.pictures import Picture, resized
+
+    found = []
+    for step in range(1, config.smaller_copies + 1):
+        height, width = (round(size * 0.8**step) for size in picture.pixels.shape[:2])
+        if min(height, width) < config.patch_size * config.factor:
+            break
+        found.append(Picture(picture.name, picture.path, resized(picture.pixels, height, width)))
+    return found
 
 
 def refuse_small(parts, config):

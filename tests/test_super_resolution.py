@@ -7,7 +7,7 @@ from PIL import Image
 
 import layers
 from apps import super_resolution as app
-from apps.common.data.images.pictures import Patches, WholePictures, luminance, resized
+from apps.common.data.images.pictures import Patches, Picture, WholePictures, luminance, resized
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.reports.pictures import Enlarger, enlarged_colours, in_size, psnr, quality, ssim
@@ -171,3 +171,11 @@ def test_a_picture_of_one_pixel_and_odd_files_are_enlarged_or_refused_with_a_rea
     for row, size in zip(rows[:3], sizes, strict=False):
         with Image.open(row["picture"]) as picture:
             assert picture.size == size
+
+
+def test_smaller_copies_shrink_by_a_fifth_while_a_square_fits():
+    config = make_config(app.Config, {"smaller_copies": "3", "patch_size": "8", "factor": "2"})
+    pixels = np.tile(np.arange(25, dtype="uint8")[:, None, None] * 8, (1, 40, 3))
+    copies = app.smaller_copies(Picture("a", None, pixels), config)
+    assert [each.pixels.shape for each in copies] == [(20, 32, 3), (16, 26, 3)], "a third one would have 13 rows, not 16"
+    assert all(abs(float(each.pixels.mean()) - pixels.mean()) < 2 for each in copies)
