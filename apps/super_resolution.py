@@ -72,7 +72,8 @@ class PredictOptions:
 
 
 PAPERS = "arXiv 1609.05158, 1608.00367 (91 training pictures; here 30 of Sun-Hays 80)"
-SET5 = {"test_data": "sr_denoise/CSet5", "factor": 3, "patches": 4000, "batch_size": 16, "learning_rate": 2e-3}
+SET5 = {"test_data": "sr_denoise/CSet5", "factor": 3, "patches": 4000, "smaller_copies": 4, "batch_size": 16,
+        "learning_rate": 2e-3}
 RECIPES = {
     "set5-x3-espcn": Recipe(
         "ESPCN, three times larger, trained on Sun-Hays 80, tested on Set5",

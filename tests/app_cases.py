@@ -65,7 +65,7 @@ def write_words(folder):
 
 
 def write_reviews(folder, count=60):
-    """Short texts of two classes, with a quote, a comma, an emoji and another script among them."""
+    """Texts of two classes, with a quote, a comma, an emoji and another script; a few are long and have batches of their own."""
     generator = np.random.default_rng(4)
     words = {"good": ["fine", "lovely", "\"great\"", "😀"], "bad": ["dull, dull", "poor", "עצוב", "slow"]}
     with open(folder / "reviews.csv", "w", newline="", encoding="utf-8") as file:
@@ -73,7 +73,7 @@ def write_reviews(folder, count=60):
         rows.writerow(["text", "label"])
         for index in range(count):
             label = ("good", "bad")[index % 2]
-            said = " and ".join(generator.choice(words[label], generator.integers(1, 4)))
+            said = " and ".join(generator.choice(words[label], 150 if index % 20 < 2 else generator.integers(1, 4)))
             rows.writerow([f"number {index} was {said}", label])
 
 
