@@ -3,6 +3,14 @@
 import keras
 
 
+def nearly_zero():
+    """For the last convolution: Glorot's, a thirtieth as wide.
+
+    The network starts as the repeated picture, not as that and noise of many times what it is to add.
+    """
+    return keras.initializers.VarianceScaling(1e-3, "fan_avg", "uniform")
+
+
 def added_to_repeated(x, picture, factor):
     """`x`, what a network says, added to the small picture, each pixel repeated (Kim et al., 2015, arXiv 1511.04587).
 

@@ -4,7 +4,7 @@ import keras
 
 from ... import Conv2D, PixelShuffle
 from .._inputs import image_input
-from ._enlarged import added_to_repeated
+from ._enlarged import added_to_repeated, nearly_zero
 
 __all__ = ["edsr"]
 
@@ -36,5 +36,5 @@ def edsr(image_shape, *, factor=3, width=32, depth=4, scale=0.1):
     x = keras.layers.Add()([first, Conv2D(width, 3, padding="same")(x)])
     for step in [2, 2] if factor == 4 else [factor]:
         x = PixelShuffle(step)(Conv2D(width * step**2, 3, padding="same")(x))
-    x = Conv2D(channels, 3, padding="same", dtype=single)(x)
+    x = Conv2D(channels, 3, padding="same", kernel_initializer=nearly_zero(), dtype=single)(x)
     return keras.Model(inputs, added_to_repeated(x, picture, factor), name="edsr")

@@ -4,7 +4,7 @@ import keras
 
 from ... import Conv2D, PixelShuffle
 from .._inputs import image_input
-from ._enlarged import added_to_repeated
+from ._enlarged import added_to_repeated, nearly_zero
 
 __all__ = ["fsrcnn"]
 
@@ -31,6 +31,7 @@ def fsrcnn(image_shape, *, factor=3, width=56, shrunk=12, depth=4):
     for filters, kernel_size in [(width, 5), (shrunk, 1), *[(shrunk, 3)] * depth, (width, 1)]:
         x = Conv2D(filters, kernel_size, padding="same", kernel_initializer="he_normal")(x)
         x = keras.layers.PReLU(shared_axes=[1, 2])(x)
-    x = Conv2D(inputs.shape[-1] * factor**2, 3, padding="same", dtype=keras.config.floatx())(x)
-    x = PixelShuffle(factor, dtype=keras.config.floatx())(x)
+    last, single = inputs.shape[-1] * factor**2, keras.config.floatx()
+    x = Conv2D(last, 3, padding="same", kernel_initializer=nearly_zero(), dtype=single)(x)
+    x = PixelShuffle(factor, dtype=single)(x)
     return keras.Model(inputs, added_to_repeated(x, picture, factor), name="fsrcnn")
