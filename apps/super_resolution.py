@@ -114,8 +114,8 @@ def load_data(config, about=None):
         notes += more
     *parts, test = split_pictures(splits, config.seed, notes)
     refuse_small(parts, config)
-    if config.smaller_copies:
-        copies = [copy for picture in parts[0] for copy in smaller_copies(picture, config)]
+    copies = [copy for picture in parts[0] for copy in smaller_copies(picture, config)]
+    if copies:
         notes.append(f"{len(copies)} smaller copies of them to train on as well")
         parts[0] = [*parts[0], *copies]
     pairs = [[pair_of(picture.pixels, factor) for picture in part] for part in parts]
