@@ -4,7 +4,7 @@
     triptych predict MODEL holiday.jpg --folder enlarged
 
 A network learns brightness from pictures made smaller by Pillow's antialiased bicubic filter; colours are enlarged by bicubic.
-On tiles of scikit-learn's two photographs, two minutes: PSNR 24.9 dB and SSIM 0.659, bicubic 24.2 and 0.625.
+On tiles of scikit-learn's two photographs, under two minutes: PSNR 25.1 dB, a linear filter 24.7, bicubic 24.2.
 """
 
 import shlex
@@ -30,7 +30,7 @@ INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 class Config(Training):
     model: Literal[MODELS] = option("edsr", "architecture; srgan looks sharpest and has a lower PSNR", search=MODELS[:3])
     factor: Literal[2, 3, 4] = option(3, "how many times higher and wider a picture becomes")
-    epochs: int = option(15, "passes over the training data", low=1, high=100_000)
+    epochs: int = option(25, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
@@ -202,15 +202,20 @@ def enlarger(model, about):
 
 
 def baselines(data, config):
-    """Bicubic interpolation and repeated pixels, by Pillow."""
+    """Bicubic interpolation and repeated pixels, by Pillow, and a linear filter by least squares."""
+    from apps.common.reports.linear_filter import LinearFilter
     from apps.common.reports.pictures import mean_quality, quality
 
-    found = {}
-    for method in ("bicubic", "nearest"):
-        found[method] = mean_quality(
-            [quality(grown(small, large, method), large, data.about["factor"]) for small, large in data.test.rows]
-        )
-    return found
+    fitted = LinearFilter(data.train.pictures, config.seed)
+    methods = {
+        "bicubic": lambda small, large: grown(small, large, "bicubic"),
+        "nearest": lambda small, large: grown(small, large, "nearest"),
+        "linear filter": lambda small, large: fitted(small),
+    }
+    return {
+        name: mean_quality([quality(method(*pair), pair[1], data.about["factor"]) for pair in data.test.rows])
+        for name, method in methods.items()
+    }
 
 
 def grown(small, large, method):

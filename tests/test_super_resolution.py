@@ -10,6 +10,7 @@ from apps import super_resolution as app
 from apps.common.data.images.pictures import Patches, Picture, WholePictures, luminance, resized
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
+from apps.common.reports.linear_filter import LinearFilter
 from apps.common.reports.pictures import Enlarger, enlarged_colours, in_size, psnr, quality, ssim
 from apps.common.training.enlarging import BrightnessLoss, psnr_metric
 from apps.common.training.fit import make_model
@@ -132,12 +133,24 @@ def test_two_players_are_trained_and_the_given_features_stay_as_they_are(monkeyp
         assert any((a != b).any() for a, b in zip(layer.get_weights(), weights, strict=True))
 
 
-def test_baselines_are_pillows_bicubic_and_repeated_pixels():
+def test_baselines_are_pillows_bicubic_repeated_pixels_and_a_linear_filter():
     large = resized(GREY[:20, :20, None], 40, 40)
-    data = type("Data", (), {"test": WholePictures(["a"], [(resized(large, 20, 20), large)]), "about": {"factor": 2}})
-    found = app.baselines(data, None)
-    assert found["bicubic"]["psnr"] == pytest.approx(quality(resized(data.test.rows[0][0], 40, 40), large, 2)["psnr"])
-    assert found["bicubic"]["psnr"] > found["nearest"]["psnr"]
+    pair = (resized(large, 20, 20), large)
+    parts = {"train": Patches([pair], 5, 8, 3), "test": WholePictures(["a"], [pair]), "about": {"factor": 2}}
+    found = app.baselines(type("Data", (), parts), make_config(app.Config, {}))
+    assert found["bicubic"]["psnr"] == pytest.approx(quality(resized(pair[0], 40, 40), large, 2)["psnr"])
+    assert found["linear filter"]["psnr"] > found["bicubic"]["psnr"] > found["nearest"]["psnr"]
+
+
+def test_the_linear_filter_finds_the_weights_there_are():
+    small = generator.integers(0, 256, (12, 15, 1)).astype("uint8")
+    above = np.pad(small.astype("float64"), ((3, 3), (3, 3), (0, 0)), mode="edge")
+    mixed = [0.5 * above[3:-3, 3:-3] + 0.25 * above[3:-3, 4:-2] + 20, above[2:-4, 3:-3], above[3:-3, 3:-3], above[4:-2, 3:-3]]
+    large = np.zeros((24, 30, 1))
+    for index, values in enumerate(mixed):
+        large[index // 2 :: 2, index % 2 :: 2] = values
+    found = LinearFilter([(small, large)], seed=0)(small)
+    np.testing.assert_allclose(found, large, atol=0.51)
 
 
 @pytest.mark.parametrize(
