@@ -276,6 +276,16 @@ def test_enlarged_pictures_have_the_size_asked_for(build, factor):
     assert model(np.zeros((1, 5, 7, 1), "uint8")).shape == (1, 5 * factor, 7 * factor, 1)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("build", [models.espcn, models.fsrcnn, models.edsr])
+def test_a_network_that_enlarges_starts_as_the_repeated_picture(build):
+    model = build((12, 12, 1), factor=3)
+    layers.initialize(model, 0)
+    small = generator.integers(0, 256, (2, 12, 12, 1)).astype("uint8")
+    added = array(model(small)) - np.repeat(np.repeat(small, 3, 1), 3, 2) / 255
+    assert 0 < np.abs(added).mean() < 0.03
+
+
 def test_the_shuffle_that_enlarges_moves_every_value_and_loses_none():
     x = generator.permutation(2 * 3 * 18).astype("float32").reshape(1, 2, 3, 18)
     assert sorted(array(layers.PixelShuffle(3)(x)).ravel()) == sorted(x.ravel())
