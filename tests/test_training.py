@@ -18,7 +18,6 @@ from apps.common.training import run
 from apps.common.training.batches import Batches, InOrder, predict_all
 from apps.common.training.callbacks import EpochRecorder, GradientFlow, KeepBest, Plateau, Seeds
 from apps.common.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from apps.common.training.progress import Pace
 from layers import models
 from layers.initialization import initialize
 
@@ -380,23 +379,3 @@ def test_an_epoch_whose_loss_is_not_finite_leaves_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match="loss became nan in epoch 2"):
         recorder.on_epoch_end(1, {"loss": math.nan})
     assert not checkpoints(tmp_path)
-
-
-@pytest.mark.once
-def test_the_time_left_follows_from_steps_that_were_not_compiled():
-    pace, now = Pace(shapes=2), 0.0
-    pace.epoch_begins(now)
-    for seconds in (20.0, 1.0, 30.0):  # of the steps of the first epoch, two of which are compiled
-        pace.step_begins(now)
-        now += seconds
-    assert pace.seconds(10, 1) is None, "two of three steps say nothing of the next ones"
-    for seconds in (1.0, 1.0, 1.0):
-        pace.step_begins(now)
-        now += seconds
-    assert pace.seconds(10, 1) == pytest.approx(10.0)
-    now += 40.0  # validation, compiled
-    pace.epoch_begins(now)
-    pace.step_begins(now)
-    assert pace.seconds(10, 1) == pytest.approx(10.0)
-    pace.epoch_begins(now + 3.0)  # a step and a validation
-    assert pace.seconds(10, 2) == pytest.approx(16.0)

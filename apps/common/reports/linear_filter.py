@@ -4,6 +4,7 @@ import numpy as np
 
 REACH = 3  # pixels of the small picture to each side of one: a filter of 7 x 7
 SAMPLED = 200_000  # pixels of the small pictures
+AT_ONCE = 1 << 16  # pixels whose neighbours are laid out at once, 50 numbers each
 
 
 class LinearFilter:
@@ -19,28 +20,38 @@ class LinearFilter:
         generator, share = np.random.default_rng([seed, 52]), SAMPLED / sum(small.size for small, _ in pairs)
         features, targets = [], []
         for small, large in pairs:
-            chosen = generator.permutation(small.size)[: max(1, round(share * small.size))]
-            features.append(_neighbours(small)[chosen])
-            targets.append(_blocks(large, self.factor)[chosen])
+            count = max(1, round(share * small.size))
+            places = generator.integers(0, small.size, count) if count < small.size else np.arange(small.size)
+            rows, columns = np.divmod(places, small.shape[1])
+            features.append(_neighbours(_windows(small)[rows, columns]))
+            targets.append(_blocks(large, self.factor)[rows, columns].reshape(len(rows), -1).astype("float64"))
         self.weights = np.linalg.lstsq(np.concatenate(features), np.concatenate(targets), rcond=None)[0]
 
     def __call__(self, small):
         """The large picture, uint8."""
         height, width = small.shape[:2]
-        found = (_neighbours(small) @ self.weights).reshape(height, width, self.factor, self.factor)
-        large = found.transpose(0, 2, 1, 3).reshape(height * self.factor, width * self.factor, 1)
-        return np.clip(np.rint(large), 0, 255).astype("uint8")
+        large = np.empty((height * self.factor, width * self.factor, 1), "uint8")
+        blocks, windows, band = _blocks(large, self.factor), _windows(small), max(1, AT_ONCE // width)
+        for top in range(0, height, band):
+            found = _neighbours(windows[top : top + band].reshape(-1, *windows.shape[2:])) @ self.weights
+            rows = blocks[top : top + band]
+            rows[:] = np.clip(np.rint(found), 0, 255).reshape(rows.shape)
+        return large
 
 
-def _neighbours(small):
-    """`(pixels, 7 * 7 + 1)`: the brightness around each pixel, and a constant; beyond an edge its pixels are repeated."""
-    padded = np.pad(small[..., 0].astype("float64"), REACH, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * REACH + 1, 2 * REACH + 1))
-    flat = windows.reshape(small.size, -1)
+def _windows(small):
+    """`(height, width, 7, 7)`: a view of the brightness around each pixel; beyond an edge its pixels are repeated."""
+    padded = np.pad(small[..., 0], REACH, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, (2 * REACH + 1, 2 * REACH + 1))
+
+
+def _neighbours(windows):
+    """`(pixels, 7, 7)` to `(pixels, 7 * 7 + 1)`, float64: the brightness in each, and a constant."""
+    flat = windows.reshape(len(windows), -1).astype("float64")
     return np.column_stack([flat, np.full(len(flat), 255.0)])
 
 
 def _blocks(large, factor):
-    """`(pixels of the small picture, factor^2)`: those that one of them becomes."""
+    """`(height, width, factor, factor)`: a view of the pixels that each one of the small picture becomes."""
     height, width = (size // factor for size in large.shape[:2])
-    return large.reshape(height, factor, width, factor).transpose(0, 2, 1, 3).reshape(height * width, -1).astype("float64")
+    return large.reshape(height, factor, width, factor).transpose(0, 2, 1, 3)
