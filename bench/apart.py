@@ -1,11 +1,10 @@
 """Raw loops in a process of their own, where the C library deals with memory as the system has it."""
 
-import os
 import subprocess
 import sys
 
 from bench import raw
-from bench.instruments import HOUSE
+from bench.instruments import environment, prepare
 
 UNTOUCHED = {"GLIBC_TUNABLES": "glibc.malloc.check=0"}  # any setting of the user's keeps ours away; this one changes nothing
 
@@ -21,11 +20,9 @@ class Apart:
     """
 
     def __init__(self, running, name):
-        path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, **UNTOUCHED, "PYTHONPATH": path}
         command = [sys.executable, "-m", "bench.apart", running, name]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        self.process = subprocess.Popen(command, env=environment, **pipes)
+        self.process = subprocess.Popen(command, env=environment(UNTOUCHED), **pipes)
         names = self.process.stdout.readline().rstrip("\n").split("\t")
         self.loops = {each: lambda steps, each=each: self._run(each, steps) for each in names if each}
 
@@ -46,14 +43,7 @@ class Apart:
 
 def child(running, name):
     """Print the names of the loops, then the seconds of each line `LOOP\\tSTEPS` that comes in."""
-    from apps.common.options import backends
-
-    backends.prepare(running)
-    from layers import backend
-
-    output, sys.stdout = sys.stdout, sys.stderr
-    backend.configure(deterministic=True)
-    backend.seed(0)
+    output = prepare(running)
     family = raw.families()[name]
     loops = family.loops[running](family.setting()[2])
     print("\t".join(loops), file=output, flush=True)

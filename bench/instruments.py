@@ -75,25 +75,35 @@ def bench(name=None, backend=None, only=None, turns=None):
 
 def in_child(backend, instrument, subject, *more):
     """The rows of `bench.INSTRUMENT.measure(subject, *more)`, from a process in which this backend runs."""
-    path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
     own = getattr(importlib.import_module(f"bench.{instrument}"), "ENVIRONMENT", {})
     command = [sys.executable, "-m", "bench.instruments", backend, instrument, subject, *more]
-    environment = {**os.environ, **own, "PYTHONPATH": path}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env=environment(own), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise UserError(f"bench {subject} on {backend} failed; its own words are above")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def child(running, instrument, subject, turns=None):
-    """In the process of its own: print the rows."""
+def environment(own):
+    """Of a process that finds the house from any folder, and nothing in that folder, with these variables of its own."""
+    path = os.pathsep.join(filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **own, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def prepare(running, deterministic=True):
+    """In such a process: the backend, set for measuring; what is printed from here on goes to the file that is returned alone."""
     backends.prepare(running)
     from layers import backend
 
     output, sys.stdout = sys.stdout, sys.stderr
-    module = importlib.import_module(f"bench.{instrument}")
-    backend.configure(deterministic=getattr(module, "DETERMINISTIC", True))
+    backend.configure(deterministic=deterministic)
     backend.seed(0)
+    return output
+
+
+def child(running, instrument, subject, turns=None):
+    """In the process of its own: print the rows."""
+    module = importlib.import_module(f"bench.{instrument}")
+    output = prepare(running, getattr(module, "DETERMINISTIC", True))
     try:
         rows = module.measure(subject, int(turns)) if turns else module.measure(subject)
     except UserError as error:

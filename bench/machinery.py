@@ -5,15 +5,14 @@ numbers made in place (torch) and memory that the C library keeps (JAX, torch).
 """
 
 import contextlib
-import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 from bench import raw
 from bench.apart import UNTOUCHED
 from bench.family import Fit
+from bench.instruments import environment
 from bench.turns import in_turns, ratio
 
 ADAM, RANDOM, MEMORY = "adam", "random-numbers", "kept-memory"
@@ -78,10 +77,9 @@ def without(subject):
 def memory(running, name):
     """The same of processes of their own, since the C library is told at their start."""
 
-    def read(environment):
-        here = str(Path(__file__).resolve().parents[1])
+    def read(own):
         command = [sys.executable, "-m", "bench.machinery", running, name]
-        done = subprocess.run(command, cwd=here, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=environment(own), capture_output=True, text=True, check=True)
         return float(done.stdout.split()[-1])
 
     return {"with": lambda: read({}), "without": lambda: read(UNTOUCHED)}
