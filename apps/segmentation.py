@@ -87,7 +87,7 @@ RECIPES = {
         "U-Net on CamVid's road scenes, 11 classes, at half the size",
         data="camvid",
         options={"class_names": CAMVID, "ignore": "11", "image_size": (180, 240), "width": 16, "depth": 4, "flip": True,
-                 "crop": 0.3, "brightness": 0.2, "loss": "cross-entropy", "class_weights": "balanced", "epochs": 40,
+                 "crop": 0.3, "brightness": 0.2, "loss": "dice-cross-entropy", "epochs": 40,
                  "learning_rate": 2e-3},
         metric="mean_iou", published=0.4716, tolerance=0.02, minutes=90,
         source="SegNet-Basic at 360 x 480, github.com/chainer/chainercv pull request 161",
