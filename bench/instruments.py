@@ -29,6 +29,7 @@ INSTRUMENTS = {
     "run": "what a run costs besides its steps: compiling, waiting for batches, tracking, checkpoints",
     "prediction": "ten thousand predictions of one row each: time beside a direct call, memory",
     "sampling": "drawing pictures in many steps beside the passes through the network that it needs",
+    "generation": "32 texts continued side by side beside one after the other: tokens a second",
     "growth": "time and memory over an eight-fold range of sizes, with their slopes",
     "machinery": "what each hand-made piece buys: steps with and without it",
     "waiting": "whole commands from the prompt back to the prompt, and how long large data take to read",

@@ -1,6 +1,6 @@
 """Attention in several heads: `softmax(Q K' / sqrt(d)) V` of tokens to one another, or to those of another sequence.
 
-Both have a second form, `step(x, state, position)`, which takes one token at a time, see `layers.Decoder`.
+Both have a second form, `step(x, state, position)`, which takes a token or some tokens at a time, see `layers.Decoder`.
 """
 
 import math
@@ -33,6 +33,8 @@ class SelfAttention(keras.layers.Layer):
     Reference: Vaswani et al., 2017, arXiv 1706.03762; one head of keys: Shazeer, 2019, arXiv 1911.02150; groups: Ainslie et
         al., 2023, arXiv 2305.13245.
     """
+
+    steps_many = True
 
     def __init__(self, num_heads, causal=False, rotary=False, init_depth=None, num_kv_heads=None, **kwargs):
         super().__init__(**kwargs)
@@ -68,12 +70,21 @@ class SelfAttention(keras.layers.Layer):
 
     def step(self, x, state, position):
         query, key, value = self.heads(x, position)
-        length = state[0].shape[1]
+        (batch, tokens, _), length = x.shape, state[0].shape[1]
         places = ops.arange(length)
-        here = ops.reshape(ops.equal(places, position), (1, -1, 1, 1))
+        here = ops.logical_and(places >= position, places < position + tokens)
+        if tokens > 1:  # by gathering: an update from a place that is not fixed is not everywhere to be had
+            new = ops.clip(places - position, 0, tokens - 1)
+            key, value = ops.take(key, new, axis=1), ops.take(value, new, axis=1)
+        here = ops.reshape(here, (1, -1, 1, 1))
         keys, values = ops.where(here, key, state[0]), ops.where(here, value, state[1])
-        past = ops.broadcast_to(ops.expand_dims(ops.less_equal(places, position), 0), (x.shape[0], length))
-        return joined(self.output_projection, attend(query, keys, values, False, past)), [keys, values]
+        if tokens > 1:
+            past = ops.expand_dims(places, 0) <= ops.expand_dims(position + ops.arange(tokens), 1)
+            heads = selective_attention(query, *shared(query, keys, values), ops.broadcast_to(past, (batch, tokens, length)))
+        else:
+            past = ops.broadcast_to(ops.expand_dims(places <= position, 0), (batch, length))
+            heads = attend(query, keys, values, False, past)
+        return joined(self.output_projection, heads), [keys, values]
 
     def heads(self, x, position=None):
         """Query, key and value of each head, `(batch, tokens, heads, features)`."""
@@ -105,6 +116,8 @@ class CrossAttention(keras.layers.Layer):
         ValueError: The heads do not divide the width, or those of keys the heads.
     Reference: Vaswani et al., 2017, arXiv 1706.03762, section 3.2.3.
     """
+
+    steps_many = True
 
     def __init__(self, num_heads, num_kv_heads=None, **kwargs):
         super().__init__(**kwargs)
@@ -172,10 +185,28 @@ def joined(projection, heads):
 
 def attend(query, key, value, causal, mask):
     """`backend.attention`, a head of keys and values serving a group of neighbouring heads of queries."""
+    return backend.attention(query, *shared(query, key, value), causal, mask)
+
+
+def shared(query, key, value):
+    """Keys and values, each head repeated for its group of neighbouring heads of queries."""
     group = query.shape[2] // key.shape[2]
-    if group > 1:
-        key, value = ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2)
-    return backend.attention(query, key, value, causal, mask)
+    return (key, value) if group == 1 else (ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2))
+
+
+def selective_attention(query, key, value, mask):
+    """Attention where each query has a mask of its own, and a query that may see nothing gets zeros.
+
+    Args:
+        query: `(batch, tokens, heads, features)`.
+        key, value: `(batch, context_tokens, heads, features)`.
+        mask: `(batch, tokens, context_tokens)`, true where a context token counts.
+    """
+    mask = ops.cast(ops.expand_dims(mask, 1), "bool")
+    scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
+    scores = ops.where(mask, ops.cast(scores, keras.config.floatx()), -1e9)
+    shares = ops.where(mask, ops.softmax(scores, axis=-1), 0.0)
+    return ops.einsum("bhqk,bkhd->bqhd", ops.cast(shares, value.dtype), value)
 
 
 def gpt2_initializers(depth):

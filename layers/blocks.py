@@ -107,6 +107,8 @@ class EncoderBlock(Block):
         arXiv 2204.02311.
     """
 
+    steps_many = True
+
     def __init__(
         self, num_heads, hidden_dim, dropout=0.0, form="post", activation="gelu", epsilon=1e-6, attention=None, **kwargs
     ):
@@ -167,6 +169,8 @@ class DecoderBlock(Block):
         ValueError: `form` is no form of a decoder's block, or the heads do not divide the width.
     Reference: Vaswani et al., 2017, arXiv 1706.03762.
     """
+
+    steps_many = True
 
     def __init__(
         self, num_heads, hidden_dim, dropout=0.0, form="post", activation="gelu", epsilon=1e-6, attention=None, **kwargs

@@ -1,4 +1,4 @@
-"""Generation one token at a time: what a model has computed for earlier tokens is kept, not computed again."""
+"""Generation token by token: what a model has computed for earlier tokens is kept, not computed again."""
 
 import keras
 import numpy as np
@@ -8,12 +8,15 @@ from . import backend
 
 __all__ = ["Decoder"]
 
+MANY = 32  # tokens of a prompt that are taken in one step
+
 
 class Decoder:
-    """A functional model run a token at a time for a batch of texts, in a compiled step whose shapes never change.
+    """A functional model run token by token for a batch of texts, in a compiled step whose shapes never change.
 
     The model's own graph is followed, and a layer that looks at earlier tokens (it has a `step`) gets what it kept of
-    them: keys and values, or a recurrent state. So a token costs the same wherever it stands. What depends on the source
+    them: keys and values, or a recurrent state. So a token costs the same wherever it stands. A long prompt is taken `MANY`
+    tokens at a time where each of those layers can do that (its class says `steps_many`). What depends on the source
     alone, where there is one, is computed once for each source.
 
     Args:
@@ -26,8 +29,8 @@ class Decoder:
         ValueError: The model was built for any number of tokens and `length` is not given.
 
     `decoder(token)` takes the next id and returns the logits of the one after it, `(entries,)`; given the ids of all
-    texts, `(batch_size,)`, it returns `(batch_size, entries)`. `decoder.reset()` forgets everything. `position` is the number of
-    tokens taken, at most `block_size`.
+    texts, `(batch_size,)`, or several of each, `(batch_size, many)`, it returns `(batch_size, entries)`. `many` is how many it
+    takes at a time. `decoder.reset()` forgets everything. `position` is the number of tokens taken, at most `block_size`.
     """
 
     def __init__(self, model, batch_size=1, length=None):
@@ -40,8 +43,9 @@ class Decoder:
             raise ValueError("`length` must be given for a model of any number of tokens. Received: length=None")
         self._known, self._graph = parts(model, self._target)
         self._layers = [node.operation for node in nodes(self._graph) if hasattr(node.operation, "step")]
+        self.many = MANY if all(getattr(layer, "steps_many", False) for layer in self._layers) else 1
         self._begin = backend.compiled(self._first, model)
-        self._step = backend.compiled(self._run, model)
+        self._steps = {}  # by their tokens: one function for several shapes would be compiled for any
         self._take = backend.compiled(rows_of, model)
         self._empty = None
         if not self._sources:
@@ -61,13 +65,36 @@ class Decoder:
         self.position, (self._memory, self._states) = 0, self._empty
 
     def __call__(self, token):
-        if self.position >= self.block_size:
-            raise ValueError(f"A decoder takes `block_size` tokens between resets. Received: token {self.position + 1}")
-        ids = np.broadcast_to(np.asarray(token, "int32").reshape(-1, 1), (self.batch_size, 1))
-        logits, self._states = self._step(np.array(ids), np.array(self.position, "int32"), self._memory, self._states)
-        self.position += 1
-        logits = keras.ops.convert_to_numpy(logits)[:, 0]
+        ids = np.asarray(token, "int32")
+        ids = ids if ids.ndim == 2 else np.array(np.broadcast_to(ids.reshape(-1, 1), (self.batch_size, 1)))
+        tokens, place = ids.shape[1], self.position
+        if place + tokens > self.block_size:
+            raise ValueError(f"A decoder takes `block_size` tokens between resets. Received: token {place + tokens}")
+        if tokens not in self._steps:
+            self._steps[tokens] = backend.compiled(self._run, self.model)
+        logits, self._states = self._steps[tokens](ids, np.array(place, "int32"), self._memory, self._states)
+        self.position += tokens
+        logits = keras.ops.convert_to_numpy(logits)
         return logits[0] if np.ndim(token) == 0 else logits
+
+    def take(self, texts, going, first=0):
+        """Take the next tokens of texts, `many` of them where each text that goes on has as many, else one.
+
+        Args:
+            texts: Ids, a list for each; zeros stand for those a shorter one has not.
+            going: Numbers of the texts that go on.
+            first: The place in the texts at which the decoder was at its position 0.
+        Returns:
+            The place of the last token taken, and the logits after it, `(batch_size, entries)`.
+        """
+        place = first + self.position
+        room = min([self.block_size - self.position, *(len(texts[number]) - place for number in going)])
+        count = self.many if room >= self.many else 1
+        ids = np.zeros((self.batch_size, count), "int32")
+        for row, text in zip(ids, texts, strict=False):
+            given = text[place : place + count]
+            row[: len(given)] = given
+        return place + count - 1, self(ids)
 
     def reorder(self, rows):
         """Go on with what text `rows[i]` has kept in place of text i, the sources staying where they are."""
@@ -88,9 +115,7 @@ class Decoder:
         texts, added = [list(prompt) for prompt in prompts], [[] for _ in prompts]
         going = np.ones(len(texts), bool)
         while going.any() and self.position < self.block_size:
-            place = self.position
-            given = [text[place] if place < len(text) else 0 for text in texts]
-            logits = self(np.array(given, "int32"))
+            place, logits = self.take(texts, np.flatnonzero(going))
             ready = np.array([place >= len(text) - 1 for text in texts]) & going
             if not ready.any():
                 continue
@@ -172,10 +197,10 @@ class Decoder:
                 states.append(node.operation.start(self.batch_size, self.block_size, *begun, **known))
         return memory, states
 
-    def _run(self, token, position, memory, states):
+    def _run(self, tokens, position, memory, states):
         states = {layer.name: state for layer, state in zip(self._layers, states, strict=True)}
 
-        def one_token(layer):
+        def of_tokens(layer):
             if layer.name not in states:
                 return layer
 
@@ -186,8 +211,8 @@ class Decoder:
 
             return step
 
-        logits = run_with(self._graph, [token, *memory], one_token)
-        return keras.tree.flatten(logits)[0], [states[layer.name] for layer in self._layers]
+        logits = run_with(self._graph, [tokens, *memory], of_tokens)
+        return keras.tree.flatten(logits)[0][:, -1], [states[layer.name] for layer in self._layers]
 
 
 def nodes(graph):

@@ -26,6 +26,8 @@ class PositionEmbedding(keras.layers.Layer):
     Reference: Gehring et al., 2017, arXiv 1705.03122.
     """
 
+    steps_many = True
+
     def __init__(self, max_tokens=None, **kwargs):
         super().__init__(**kwargs)
         self.max_tokens = None if max_tokens is None else positive("max_tokens", max_tokens)
@@ -46,7 +48,7 @@ class PositionEmbedding(keras.layers.Layer):
         return []
 
     def step(self, x, state, position):
-        return x + ops.take(self.positions, position, axis=0), state
+        return x + ops.take(self.positions, position + ops.arange(x.shape[1]), axis=0), state
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -64,6 +66,8 @@ class SinusoidalPositions(keras.layers.Layer):
     Reference: Vaswani et al., 2017, arXiv 1706.03762, section 3.5; sines and cosines side by side and not in turn.
     """
 
+    steps_many = True
+
     def __init__(self, max_tokens=4096, **kwargs):
         super().__init__(**kwargs)
         self.max_tokens = positive("max_tokens", max_tokens)
@@ -80,7 +84,8 @@ class SinusoidalPositions(keras.layers.Layer):
         return []
 
     def step(self, x, state, position):
-        return x + ops.take(ops.cast(ops.convert_to_tensor(self.table), x.dtype), position, axis=0), state
+        table = ops.cast(ops.convert_to_tensor(self.table), x.dtype)
+        return x + ops.take(table, position + ops.arange(x.shape[1]), axis=0), state
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -115,7 +120,8 @@ class RotaryEmbedding(keras.layers.Layer):
         if position is None:
             cos, sin = first_rows(cos, x), first_rows(sin, x)
         else:
-            cos, sin = ops.take(cos, position, axis=0), ops.take(sin, position, axis=0)
+            places = position + ops.arange(x.shape[1])
+            cos, sin = ops.take(cos, places, axis=0), ops.take(sin, places, axis=0)
         first, second = ops.split(x, 2, axis=-1)
         return ops.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 

@@ -140,6 +140,8 @@ class TransformerBlock(keras.layers.Layer):
         et al., 2019.
     """
 
+    steps_many = True
+
     def __init__(
         self, num_heads, hidden_dim, dropout=0.0, causal=False, activation="gelu", rotary=False, init_depth=None,
         epsilon=1e-6, **kwargs

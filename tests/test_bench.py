@@ -10,7 +10,7 @@ import pytest
 from apps.common.errors import UserError
 from apps.common.options import backends
 from apps.common.training.batches import predict_all
-from bench import accelerator, growth, images, instruments, prediction, raw, run, speed, turns
+from bench import accelerator, generation, growth, images, instruments, prediction, raw, run, speed, turns
 from bench.apart import UNTOUCHED, Apart
 from layers import backend
 from layers.models import gpt, lenet5, lstm_language_model, tabular_mlp
@@ -75,6 +75,11 @@ def test_utilisation_is_the_models_arithmetic_over_the_peak():
     assert row["utilisation"] == pytest.approx(per_second, rel=0.02, abs=2e-4)
     with pytest.raises(UserError, match="expected a GPU or TPU"):
         accelerator.measure("gpt-124m", size)
+
+
+def test_texts_side_by_side_are_those_of_one_by_one():
+    (row,) = generation.measure("gpt", prompts=3, added=4, turns=1)
+    assert row["alike"] == 3 and row["one_by_one"] > 0 and row["side_by_side"] > 0
 
 
 @pytest.mark.once

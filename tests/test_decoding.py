@@ -67,6 +67,25 @@ def test_a_batch_of_prompts_of_different_lengths_is_one_at_a_time(name):
     assert together == alone
 
 
+@pytest.mark.parametrize("name", ["gpt", "grouped"])
+def test_prompts_that_are_read_several_tokens_at_a_time_say_the_same(name, monkeypatch):
+    model, prompts = loud(CAUSAL[name]()), [[1, 4, 2, 5, 3, 3], [3, 1, 1, 2], [5, 5, 6, 2, 1]]
+    slow = layers.Decoder(model, batch_size=3, length=8)
+    ids = np.array([[1, 4, 2, 5, 3, 3], [3, 1, 1, 2, 4, 4], [5, 5, 6, 2, 1, 7]], "int32")
+    expected = np.stack([slow(column) for column in ids.T], axis=1)
+    np.testing.assert_allclose(expected, array(model(np.pad(ids, ((0, 0), (0, 2)))))[:, :6], rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr(layers.decoding, "MANY", 2)
+    decoder = layers.Decoder(model, batch_size=3, length=8)
+    assert decoder.many == 2
+    found = [decoder(ids[:, :2]), decoder(ids[:, 2]), decoder(ids[:, 3:5]), decoder(ids[:, 5])]
+    np.testing.assert_allclose(np.stack(found, axis=1), expected[:, [1, 2, 4, 5]], rtol=1e-3, atol=1e-4)
+    decoder.reset(), slow.reset()
+    assert decoder.generate(prompts, 2) == slow.generate(prompts, 2)
+    decoder.reset(), decoder(ids)
+    with pytest.raises(ValueError, match="Received: token 9"):
+        decoder(ids[:, :3])
+
+
 def test_a_text_stops_at_its_end_and_others_go_on():
     decoder = layers.Decoder(loud(CAUSAL["gpt"]()), batch_size=2)
     script = {0: iter([4, END, 4, 4]), 1: iter([5, 5, 5, 5])}

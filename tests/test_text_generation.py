@@ -171,7 +171,7 @@ class Counted:
 
     def __init__(self, model):
         self.inner, self.steps = layers.Decoder(model), 0
-        self.block_size, self.reset = self.inner.block_size, self.inner.reset
+        self.block_size, self.reset, self.many = self.inner.block_size, self.inner.reset, self.inner.many
 
     @property
     def position(self):
@@ -193,6 +193,17 @@ def test_the_cost_of_a_token_does_not_grow_with_the_text(name):
     for first in range(0, 11 * BLOCK, BLOCK):
         assert steps[first + BLOCK] - steps[first] <= 2 * BLOCK
     assert steps[BLOCK] == BLOCK  # within one block a token is a step
+
+
+def test_a_prompt_and_a_window_begun_anew_are_read_in_few_steps(monkeypatch):
+    model = loud("gpt")
+    slow = written(layers.Decoder(model), 4 * BLOCK, prompt=(1, 2, 3, 4, 5))
+    monkeypatch.setattr(layers.decoding, "MANY", BLOCK // 2)
+    decoder = Counted(model)
+    assert written(decoder, 4 * BLOCK, prompt=(1, 2, 3, 4, 5)) == slow
+    windows = -(-(4 * BLOCK + 5 - BLOCK) // (BLOCK // 2))
+    assert decoder.steps <= 4 * BLOCK + windows + 1
+    assert layers.Decoder(loud("lstm")).many == 1  # an LSTM has no way to
 
 
 def test_a_step_is_traced_once(monkeypatch):

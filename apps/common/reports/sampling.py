@@ -67,6 +67,8 @@ class Sampler:
 class Uncached:
     """A `layers.Decoder` that computes everything anew for each token: slow, and what the other is held against."""
 
+    many = 1
+
     def __init__(self, model):
         self.model, self.block_size = model, model.inputs[0].shape[1]
         self.reset()
@@ -89,7 +91,7 @@ def continuation(decoder, prompt, sampler, generator):
     """Tokens that follow the prompt, without end.
 
     A full window is begun anew with its later half, so the model always sees between half a block and a whole one, and
-    a token costs two steps on average however long the text has become.
+    a token costs two steps at most on average however long the text has become.
 
     Args:
         decoder: A `layers.Decoder`, or `Uncached`.
@@ -100,9 +102,11 @@ def continuation(decoder, prompt, sampler, generator):
     decoder.reset()
     tokens, waiting = [], list(prompt)[-decoder.block_size :]
     while True:
-        for token in waiting:
-            tokens.append(token)
-            logits = decoder(token)
+        while waiting:
+            count = decoder.many if len(waiting) >= decoder.many else 1
+            logits = decoder([waiting[:count]])[0] if count > 1 else decoder(waiting[0])
+            tokens += waiting[:count]
+            waiting = waiting[count:]
         following = sampler.draw(logits, generator, tokens)
         yield following
         waiting = [following]
@@ -129,8 +133,7 @@ def continuations(decoder, prompts, sampler, generators, goes_on):
     texts = [list(prompt)[-decoder.block_size :] for prompt in prompts]
     going, first = np.ones(len(texts), bool), 0  # the windows begin at token `first`
     while going.any():
-        place = first + decoder.position
-        logits = decoder(np.array([text[place] if place < len(text) else 0 for text in texts]))
+        place, logits = decoder.take(texts, np.flatnonzero(going), first)
         ready = [number for number in np.flatnonzero(going).tolist() if place == len(texts[number]) - 1]
         seen = [texts[number][first:] for number in ready]
         drawn = sampler.draws(logits[ready], [generators[number] for number in ready], seen) if ready else []
