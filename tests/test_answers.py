@@ -37,6 +37,33 @@ def test_standard_input_is_read_line_by_line(monkeypatch):
     assert values(["-"], TEXTS) == ["a", "b"]
 
 
+def test_what_is_no_text_has_a_reason_and_comes_back_readable(tmp_path):
+    (tmp_path / "cut.jsonl").write_text('{"text": "half \\ud83d", "id": 1}\n{"text": "whole \\ud83d\\ude00", "id": 2}\n')
+    (tmp_path / "latin.csv").write_bytes(b"text,id\ncaf\xe9,1\ntea,2\n")
+    app = an_app(Inputs("texts", column=("text",)), lambda model, texts, about: [{"label": text.upper()} for text in texts])
+    words = [str(tmp_path / "cut.jsonl"), str(tmp_path / "latin.csv"), "caf\udce9"]
+    with RowsFile(tmp_path / "out.jsonl") as file:
+        rows = list(answer(app, None, {}, words))
+        for row in rows:
+            file.write(row)
+    assert [row.get("label") for row in rows] == [None, "WHOLE \U0001f600", None, "TEA", None]
+    assert all("not UTF-8, or half of a surrogate pair" in rows[place]["reason"] for place in (0, 2, 4))
+    back = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert back[0]["text"] == "half \ufffd" and back[0]["id"] == 1 and back[4]["input"] == "caf\ufffd"
+
+
+def test_an_array_of_json_is_rows_and_another_json_is_refused(tmp_path):
+    (tmp_path / "rows.json").write_text('[{"text": "a"}, "b", 3]')
+    items = list(read_items([str(tmp_path / "rows.json")], Inputs("texts", column=("text",))))
+    assert [item.value for item in items] == ["a", "b", None] and "not a JSON object" in items[2].reason
+    (tmp_path / "squad.json").write_text('{"data": []}')
+    (tmp_path / "damaged.json").write_text("[{")
+    (tmp_path / "head.csv").write_text("text,id\n")
+    for name, said in (("squad.json", "not an array"), ("damaged.json", "cannot be read as JSON"), ("head.csv", "no rows")):
+        with pytest.raises(UserError, match=said):
+            list(read_items([str(tmp_path / name)], ROWS))
+
+
 def test_a_folder_and_a_list_are_files(tmp_path):
     for name in ("b.png", "a.png", "c.txt"):
         (tmp_path / name).write_text("x")

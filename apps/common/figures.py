@@ -1,5 +1,6 @@
 """The pictures every app draws: learning curves, gradient flow, confusion, grids of images. Each returns a Figure."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,30 @@ def new(width=7.0, height=4.5, rows=1, columns=1):
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns)
+
+
+def save(figure, file):
+    """Write a figure as PNG, every text as it stands: a `$` in the name of a class or in a word is no mathematics.
+
+    Args:
+        figure: A matplotlib figure.
+        file: Path.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    powers = {
+        id(label)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        if isinstance(axis.get_major_formatter(), LogFormatter)  # 10 to the power of something, which is mathematics
+        for label in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))
+    }
+    for text in figure.findobj(Text):
+        text.set_parse_math(id(text) in powers)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # an empty box stands for what the font lacks
+        figure.savefig(file, dpi=110, bbox_inches="tight")
 
 
 def curves(history):

@@ -5,26 +5,23 @@ What cannot be read keeps its place, with a reason in the place of a prediction.
 
 import contextlib
 import csv
-import gzip
 import itertools
 import json
 import os
 import sys
-import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apps.common.app import inputs_of
-from apps.common.data.decoded import is_packed
-from apps.common.data.reading import visible_files
-from apps.common.data.tables.text_file import dialect, sampled_lines
+from apps.common.bundles.input_rows import ARRAYS, PARQUET, ROWS, TABLES, column_of, decoded, rows_of
+from apps.common.data.reading import as_text, is_text, visible_files
 from apps.common.errors import UserError
 from apps.common.files import remove_left
 from apps.common.output import plain
 
 CHUNK = 256  # inputs given to an app at a time
-LINES, TABLES, ROWS = (".txt", ".lst"), (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
-PARQUET = (".parquet", ".pq")
+LINES = (".txt", ".lst")
+NO_TEXT = "holds bytes that are not UTF-8, or half of a surrogate pair"
 SHOWN = 60  # characters of an input in a message
 LONGEST = 10_000_000  # characters of a line
 
@@ -87,7 +84,7 @@ def read_items(words, inputs, orders=None):
         inputs: The app's `Inputs`.
         orders: `{number of cells: names}` by which a table without a header is read.
     """
-    orders = orders or {}
+    orders, tables = orders or {}, (*TABLES, *ROWS, *PARQUET, *(ARRAYS if inputs.kind == "texts" else ()))
     if inputs.kind == "rows" and any("=" in word and not Path(word).exists() for word in words):
         yield _row_of_pairs(words)
         return
@@ -102,7 +99,7 @@ def read_items(words, inputs, orders=None):
             yield _item(word, inputs, {})
         elif path.is_dir():
             yield from _from_folder(path, inputs)
-        elif path.name.lower().endswith((*TABLES, *ROWS, *PARQUET)) or inputs.kind == "rows":
+        elif inputs.kind == "rows" or path.name.lower().endswith(tables):
             yield from _from_table(path, inputs, orders)
         elif inputs.kind == "texts" or (inputs.kind == "files" and path.suffix.lower() in LINES):
             with open(path, "rb") as file:
@@ -135,6 +132,8 @@ def _item(word, inputs, fields, folder=None):
         path = path if folder is None or path.is_absolute() else folder / path
         named = fields or {"input": text}
         return Item(named, path) if path.is_file() else Item(named, None, "no such file")
+    if not is_text(text):
+        return Item(fields or {"input": as_text(text)}, None, NO_TEXT)
     return Item(fields, text)
 
 
@@ -167,115 +166,30 @@ def _from_lines(file, name, inputs, folder):
     number = 0
     while line := file.readline(LONGEST):
         number += 1
-        text, reason = _decoded(line.rstrip(b"\r\n"))
+        text, reason = decoded(line.rstrip(b"\r\n"))
         fields = {"input": text}
         yield Item(fields, None, reason) if reason else _item(text, inputs, fields, folder)
     if not number:
         raise UserError(f"{name}: empty; expected a line for each input")
 
 
-def _decoded(line):
-    """`(text, reason it cannot be read)`."""
-    if b"\0" in line:
-        return line.decode(errors="replace").replace("\0", ""), "holds a NUL byte"
-    try:
-        return line.decode("utf-8-sig"), ""
-    except UnicodeDecodeError as error:
-        return line.decode(errors="replace"), f"not UTF-8: byte {error.start} is 0x{line[error.start]:02x}"
-
-
 def _from_table(path, inputs, orders):
     if not path.is_file():
         raise UserError(f"{path}: not a file but a device or a pipe; expected a table")
-    if path.name.lower().endswith(ROWS):
-        rows = _read_rows(path)
-    elif path.name.lower().endswith(PARQUET):
-        rows = _read_parquet(path)
-    else:
-        rows = _read_table(path, orders, inputs.column if inputs.kind == "texts" else ())
-    for fields, reason in rows:
+    row = None
+    for row, reason in rows_of(path, orders, inputs.column if inputs.kind == "texts" else ()):
+        fields = {as_text(name): as_text(value) for name, value in row.items()}  # what comes back beside the answer
         if reason:
             yield Item(fields, None, reason)
         elif inputs.kind == "rows":
-            yield Item(fields, fields)
+            yield Item(fields, row)
         else:
-            column = _column_of(fields, (*inputs.column, "input"))
+            column = column_of(row, (*inputs.column, "input"))
             if column is None:
                 raise UserError(f"{path}: no column called {' or '.join(inputs.column)}. It has {', '.join(list(fields)[:12])}")
-            yield _item(fields[column], inputs, fields, path.parent)
-
-
-def _column_of(names, wanted):
-    """The first of the wanted names that is among these, in upper or lower case."""
-    lower = {name.strip().lower(): name for name in reversed(list(names))}
-    return next((lower[name.lower()] for name in wanted if name.lower() in lower), None)
-
-
-def _read_table(path, orders, columns=()):
-    """`(fields, reason)` of each row of a CSV or TSV file; a ragged row has a reason.
-
-    The first row is a header unless it has as many cells as one of `orders` but none of its names, or unless it is one of a
-    table in tabs, as pairs of texts come, and has none of the `columns`.
-    """
-    in_tabs = path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
-    opened = gzip.open if is_packed(path) else open
-    with opened(path, "rt", newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        try:
-            head = file.read(1 << 16)
-            if "\0" in head:
-                raise UserError(f"{path}: holds NUL bytes: not a table in text, or a damaged one")
-            file.seek(0)
-            sample = sampled_lines(head)
-            delimiter, quote = dialect(sample or [","])
-            spaced = any(f"{delimiter} " in line for line in sample)
-            rows = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=spaced)
-            header = next((row for row in rows if row), None)
-            if not header:
-                raise UserError(f"{path}: empty; expected a header and rows")
-            names = [name.strip() for name in header]
-            if len(names) in orders and not any(set(names) & set(known) for known in orders.values()):
-                names = orders[len(names)]
-                yield dict(zip(names, header, strict=True)), ""
-            elif columns and in_tabs and _column_of(names, columns) is None:
-                names = ["input", *(f"column {number}" for number in range(2, len(names) + 1))]
-                yield dict(zip(names, header, strict=True)), ""
-            for cells in rows:
-                if cells:
-                    wrong = len(cells) != len(names)
-                    reason = f"line {rows.line_num} has {len(cells)} cells, the header {len(names)}" if wrong else ""
-                    yield dict(zip(names, [*cells, *[""] * len(names)], strict=False)), reason
-        except csv.Error as error:
-            raise UserError(f"{path}: line {rows.line_num}: not CSV ({error})") from None
-        except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
-
-
-def _read_parquet(path):
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches(CHUNK):
-            for row in batch.to_pylist():
-                yield {name: value if isinstance(value, bool | int | float | str | None) else str(value) for name, value in
-                       row.items()}, ""  # fmt: skip
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: not Parquet, or damaged ({str(error)[:200]}). Write it again") from None
-
-
-def _read_rows(path):
-    with open(path, "rb") as file:
-        for line in file:
-            text, reason = _decoded(line.strip())
-            if not text and not reason:
-                continue
-            row = None
-            with contextlib.suppress(ValueError):
-                row = json.loads(text)
-            if isinstance(row, dict):
-                yield {str(key): value for key, value in row.items()}, reason
-            else:
-                yield {"input": text}, reason or "not a JSON object"
+            yield _item(row[column], inputs, fields, path.parent)
+    if row is None:
+        raise UserError(f"{path}: no rows. Expected one for each input")
 
 
 class RowsFile:

@@ -14,6 +14,7 @@ import numpy as np
 
 from apps.common.data.examples import About
 from apps.common.errors import UserError
+from apps.common.figures import save as save_figure
 from apps.common.files import new_folder, read_json, sha256, write_bytes, write_json, write_text
 from apps.common.records.folder import RUNS, all_runs
 from apps.common.records.mlflow import client
@@ -65,7 +66,7 @@ def save_bundle(folder, model, record, figures, *, digests=None, texts=None, pic
         for name, text in (texts or {}).items():
             write_text(made / name, text)
         for name, figure in figures.items():
-            figure.savefig(made / f"{name}.png", dpi=110, bbox_inches="tight")
+            save_figure(figure, made / f"{name}.png")
         checksums = {file.name: sha256(file) for file in sorted(made.iterdir())}
         record = {"format": FORMAT, **record, "files": sorted(files)}
         checksums["bundle.json"] = record_digest(record)

@@ -135,4 +135,23 @@ def json_objects(lines):
         except ValueError as error:
             yield number, None, f"not JSON: {error}"
             continue
-        yield (number, row, "") if isinstance(row, dict) else (number, None, "not a JSON object")
+        if not isinstance(row, dict):
+            yield number, None, "not a JSON object"
+        elif (b"\\u" if isinstance(line, bytes) else "\\u") in line and not is_text(json.dumps(row, ensure_ascii=False)):
+            yield number, None, "half of a surrogate pair, which is no text"
+        else:
+            yield number, row, ""
+
+
+def is_text(value):
+    """Whether it can be written as UTF-8: a string may hold bytes that were not, or half of a pair of surrogates."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_text(value):
+    """The value with U+FFFD in the place of what is no text."""
+    return value if is_text(value) else str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from apps.common.errors import UserError
+from apps.common.figures import save as save_figure
 from apps.common.records.sending import Sender, read_calls, send_left
 
 ROOT = Path("mlruns")
@@ -281,7 +282,7 @@ class Tracker:
         """Log a matplotlib figure as a PNG named `place`."""
         path = self.folder / "figures" / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110, bbox_inches="tight")
+        save_figure(figure, path)
         self.files(path, str(Path("figures") / Path(place).parent))
 
     def register(self, name, place, aliases=(), tags=None):

@@ -67,7 +67,7 @@ def sentences_figure(words, true, predicted, count=12):
     for row, index in enumerate(chosen):
         column = 0
         for word, tag, found in zip(words[index], true[index], predicted[index], strict=True):
-            shown, box = "".join(each if ord(each) in letters else "□" for each in word).replace("$", r"\$"), None
+            shown, box = "".join(each if ord(each) in letters else "□" for each in word), None
             if column + len(word) > 105:
                 axis.text(column, -row, "...", family="monospace", fontsize=8)
                 break

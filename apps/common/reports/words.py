@@ -98,5 +98,5 @@ def shade(value):
 
 
 def printable(word):
-    """A word that matplotlib takes as it is: no mathematics, and no sign its font lacks."""
-    return "".join(sign if sign.isprintable() and ord(sign) < 0x2E80 else "\u25a1" for sign in word).replace("$", r"\$")
+    """A word without the signs that the font of the figures lacks."""
+    return "".join(sign if sign.isprintable() and ord(sign) < 0x2E80 else "\u25a1" for sign in word)

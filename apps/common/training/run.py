@@ -232,7 +232,7 @@ def find_rate(app, config):
 
     rates, losses, suggestion = find_learning_rate(model, batch)
     path = Path("learning-rate.png").resolve()
-    figures.learning_rate(rates, losses, suggestion).savefig(path, dpi=110, bbox_inches="tight")
+    figures.save(figures.learning_rate(rates, losses, suggestion), path)
     return {"rates": rates, "losses": losses, "suggestion": suggestion, "figure": str(path)}
 
 
