@@ -101,6 +101,17 @@ def test_pieces_of_words_are_spelt_as_they_were():
 
 
 @pytest.mark.once
+def test_a_token_of_a_long_text_costs_no_more_to_spell_than_one_of_a_short_one(monkeypatch):
+    text = "the cat and the dog \u00e9t\u00e9 \u65e5\u672c \U0001f600 \ufffd\ufffd\ufffd\ufffd\ufffd. " * 20
+    subwords, decoded = learn_subwords(lambda: iter(["the cat and the dog " * 20]), 300), []
+    decode = subwords.tokenizer.decode
+    monkeypatch.setattr(subwords.tokenizer, "decode", lambda ids: decoded.append(len(ids)) or decode(ids))
+    spell = subwords.decoder()
+    assert "".join(spell(token) for token in subwords.encode(text)) == text
+    assert max(decoded) <= 8
+
+
+@pytest.mark.once
 def test_a_repetition_penalty_makes_what_was_said_less_likely():
     logits, generator = np.array([2.0, 1.9, -1.0]), np.random.default_rng(0)
     assert Sampler(0.0).draw(logits, generator, [0]) == 0
