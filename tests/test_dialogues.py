@@ -15,6 +15,7 @@ from apps.common.data.text.dialogues import (
     ENDED,
     dialogue_block,
     dialogue_examples,
+    is_dialogues,
     read_dialogues,
     turns_of,
     written,
@@ -47,10 +48,53 @@ def test_a_loss_counts_answers_and_their_ends_alone():
         {"messages": [{"role": role, "content": text} for role, text in (("system", "x"), ("user", "a"), ("assistant", "b"))]},
         {"prompt": "a", "response": "b"},
         {"turns": ["a", "b"]},
+        {"turns": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]},
+        {"messages": [{"role": who, "content": [{"type": "text", "text": text}]} for who, text in (("user", "a"), ("bot", "b"))]},
+        {"messages": [{"role": "developer", "content": None}, {"role": "user", "content": "a"}, {"role": "gpt", "content": "b"}]},
     ],
 )
 def test_each_way_of_writing_a_dialogue_is_read(row):
     assert turns_of(row) == [(False, "a"), (True, "b")]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]}, "message 2.*Received: null"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "parts of type text. Received: image_url"),
+        ({"messages": [{"role": "user", "content": []}]}, "Received: an empty list"),
+        ({"messages": [{"content": "a"}, "b"]}, "number 1 has no role"),
+        ({"messages": "hello there"}, "messages: expected a list. Received: a text"),
+        ({"turns": "hello there"}, "turns: expected a list. Received: a text"),
+        ({"turns": [{"text": "a"}, {"text": "b"}]}, "number 1 has no role"),
+        ({"turns": ["a", 7]}, "turn 2: expected a text. Received: a number"),
+        ({"prompt": "a", "response": {"text": "b"}}, "response: expected a text. Received: an object"),
+    ],
+)
+def test_what_is_no_text_is_not_learnt_as_one(row, reason):
+    with pytest.raises(ValueError, match=reason):
+        turns_of(row)
+
+
+@pytest.mark.once
+def test_parts_of_a_message_are_lines_of_it():
+    parts = [{"type": "text", "text": "b"}, {"type": "output_text", "text": "c"}]
+    assert turns_of({"prompt": "a", "response": parts}) == [(False, "a"), (True, "b\nc")]
+
+
+@pytest.mark.once
+def test_dialogues_in_a_json_are_those_of_its_list_or_its_lines(tmp_path):
+    rows, path = [{"turns": each} for each in TALK * 12], tmp_path / "talk.json"
+    path.write_text(json.dumps([*rows, 7], indent=1))
+    assert is_dialogues(path)
+    dialogues, notes = read_dialogues(path)
+    assert dialogues == [turns_of(row) for row in rows] and "entry 25 (not a JSON object)" in notes[-1]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_dialogues(path)[0] == dialogues
+    path.write_text('{"title": "a story"}')
+    with pytest.raises(UserError, match=r"talk.json: no dialogue: entry 1 \(no messages.*plain text must end in .txt"):
+        read_dialogues(path)
 
 
 @pytest.mark.once
