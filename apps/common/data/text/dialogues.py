@@ -13,6 +13,7 @@ from apps.common.errors import UserError, count_skipped
 
 # What begins a turn of the user, what begins an answer, and what ends either; no text has these characters.
 ASKED, ANSWERED, ENDED = "\x01", "\x02", "\x03"
+MARKS = ASKED + ANSWERED + ENDED
 EXPECTED = 'a line each: {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}]} or {"turns": ["...", ...]}'
 ANSWERING = ("assistant", "bot", "gpt", "model")
 INSTRUCTING = ("system", "developer")
@@ -133,15 +134,54 @@ def json_kind(value):
     return "null" if value is None else kinds.get(type(value), "a number")
 
 
-def written(turns, waiting=False):
-    """The text of some turns; `waiting` for the answer that comes next."""
-    text = "".join((ANSWERED if is_answer else ASKED) + clean(text) + ENDED for is_answer, text in turns)
-    return text + (ANSWERED if waiting else "")
+def written(turns):
+    """The text of some turns."""
+    return "".join((ANSWERED if is_answer else ASKED) + clean(text) + ENDED for is_answer, text in turns)
 
 
 def clean(text):
     """A turn's text without the characters that part turns."""
-    return "".join(each for each in text if each not in ASKED + ANSWERED + ENDED)
+    return "".join(each for each in text if each not in MARKS)
+
+
+def turn_ids(turn, vocabulary, what="the text"):
+    """The ids of one turn. Each is encoded by itself, in training as in asking: no piece of a word reaches into the next turn.
+
+    Raises:
+        UserError: Characters that the vocabulary does not have, of `what`.
+    """
+    return vocabulary.encode(written([turn]), what)
+
+
+def asking_ids(turns, vocabulary, block_size, *, most_turns=None, answer_tokens=1):
+    """The ids that an answer comes after: the last turns, whole, that the model can take in, and the sign that it begins.
+
+    Args:
+        turns: `[(whether it is an answer, text)]`; the last is the question, and is taken however long it is.
+        vocabulary: Of the model.
+        block_size: Tokens the model sees.
+        most_turns: Those of a dialogue in training, the answer to come among them; `None` where there is no record of it.
+        answer_tokens: Tokens left to the answer and its end, half the block at most.
+    Raises:
+        UserError: The question is empty, or a turn has characters that the model has never seen, naming that turn.
+    """
+    if not clean(turns[-1][1]):
+        raise UserError("an empty prompt: expected at least one character to go on from")
+    recent = turns[-max(1, most_turns - 1) :] if most_turns else turns
+    parts = [turn_ids(turn, vocabulary, f"prompt {turn[1][:40]!r}") for turn in recent]
+    sign = vocabulary.encode(ANSWERED)
+    room = block_size + 1 - len(sign) - min(answer_tokens, block_size // 2)  # the end is said, and not seen
+    fitting = int((np.cumsum([len(part) for part in reversed(parts)]) <= room).sum())
+    first = len(parts) - max(1, fitting)
+    while first < len(parts) - 1 and recent[first][0]:  # a dialogue does not begin with an answer
+        first += 1
+    return np.concatenate([*parts[first:], sign]).tolist()
+
+
+def limits_of(dialogues, vocabulary):
+    """What a model of these dialogues takes in at once, as `asking_ids` wants it; of the answers, one in twenty is longer."""
+    lengths = [len(turn_ids(turn, vocabulary)) - 1 for turns in dialogues for turn in turns if turn[0]]
+    return {"most_turns": max(map(len, dialogues)), "answer_tokens": math.ceil(np.quantile(lengths, 0.95))}
 
 
 def dialogue_examples(dialogues, vocabulary, block_size):
@@ -152,7 +192,7 @@ def dialogue_examples(dialogues, vocabulary, block_size):
     ids = np.zeros((len(dialogues), block_size + 1), "int32")
     weight, cut = np.zeros((len(dialogues), block_size), "float32"), 0
     for row, turns in enumerate(dialogues):
-        parts = [(is_answer, vocabulary.encode(written([(is_answer, text)]))) for is_answer, text in turns]
+        parts = [(is_answer, turn_ids((is_answer, text), vocabulary)) for is_answer, text in turns]
         tokens = np.concatenate([part for _, part in parts]).astype("int32")
         # What is to be guessed: an answer and its end, not the sign that one begins.
         counts = np.concatenate([np.r_[0.0, np.full(len(part) - 1, float(is_answer))] for is_answer, part in parts])
