@@ -261,7 +261,8 @@ def command_chat(positionals, given, as_json):
     if not hasattr(app, "reply"):
         raise UserError(f"{positionals[0]}: a model of {bundle.task} does not converse; train text-generation on dialogues")
     model, turns = load_model(bundle), []
-    print("Say something; an empty line ends it.", file=sys.stderr)
+    alone = " Each is answered by itself, as in the data." if bundle.about.get("most_turns", 3) <= 2 else ""
+    print(f"Say something; an empty line ends it.{alone}", file=sys.stderr)
     while True:
         print("> ", end="", file=sys.stderr, flush=True)
         asked = sys.stdin.readline().strip()

@@ -3,8 +3,8 @@
 triptych train text-generation --data book.txt
 
 `--pretrained hf:FOLDER` goes on with a GPT-2, `--pretrained BUNDLE` with an earlier run, in its vocabulary.
-A JSONL of dialogues trains on the answers alone; `triptych chat MODEL` then talks. The default, the documentation strings of
-Python itself, takes two minutes on two cores and ends at a cross-entropy of 1.77 nats a character; counts of five reach 1.81.
+A JSONL of dialogues, or a JSON with a list of them, trains on the answers alone; `triptych chat MODEL` then talks. The default,
+the documentation strings of Python, takes two minutes on two cores and ends at 1.77 nats a character; counts of five reach 1.81.
 """
 
 import math
@@ -22,11 +22,14 @@ from apps.common.data.text.dialogues import (
     BLOCK,
     ENDED,
     MOST_BLOCK,
+    asking_ids,
     clean,
     dialogue_block,
     dialogue_examples,
     is_dialogues,
+    limits_of,
     read_dialogues,
+    turn_ids,
     written,
 )
 from apps.common.data.text.plain import (
@@ -175,15 +178,17 @@ def load_dialogues(config, path, about=None):
     if about:
         test, _ = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
         return Data(None, None, test, about, notes, config.data)
-    texts, brought = [written(turns) for turns in dialogues], begun(config)
+    brought = begun(config)
     if brought:
         vocabulary = vocabulary_of(brought)
     elif config.level == "subword":
-        vocabulary = learn_subwords(lambda: iter(texts), config.vocabulary_size)
+        # Learnt without the marks of the turns: a piece that held one with other characters could not be cut at it.
+        vocabulary = learn_subwords(lambda: (clean(text) for turns in dialogues for _, text in turns), config.vocabulary_size)
     else:
-        vocabulary = Vocabulary() if config.level == "byte" else Vocabulary("".join(sorted(set("".join(texts)))))
+        characters = set().union(*map(written, dialogues))
+        vocabulary = Vocabulary() if config.level == "byte" else Vocabulary("".join(sorted(characters)))
     if config.block_size is None:
-        lengths = [len(vocabulary.encode(text)) for text in texts]
+        lengths = [sum(len(turn_ids(turn, vocabulary)) for turn in turns) for turns in dialogues]
         config = replace(config, block_size=dialogue_block(lengths, brought, config.library))
         notes.append(f"blocks of {config.block_size} tokens, by the length of the dialogues")
     examples, cut = dialogue_examples(dialogues, vocabulary, config.block_size)
@@ -200,7 +205,7 @@ def load_dialogues(config, path, about=None):
     train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
     asked = next((text for turns in dialogues for is_answer, text in turns if not is_answer), "Hello")
     described = about_of(vocabulary, config, brought)
-    described["dialogue"] = True
+    described |= {"dialogue": True, **limits_of(dialogues, vocabulary)}
     return Data(train, validation, test, described, notes, config.data, example=shlex.quote(" ".join(asked.split())[:60]))
 
 
@@ -322,11 +327,10 @@ def predict(model, inputs, about, options=PredictOptions()):
     """Each prompt and the text that the model writes after it, or its answer where it was trained on dialogues."""
     from apps.common.reports.sampling import generate_texts, stream_texts
 
-    rows, given = [{"prompt": prompt} for prompt in inputs], {}
+    rows, given, block = [{"prompt": prompt} for prompt in inputs], {}, model.inputs[0].shape[1]
     for number, row in enumerate(rows):
-        text = written([(False, row["prompt"])], waiting=True) if about.get("dialogue") else row["prompt"]
         try:
-            given[number] = ids_of(text, about)
+            given[number] = ids_of(row["prompt"], about, block)
         except UserError as error:
             row["reason"] = str(error)
     prompts, vocabulary, generation = list(given.values()), vocabulary_of(about), generation_of(about, options)
@@ -335,7 +339,6 @@ def predict(model, inputs, about, options=PredictOptions()):
         made = stream_texts(model, prompts, vocabulary, generation, [inputs[number] + arrow for number in given])
     else:
         made = generate_texts(model, prompts, vocabulary, generation)
-    block = model.inputs[0].shape[1]
     for (number, ids), text in zip(given.items(), made, strict=True):
         rows[number]["text"] = text
         if len(ids) > block:
@@ -350,7 +353,7 @@ def reply(model, turns, about, options=PredictOptions()):
 
     if not about.get("dialogue"):
         raise UserError("this model was trained on plain text; train on a JSONL of dialogues to converse")
-    ids = ids_of(written(turns, waiting=True), about)
+    ids = ids_in_dialogue(turns, about, model.inputs[0].shape[1])
     return pieces_after(Decoder(model), ids, vocabulary_of(about), generation_of(about, options))
 
 
@@ -362,16 +365,24 @@ def generation_of(about, options):
     return Generation(sampler, options.length, options.seed, ENDED if about.get("dialogue") else None)
 
 
-def ids_of(text, about):
+def ids_of(text, about, block_size):
     """The tokens of a prompt.
 
     Raises:
         UserError: The text is empty or has characters that the model has never seen.
     """
-    ids = vocabulary_of(about).encode(text, f"prompt {text[:40].strip(ASKED)!r}").tolist()
-    if not ids or not clean(text):
+    if about.get("dialogue"):
+        return ids_in_dialogue([(False, text)], about, block_size)
+    ids = vocabulary_of(about).encode(text, f"prompt {text[:40]!r}").tolist()
+    if not ids:
         raise UserError("an empty prompt: expected at least one character to go on from")
     return ids
+
+
+def ids_in_dialogue(turns, about, block_size):
+    """The tokens that the answer to the last of some turns comes after, of as many turns as the model knows dialogues of."""
+    limits = {name: about[name] for name in ("most_turns", "answer_tokens") if name in about}
+    return asking_ids(turns, vocabulary_of(about), block_size, **limits)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,23 @@ import pytest
 from app_cases import write_lines
 from runs import HOUSE, environment, forked, train
 
+from apps import text_generation as app
 from apps.common.data.text.dialogues import (
     ANSWERED,
     ASKED,
     ENDED,
+    MARKS,
+    asking_ids,
     dialogue_block,
     dialogue_examples,
+    is_dialogues,
+    limits_of,
     read_dialogues,
     turns_of,
     written,
 )
 from apps.common.data.text.plain import Vocabulary
-from apps.common.data.text.subwords import Subwords, learn_subwords
+from apps.common.data.text.subwords import Subwords, learn_subwords, vocabulary_of
 from apps.common.errors import UserError
 from apps.common.reports.sampling import Sampler
 
@@ -47,10 +52,53 @@ def test_a_loss_counts_answers_and_their_ends_alone():
         {"messages": [{"role": role, "content": text} for role, text in (("system", "x"), ("user", "a"), ("assistant", "b"))]},
         {"prompt": "a", "response": "b"},
         {"turns": ["a", "b"]},
+        {"turns": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]},
+        {"messages": [{"role": who, "content": [{"type": "text", "text": text}]} for who, text in (("user", "a"), ("bot", "b"))]},
+        {"messages": [{"role": "developer", "content": None}, {"role": "user", "content": "a"}, {"role": "gpt", "content": "b"}]},
     ],
 )
 def test_each_way_of_writing_a_dialogue_is_read(row):
     assert turns_of(row) == [(False, "a"), (True, "b")]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]}, "message 2.*Received: null"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "parts of type text. Received: image_url"),
+        ({"messages": [{"role": "user", "content": []}]}, "Received: an empty list"),
+        ({"messages": [{"content": "a"}, "b"]}, "number 1 has no role"),
+        ({"messages": "hello there"}, "messages: expected a list. Received: a text"),
+        ({"turns": "hello there"}, "turns: expected a list. Received: a text"),
+        ({"turns": [{"text": "a"}, {"text": "b"}]}, "number 1 has no role"),
+        ({"turns": ["a", 7]}, "turn 2: expected a text. Received: a number"),
+        ({"prompt": "a", "response": {"text": "b"}}, "response: expected a text. Received: an object"),
+    ],
+)
+def test_what_is_no_text_is_not_learnt_as_one(row, reason):
+    with pytest.raises(ValueError, match=reason):
+        turns_of(row)
+
+
+@pytest.mark.once
+def test_parts_of_a_message_are_lines_of_it():
+    parts = [{"type": "text", "text": "b"}, {"type": "output_text", "text": "c"}]
+    assert turns_of({"prompt": "a", "response": parts}) == [(False, "a"), (True, "b\nc")]
+
+
+@pytest.mark.once
+def test_dialogues_in_a_json_are_those_of_its_list_or_its_lines(tmp_path):
+    rows, path = [{"turns": each} for each in TALK * 12], tmp_path / "talk.json"
+    path.write_text(json.dumps([*rows, 7], indent=1))
+    assert is_dialogues(path)
+    dialogues, notes = read_dialogues(path)
+    assert dialogues == [turns_of(row) for row in rows] and "entry 25 (not a JSON object)" in notes[-1]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_dialogues(path)[0] == dialogues
+    path.write_text('{"title": "a story"}')
+    with pytest.raises(UserError, match=r"talk.json: no dialogue: entry 1 \(no messages.*plain text must end in .txt"):
+        read_dialogues(path)
 
 
 @pytest.mark.once
@@ -101,6 +149,68 @@ def test_pieces_of_words_are_spelt_as_they_were():
 
 
 @pytest.mark.once
+def test_a_token_of_a_long_text_costs_no_more_to_spell_than_one_of_a_short_one(monkeypatch):
+    text = "the cat and the dog \u00e9t\u00e9 \u65e5\u672c \U0001f600 \ufffd\ufffd\ufffd\ufffd\ufffd. " * 20
+    subwords, decoded = learn_subwords(lambda: iter(["the cat and the dog " * 20]), 300), []
+    decode = subwords.tokenizer.decode
+    monkeypatch.setattr(subwords.tokenizer, "decode", lambda ids: decoded.append(len(ids)) or decode(ids))
+    spell = subwords.decoder()
+    assert "".join(spell(token) for token in subwords.encode(text)) == text
+    assert max(decoded) <= 8
+
+
+@pytest.fixture
+def punctuated(tmp_path):
+    """What `load_data` makes of dialogues that end in the same sign, by pieces of words."""
+    turns = ["hi?", "hello there.", "bye?", "see you."]
+    write_lines(tmp_path, "talk.jsonl", [{"turns": turns}] * 20)
+    return app.load_data(app.Config(data=str(tmp_path / "talk.jsonl"), level="subword", steps=1)), turns
+
+
+@pytest.mark.once
+def test_no_piece_of_a_word_holds_the_mark_of_a_turn(punctuated):
+    data, _ = punctuated
+    vocabulary = vocabulary_of(data.about)
+    pieces = [vocabulary.tokenizer.decode([token]) for token in range(len(vocabulary))]
+    assert {piece for piece in pieces if set(piece) & set(MARKS)} == set(MARKS)
+
+
+@pytest.mark.once
+def test_a_dialogue_is_asked_with_the_tokens_it_was_trained_on(punctuated):
+    data, turns = punctuated
+    marked = learn_subwords(lambda: iter([written(turns_of({"turns": turns}))] * 20), 300)  # as models before had them
+    for vocabulary in (vocabulary_of(data.about), marked):
+        examples, _ = dialogue_examples([turns_of({"turns": turns})], vocabulary, 64)
+        asked = asking_ids([(False, turns[0]), (True, turns[1]), (False, turns[2])], vocabulary, 64)
+        assert asked == examples.take([0])[0][0, : len(asked)].tolist()
+
+
+@pytest.mark.once
+def test_a_model_is_asked_with_the_last_whole_turns_that_it_can_take():
+    vocabulary, turns = Vocabulary(), [(index % 2 == 1, letter * 4) for index, letter in enumerate("abcde")]
+
+    def asked(block_size=100, **limits):
+        return bytes(asking_ids(turns, vocabulary, block_size, **limits)).decode()
+
+    def expected(first):
+        return written(turns[first:]) + ANSWERED
+
+    assert asked() == expected(0), "without a record all that fit"
+    assert asked(most_turns=2) == expected(4) and asked(most_turns=4) == expected(2)
+    assert asked(most_turns=3) == expected(4), "two turns would begin with an answer"
+    assert asked(block_size=31) == expected(0) and asked(block_size=30) == expected(2)
+    assert asked(block_size=31, answer_tokens=5) == expected(2), "room is left for the answer"
+    assert asked(block_size=4, most_turns=6) == expected(4), "the question is whole, however long"
+
+
+@pytest.mark.once
+def test_the_record_of_dialogues_has_their_most_turns_and_the_length_of_their_answers(punctuated):
+    dialogues = [turns_of({"turns": turns}) for turns in (["a", "bcd"], ["a", "b", "c", "def"])]
+    assert limits_of(dialogues, Vocabulary()) == {"most_turns": 4, "answer_tokens": 4}
+    assert punctuated[0].about["most_turns"] == 4
+
+
+@pytest.mark.once
 def test_a_repetition_penalty_makes_what_was_said_less_likely():
     logits, generator = np.array([2.0, 1.9, -1.0]), np.random.default_rng(0)
     assert Sampler(0.0).draw(logits, generator, [0]) == 0
@@ -121,7 +231,9 @@ def test_a_model_of_few_dialogues_answers_as_it_was_taught(tmp_path):
 def test_chat_answers_line_by_line_and_ends_at_an_empty_one(tmp_path):
     write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 5])
     result = train("text-generation", "--data", "talk.jsonl", "--epochs", "4", "--steps", "30", *OPTIONS, cwd=tmp_path)
+    said = "hi\nbye\nwhy %\nhi\n\n"
     command = [sys.executable, str(HOUSE / "triptych.py"), "chat", result["model"], "--temperature", "0", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), input="hi\n\n", capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), input=said, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["turns"] == ["hi", "hello there"]
+    assert json.loads(done.stdout)["turns"] == ["hi", "hello there", "bye", "see you", "hi", "hello there"]
+    assert "(prompt 'why %': has characters the model has never seen: '%' (U+0025), 'w'" in done.stderr

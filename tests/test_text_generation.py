@@ -1,6 +1,7 @@
 """Language models: what a causal model must not see, generation that is the same with and without memory, the app."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from runs import forked, train
 
 import layers
 from apps import text_generation as app
-from apps.common.reports.sampling import Sampler, Uncached, continuation
+from apps.common.reports.sampling import Generation, Sampler, Uncached, continuation, generate_texts, stream_texts
 from apps.common.training.losses import TokenCrossEntropy
 from layers import backend, models
 
@@ -317,3 +318,12 @@ def test_texts_written_side_by_side_are_those_written_one_by_one(name):
     alone = [app.predict(model, [each], about, app.PredictOptions(length=20, stream=False))[0] for each in prompts]
     assert app.predict(model, prompts, about, app.PredictOptions(length=20, stream=False)) == alone
     assert "note" in alone[2] and "note" not in alone[0] and len({row["text"] for row in alone}) > 1
+
+
+def test_what_stands_before_the_end_in_the_last_piece_is_of_the_text():
+    pieces = [f"{chr(97 + token)}.\x03!" if token % 4 == 3 else chr(97 + token) for token in range(VOCABULARY)]
+    vocabulary = SimpleNamespace(decoder=lambda: pieces.__getitem__)
+    given = loud("gpt"), [[1], [2, 4], [0, 8, 6]], vocabulary, Generation(Sampler(), 200, end="\x03")
+    texts = generate_texts(*given)
+    assert texts == stream_texts(*given, names=["", "", ""])
+    assert all(text.index(".") == len(text) - 1 for text in texts)

@@ -161,8 +161,12 @@ class Generation:
     seed: int = 0
     end: str | None = None
 
-    def is_end(self, piece):
-        return self.end is not None and self.end in piece
+    def to_end(self, piece):
+        """`(what of a piece belongs to the text, whether the text ends there)`: a piece can hold letters before the mark."""
+        if self.end is None:
+            return piece, False
+        text, mark, _ = piece.partition(self.end)
+        return text, bool(mark)
 
 
 def pieces_after(decoder, ids, vocabulary, generation):
@@ -170,10 +174,10 @@ def pieces_after(decoder, ids, vocabulary, generation):
     following = continuation(decoder, ids, generation.sampler, np.random.default_rng(generation.seed))
     spell = vocabulary.decoder()
     for token in itertools.islice(following, generation.length):
-        piece = spell(token)
-        if generation.is_end(piece):
-            return
+        piece, ended = generation.to_end(spell(token))
         yield piece
+        if ended:
+            return
 
 
 def stream_texts(model, prompts, vocabulary, generation, names):
@@ -205,9 +209,8 @@ def generate_texts(model, prompts, vocabulary, generation):
         def goes_on(number, token, spell=spell, pieces=pieces):
             if number >= len(spell):  # one that fills up
                 return False
-            piece = spell[number](token)
-            ended = generation.is_end(piece)
-            pieces[number] += [] if ended else [piece]
+            piece, ended = generation.to_end(spell[number](token))
+            pieces[number].append(piece)
             return not ended and len(pieces[number]) < generation.length
 
         filled = [*some, *(some[:1] * (size - len(some)))]

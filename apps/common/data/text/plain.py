@@ -7,6 +7,7 @@ import os
 import sysconfig
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class Vocabulary:
         """
         if not self.characters:
             return np.frombuffer(text.encode(), "uint8")
-        ids = self._table()[code_points(text)]
+        ids = self._table[code_points(text)]
         if len(ids) and ids.max() == len(self):
             unknown = sorted({character for character in text if character not in self.characters})
             shown = ", ".join(named(character) for character in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -57,6 +58,7 @@ class Vocabulary:
         bytes_to_text = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda token: bytes_to_text.decode(bytes([token]))
 
+    @cached_property
     def _table(self):
         table = np.full(0x110000, len(self), "uint32")
         table[code_points(self.characters)] = np.arange(len(self))

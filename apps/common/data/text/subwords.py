@@ -6,6 +6,7 @@ from apps.common.data.text.plain import Vocabulary
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 
 LEARNT_FROM = 20_000_000  # characters of a text, at most
+CHARACTER_BYTES = 4  # of UTF-8, at most
 
 
 class Subwords:
@@ -32,16 +33,21 @@ class Subwords:
         return self.tokenizer.encode([text])[0].astype(self.dtype)
 
     def decoder(self):
-        """A function from one id to the text it completes; bytes of a character that is not whole yet wait for the rest."""
-        ids, shown = [], ""
+        """A function from one id to the text it completes; bytes of a character that is not whole yet wait for the rest.
+
+        An id is spelt behind those of the last piece alone, as its spelling depends on no others: all ids so far would make
+        a text of 16,000 cost two minutes.
+        """
+        before, waiting = [], []
 
         def spell(token):
-            nonlocal shown
-            ids.append(int(token))
-            text = self.tokenizer.decode(ids)
-            if text.endswith("\ufffd"):
+            nonlocal before, waiting
+            waiting.append(int(token))
+            text = self.tokenizer.decode([*before, *waiting])
+            if text.endswith("\ufffd") and len(waiting) < CHARACTER_BYTES:
                 return ""
-            piece, shown = text[len(shown) :], text
+            piece = text[len(self.tokenizer.decode(before)) :]
+            before, waiting = waiting, []
             return piece
 
         return spell
