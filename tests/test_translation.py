@@ -59,6 +59,23 @@ def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_seve
         read_pairs(tmp_path, "de", "xx")
 
 
+def test_a_named_column_of_two_settles_the_other_and_one_that_is_not_there_is_refused(tmp_path):
+    table = tmp_path / "pairs.tsv"
+    write_lines(table, ["English\tGerman", "a dog\tein Hund"])
+    for names in (("german", None), (None, "english"), ("german", "english")):
+        assert read_pairs(table, *names)[0] == {"train": Pairs(["ein Hund"], [["a dog"]])}, names
+    for names, said in ((("french", None), "--source-language french"), (("german", "german"), "both the column german")):
+        with pytest.raises(UserError, match=said):
+            read_pairs(table, *names)
+    write_lines(table, ["a dog\tein Hund", "a house\tein Haus"])
+    with pytest.raises(UserError, match=r"language de: .* no such column, its first line is a dog, ein hund"):
+        read_pairs(table, "de", "en")
+    write_lines(table, ["id\tenglish\tgerman", "1\ta dog\tein Hund"])
+    with pytest.raises(UserError, match="say by --target-language"):
+        read_pairs(table, "german")
+    assert read_pairs(table, "german", "english")[0]["train"].sources == ["ein Hund"]
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
