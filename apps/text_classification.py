@@ -229,7 +229,7 @@ def tokens_of(examples):
 def class_names_of(labels, source):
     """The classes in order: numbers by their size, words by the alphabet."""
     names = sorted(set(labels))
-    if all(name.isdigit() for name in names):
+    if all(name.isdecimal() for name in names):
         names.sort(key=int)
     if len(names) < 2:
         raise UserError(f"{source}: every text is of class {names[0]!r}; expected two classes at least")

@@ -119,6 +119,7 @@ def test_labels_unknown_to_the_model_are_named():
     with pytest.raises(UserError, match=r"'c'\. It knows a, b"):
         text_classification.class_indices(["a", "c"], ["a", "b"])
     assert text_classification.class_names_of(["10", "2", "1"] * 3, "x") == ["1", "2", "10"]
+    assert text_classification.class_names_of(["②", "①"] * 3, "x") == ["①", "②"], "digits that are no numbers"
 
 
 # The words that mattered
