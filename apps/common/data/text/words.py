@@ -18,6 +18,8 @@ MARKS = (
     "\u0900-\u0903\u093a-\u094f\u0e31-\u0e4e\u20d0-\u20ff"  # Devanagari, Thai, symbols
 )
 LETTERS = rf"[\w{MARKS}]+"
+# Han characters, which stand without blanks between them: the ranges that BERT's tokenizer sets apart.
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
 PICTURE = "[^\\w\\s](?:[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\u20e3]|\u200d[^\\w\\s])*"
 WORD = re.compile(rf"https?://\S+|[@#]{LETTERS}|{LETTERS}(?:-{LETTERS})*|['’]{LETTERS}|{PICTURE}")
 
