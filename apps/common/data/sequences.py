@@ -122,6 +122,11 @@ def _best_ends(size, most, worth):
     return np.array(found[::-1])
 
 
+def _said(bucket):
+    """The lengths of a bucket's fields in words."""
+    return "/".join(map(str, sorted(set(bucket.tolist()), reverse=True)))
+
+
 def cut_notes(cut, what, most):
     """The line that counts the examples that are cut, or none.
 
@@ -223,9 +228,12 @@ class Sequences:
 
     def notes(self, batch_size):
         """Lines about lengths, padding and what was cut."""
-        said = ["/".join(map(str, sorted(set(bucket), reverse=True))) for bucket in self.buckets.tolist()]
-        made = [f"sequences in batches of length {', '.join(said)}; {self.padding_share(batch_size):.0%} of them is padding"]
-        return made + cut_notes(self.is_cut(), "sequences", said[-1])
+        return [self.padding_note(batch_size), *cut_notes(self.is_cut(), "sequences", _said(self.buckets[-1]))]
+
+    def padding_note(self, batch_size):
+        """The line about lengths and padding."""
+        said = ", ".join(map(_said, self.buckets))
+        return f"sequences in batches of length {said}; {self.padding_share(batch_size):.0%} of them is padding"
 
     def is_cut(self):
         """bool `(examples,)`: whether a sequence of the example does not go into the last bucket."""
