@@ -15,7 +15,7 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
-from apps.common.data.sequences import bucket_lengths, ragged
+from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
 from apps.common.data.text.questions import Question, read_questions
@@ -86,7 +86,7 @@ def load_data(config, about=None):
     if about:
         asked = splits.get("test") or splits.get("validation") or splits["train"]
         refuse_unknown(kind, asked, about)
-        return Data(None, None, examples_of(asked, about), about, notes, source)
+        return Data(None, None, examples_of(asked, about), about, notes + unread_notes(asked, about, ""), source)
     flat = [asked for part in splits.values() for asked in part]
     ends = np.cumsum([len(part) for part in splits.values()])
     places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
@@ -116,6 +116,9 @@ def load_data(config, about=None):
         unseen = sorted({each for asked in (*validation, *test) for each in asked.answers} - set(answers))
         if unseen:
             notes.append(f"{len(unseen)} answers never occur in training and cannot be given: {', '.join(unseen[:5])}")
+    if config.model == "bert":
+        notes += unread_notes(train, about, "training ")
+    notes += unread_notes(validation, about, "validation ") + unread_notes(test, about, "test ")
     train = examples_of(train, about, cut=True)
     notes += train.notes(config.batch_size)
     held, tested = examples_of(validation, about), examples_of(test, about)
@@ -168,10 +171,36 @@ def tokens_of(asked, about):
     """Of each question and its text, one after the other: `[(ids, places of the text's words)]`, and where the text begins."""
     tokenizer, most = Tokenizer(about.files[TOKENIZER_FILE]), about["architecture"]["max_tokens"]
     contexts = word_tokens(tokenizer, [[word for word, _, _ in split_words(each.context)] for each in asked])
-    # The text has half of the room at least.
-    questions = [ids[: most // 2 - 2] for ids in tokenizer.encode([each.question for each in asked])]
+    questions = [ids[: question_room(about)] for ids in tokenizer.encode([each.question for each in asked])]
     joined = [joined_words(words, tokenizer, most, before) for words, before in zip(contexts, questions, strict=True)]
     return joined, [len(ids) + 1 + bool(len(ids)) for ids in questions]
+
+
+def question_room(about):
+    """Most tokens of a question that a BERT reads: the text has half of the room at least."""
+    return about["architecture"]["max_tokens"] // 2 - 2
+
+
+def words_read(asked, about):
+    """How many words of each text are read, how many there are, and whether its question is cut."""
+    whole = np.array([len(split_words(each.context)) for each in asked])
+    if "architecture" not in about:
+        return np.minimum(whole, LONGEST), whole, np.zeros(len(asked), bool)
+    questions = Tokenizer(about.files[TOKENIZER_FILE]).encode([each.question for each in asked])
+    read = np.array([len(places) for _, places in tokens_of(asked, about)[0]])
+    return read, whole, np.array([len(ids) > question_room(about) for ids in questions])
+
+
+def unread_notes(asked, about, part):
+    """Lines that count the texts and questions that are not read to their end, and the answers that stand behind it, if any."""
+    read, whole, cut = words_read(asked, about)
+    most, questions = f"{LONGEST} words", []
+    if "architecture" in about:
+        most = f"the network's {about['architecture']['max_tokens']} tokens less their question"
+        questions = cut_notes(cut, f"{part}questions", f"{question_room(about)} tokens")
+    made = cut_notes(read < whole, f"{part}texts", most) + questions
+    behind = sum(each.span[1] >= size for each, size in zip(asked, read, strict=True)) if about["kind"] == "span" else 0
+    return [*made, f"{behind} of {len(asked)} {part}answers stand behind that and cannot be found"] if behind else made
 
 
 def examples_of(asked, about, cut=False):
@@ -306,13 +335,26 @@ def evaluate(model, data, config):
 
 
 def predict(model, inputs, about):
-    """The answer to each question about its text, and its probability."""
+    """The answer to each question about its text, its probability, and how much was read where it is too long."""
     reasons = [unreadable(row) for row in inputs]
     first = about["answers"][0] if about["answers"] else ""
     fine = [row for row, why in zip(inputs, reasons, strict=True) if not why]
     asked = [Question(str(row["context"]), str(row["question"]), (first,)) for row in fine]
-    found = iter(answer(model, examples_of(asked, about), about) if asked else ())
-    return [{"reason": why} if why else dict(zip(("answer", "probability"), next(found), strict=True)) for why in reasons]
+    found = iter(answered(model, asked, about) if asked else ())
+    return [{"reason": why} if why else next(found) for why in reasons]
+
+
+def answered(model, asked, about):
+    """A row for each question."""
+    rows = []
+    answers = answer(model, examples_of(asked, about), about)
+    for (text, probability), read, whole, cut in zip(answers, *words_read(asked, about), strict=True):
+        rows.append({"answer": text, "probability": probability})
+        said = [f"read up to word {read} of {whole}"] if read < whole else []
+        said += [f"the question up to its token {question_room(about)}"] if cut else []
+        if said:
+            rows[-1]["note"] = "; ".join(said)
+    return rows
 
 
 def unreadable(row):

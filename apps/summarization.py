@@ -6,6 +6,7 @@ learns in about two minutes on two cores to tell who did what and where in short
 With data of your own: `--data articles.jsonl`, a line such as `{"text": "...", "summary": "..."}`.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -19,12 +20,13 @@ from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import short_stories
 from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
+from apps.common.data.text.words import ScriptWords, mostly_ascii
 from apps.common.options.declare import option
 from apps.common.options.training import Recipe
 from apps.common.options.writing import Writing, WritingOptions
 
 VALIDATED = 100  # texts of the validation part summarised after each epoch
-SENTENCE = re.compile(r"(?<=[.!?。])\s+")
+SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def load_data(config, about=None):
     splits, notes = ({"train": short_stories()}, []) if name == "short-stories" else read_pairs(find_data(name))
     if about:
         test = coder_of(about).sequences(splits.get("test", splits["train"]), np.array(about["buckets"]))
-        return Data(None, None, test, about, notes + test.notes(config.batch_size), name)
+        return Data(None, None, test, about, notes + rouge_notes(test) + test.notes(config.batch_size), name)
     parts = complete_splits(splits, config, notes, stratify=False, validation=0.05, test=0.1)
     texts = [*parts[0].sources, *parts[0].targets]
     tokenizer = train_tokenizer(texts, config.tokens, config.vocabulary, lowercase=config.lowercase)
@@ -86,6 +88,7 @@ def load_data(config, about=None):
     validation, test = (coder.sequences(part, train.buckets) for part in parts[1:])
     several = sum(len(each) > 1 for each in parts[2].references)
     notes += [f"{len(tokenizer)} tokens"] + ([f"{several} texts of the test have several summaries"] if several else [])
+    notes += rouge_notes(test)
     about = about_pairs(coder, train, longest)
     example = "'" + parts[2].sources[0].replace("'", "'\\''") + "'"
     return Data(train, validation, test, about, notes + train.notes(config.batch_size), name, example=example)
@@ -141,12 +144,23 @@ def evaluate(model, data, config):
 
 
 def rouge(written, references):
-    """`{name: F of each text}`; of several references the best counts."""
+    """`{name: F of each text}`; of several references the best counts.
+
+    rouge-score's own words are of a to z and digits: there are none in other scripts, whose words are `ScriptWords`.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(ROUGE, use_stemmer=True)
+    plain = mostly_ascii(itertools.chain(*references))
+    scorer = RougeScorer(ROUGE, use_stemmer=True) if plain else RougeScorer(ROUGE, tokenizer=ScriptWords())
     found = [scorer.score_multi(each, text) for text, each in zip(written, references, strict=True)]
     return {name: np.array([each[name].fmeasure for each in found]) for name in ROUGE}
+
+
+def rouge_notes(examples):
+    """A line that says what ROUGE counts where that is not what rouge-score takes for words."""
+    if mostly_ascii(itertools.chain(*examples.texts.references)):
+        return []
+    return ["ROUGE counts words of any script, and Chinese characters singly, as rouge-score by itself knows Latin letters alone"]
 
 
 def means(scores):

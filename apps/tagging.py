@@ -16,11 +16,11 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
-from apps.common.data.sequences import bucket_lengths, ragged
+from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
-from apps.common.data.text.tagged import conll, read_tagged, spans
+from apps.common.data.text.tagged import WORD_A_LINE, conll, read_tagged, spans, split_at_blanks, splitting_of
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
@@ -78,7 +78,7 @@ class PredictOptions:
 
 
 METRIC = Metric("f1")
-INPUTS = Inputs("texts")
+INPUTS = Inputs("texts", word_a_line=WORD_A_LINE)
 RECIPES = {
     "wnut17-tagger": Recipe(
         "BiLSTM-CRF with characters on WNUT-17, tested on its development set, against the majority tag of each word",
@@ -100,7 +100,8 @@ def load_data(config, about=None):
     if about:
         sentences = splits.get("test") or splits.get("validation") or splits["train"]
         refuse_unknown(sentences, about["tags"])
-        return Data(None, None, examples_of(sentences, about), about, notes, source)
+        test = examples_of(sentences, about)
+        return Data(None, None, test, about, notes + unread_notes(test, about, "sentences"), source)
     flat = [sentence for part in splits.values() for sentence in part]
     ends = np.cumsum([len(part) for part in splits.values()])
     places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
@@ -118,9 +119,12 @@ def load_data(config, about=None):
     else:
         about = fitted_about(train, tags, config)
         notes.append(f"{len(entries_of(about).names)} words are known, the others by their letters and neighbours")
+    about["splitting"] = splitting_of([words for words, _ in train])
     train = examples_of(train, about, cut=True)
-    notes += train.notes(config.batch_size)
     held, tested = examples_of(validation, about), examples_of(test, about)
+    notes.append(train.padding_note(config.batch_size))
+    for name, part in (("training", train), ("validation", held), ("test", tested)):
+        notes += unread_notes(part, about, f"{name} sentences")
     return Data(train, held, tested, about, notes, source, example=typed(test))
 
 
@@ -176,6 +180,29 @@ def examples_of(sentences, about, cut=False):
     longest = max(len(words) for words, _ in sentences)
     buckets = about["buckets"] if cut else with_room(about["buckets"], longest)
     return Annotated(x, y, None, buckets, tuple(sentences))
+
+
+def words_read(examples):
+    """How many words of each sentence the network reads."""
+    words = examples.x.get("places", examples.x["tokens"]).lengths
+    return np.minimum(words, examples.buckets[-1, -1])
+
+
+def unread_notes(examples, about, what):
+    """A line that counts the sentences that are not read to their end, if any."""
+    most = f"{examples.buckets[-1, -1]} words"
+    if "architecture" in about:
+        most = f"{about['architecture']['max_tokens']} tokens or {most}"
+    return cut_notes(words_read(examples) < examples.y.lengths, what, most)
+
+
+def words_of(given, about):
+    """The words of an input, `[(word, start, end)]`: split as those of training were; a list of words is as it is."""
+    if not isinstance(given, str):
+        ends = np.cumsum([len(word) + 1 for word in given]) - 1
+        return [(word, int(end) - len(word), int(end)) for word, end in zip(given, ends, strict=True)]
+    splitting = about.get("splitting")  # bundles before 2026-11 have none
+    return split_at_blanks(given, splitting["endings"], set(splitting["whole"])) if splitting else split_words(given)
 
 
 def spelled(words, letters):
@@ -273,19 +300,23 @@ def evaluate(model, data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """The words of each sentence with their tags, and the entities they spell."""
-    split = [split_words(text) for text in inputs]
+    """The words of each sentence, a text or a list of words, with their tags, and the entities they spell."""
+    texts = [given if isinstance(given, str) else " ".join(given) for given in inputs]
+    split = [words_of(given, about) for given in inputs]
     sentences = [([word for word, _, _ in words], ["O"] * len(words)) for words in split if words]
-    found = iter(decode(model, examples_of(sentences, about), about["tags"]) if sentences else ())
+    examples = examples_of(sentences, about) if sentences else None
+    found = iter(zip(decode(model, examples, about["tags"]), words_read(examples).tolist(), strict=True) if sentences else ())
     rows, lines = [], []
-    for text, words in zip(inputs, split, strict=True):
+    for text, words in zip(texts, split, strict=True):
         if not words:
             rows.append({"reason": "no word in it"})
             continue
-        names, tags = [word for word, _, _ in words], next(found)
+        names, (tags, read) = [word for word, _, _ in words], next(found)
         places = [(kind, words[first][1], words[last - 1][2]) for kind, first, last in spans(tags)]
         entities = [{"type": kind, "text": text[a:b], "start": a, "end": b} for kind, a, b in places]
         rows.append({"entities": entities, "words": names, "tags": tags})
+        if read < len(names):
+            rows[-1]["note"] = f"read up to word {read} of {len(names)}"
         lines.append(conll(names, tags))
     if options.format == "conll":
         with open(Path(options.file).expanduser(), "a", encoding="utf-8") as file:

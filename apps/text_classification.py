@@ -26,7 +26,8 @@ from apps.common.data.examples import (
     evenly_spaced,
     find_data,
 )
-from apps.common.data.sequences import Sequences, bucket_lengths, ragged
+from apps.common.data.sequences import Sequences, bucket_lengths, cut_notes, ragged
+from apps.common.data.text.annotated import with_room
 from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
@@ -53,6 +54,7 @@ CONVOLUTIONAL = ("cnn", "wide-cnn")
 RECURRENT = {"simple-rnn": "simple", "lstm": "lstm", "gru": "gru", "bilstm": "lstm"}
 
 MOST_WEIGHTS = 2_000_000  # of the wide part's words, and as many of its pairs
+UNKNOWN = 0.1  # share of the tokens of some texts from which on it is said
 BATCHES = (1_000, 16), (5_000, 32), (None, 64)  # fewer texts than the first, texts a step
 
 METRIC = Metric("accuracy")
@@ -153,6 +155,7 @@ def load_data(config, about=None):
     if about:
         texts, labels = splits.get("test", splits["train"])
         examples = encoded(texts, about, class_indices(labels, about["class_names"]))
+        notes += unread_notes(examples, tokenizer_of(about), "texts")
         return Data(None, None, examples, about, notes, source)
     names = class_names_of(splits["train"][1], source)
     rows = {
@@ -163,9 +166,10 @@ def load_data(config, about=None):
     longest = min(config.max_tokens, architecture["max_tokens"]) if architecture else config.max_tokens
     ids = [token_ids(part.x.tolist(), tokenizer, bool(architecture)) for part in parts]
     buckets = bucket_lengths(np.array([len(each) for each in ids[0]]), longest=longest)
-    about = About(
-        {"class_names": names, "model": config.model, "buckets": buckets.tolist()}, {TOKENIZER_FILE: tokenizer.to_bytes()}
-    )
+    # Positions of a BERT made here that no training text has are never learnt; other networks take longer texts as they are.
+    room = longest if config.pretrained or not architecture else int(buckets[-1])
+    about = {"class_names": names, "model": config.model, "buckets": buckets.tolist(), "max_tokens": room}
+    about = About(about, {TOKENIZER_FILE: tokenizer.to_bytes()})
     if column:
         about["column"] = column  # where `predict` finds the texts of a table like this one
     if architecture:
@@ -175,6 +179,7 @@ def load_data(config, about=None):
     )  # fmt: skip
     of = f"tokens, that of {config.pretrained}" if config.pretrained else f"{config.level}s"
     notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(config.batch_size or BATCHES[-1][1])]
+    notes += unread_notes(validation, tokenizer, "validation texts") + unread_notes(test, tokenizer, "test texts")
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))
     example = shlex.quote(textwrap.shorten(str(parts[2].x[0]), 100, placeholder=""))
@@ -210,10 +215,22 @@ def token_ids(texts, tokenizer, ends):
 
 
 def sequences(ids, about, y=None):
-    """Texts as the model takes them, in batches of the lengths that it was trained with."""
+    """Texts as the model takes them, in batches of the lengths it was trained with, and of one more where they are longer."""
     tokens, architecture = ragged(ids, "int32"), about.get("architecture")
     x = bert_inputs(tokens, architecture) if architecture else tokens
-    return Sequences(x, y, buckets=np.array(about["buckets"])[:, None])
+    buckets = np.array(about["buckets"])
+    most = about.get("max_tokens", buckets[-1])  # bundles before 2026-11 have none
+    buckets = np.minimum(with_room(buckets, min(most, tokens.lengths.max())), most)
+    return Sequences(x, y, buckets=buckets[:, None])
+
+
+def unread_notes(examples, tokenizer, what):
+    """Lines about what the model does not get to read of some texts: their ends, and words that it does not know."""
+    made = cut_notes(examples.is_cut(), what, f"{examples.buckets[-1, 0]} tokens")
+    unknown = np.mean(tokens_of(examples).values == tokenizer.unknown)
+    if unknown >= UNKNOWN:
+        made.append(f"{unknown:.0%} of the tokens of the {what} are none of the vocabulary's")
+    return made
 
 
 def encoded(texts, about, y=None):
@@ -229,7 +246,7 @@ def tokens_of(examples):
 def class_names_of(labels, source):
     """The classes in order: numbers by their size, words by the alphabet."""
     names = sorted(set(labels))
-    if all(name.isdigit() for name in names):
+    if all(name.isdecimal() for name in names):
         names.sort(key=int)
     if len(names) < 2:
         raise UserError(f"{source}: every text is of class {names[0]!r}; expected two classes at least")
@@ -353,7 +370,8 @@ def predict(model, inputs, about):
     from apps.common.reports.classification import class_prediction, softmax
     from apps.common.training.batches import predict_examples
 
-    examples, longest = encoded(inputs, about), max(about["buckets"])
+    examples = encoded(inputs, about)
+    longest = int(examples.buckets[-1, 0])
     rows = class_prediction(softmax(predict_examples(model, examples)), about["class_names"])
     for row, length in zip(rows, examples.lengths()[:, 0].tolist(), strict=True):
         if length > longest:

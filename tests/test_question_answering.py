@@ -8,8 +8,10 @@ import pytest
 
 import layers
 from apps import question_answering
+from apps.common.data.examples import About
 from apps.common.data.text.questions import Question, read_questions, word_span
 from apps.common.data.text.stories import invented_stories
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, train_tokenizer
 from apps.common.data.text.words import split_words
 from apps.common.errors import UserError
 from apps.common.reports.answering import answer_scores, last_mentioned, normalised, overlapping
@@ -178,3 +180,36 @@ def test_answers_a_model_does_not_know_are_named(tmp_path):
         question_answering.load_data(question_answering.Config(data=str(tmp_path / "a.txt")), about)
     with pytest.raises(UserError, match="spans of the text"):
         question_answering.load_data(question_answering.Config(data=str(squad(tmp_path, [asked("x", "Oslo")]))), about)
+
+
+@pytest.mark.parametrize("kind", ["span", "closed"])
+def test_what_a_pretrained_network_has_no_room_for_is_counted_and_noted(tmp_path, kind):
+    tokenizer = train_tokenizer([CONTEXT], "words", specials=("begin", "end", "mask"))
+    sizes = {"vocabulary_size": len(tokenizer), "max_tokens": 16, "width": 8, "depth": 1, "num_heads": 2}
+    about = {"kind": kind, "architecture": {"network": "bert", "sizes": sizes, "max_tokens": 16}, "buckets": [[16, 16]]}
+    about = About({**about, "answers": ["", "Oslo"] if kind == "closed" else None}, {TOKENIZER_FILE: tokenizer.to_bytes()})
+    if kind == "span":
+        path = squad(tmp_path, [asked("Ann?", "Oslo"), asked("Bob?", "New York"), asked("May?", "May")])
+        behind = ["1 of 3 answers stand behind that and cannot be found"]
+    else:
+        path, behind = tmp_path / "a.txt", []
+        path.write_text(f"1 {CONTEXT}\n2 Ann?\tOslo\t1\n3 Bob?\tOslo\t1\n4 May?\tOslo\t1\n")
+    notes = question_answering.load_data(question_answering.Config(data=str(path)), about).notes
+    assert notes == ["3 of 3 texts are longer than the network's 16 tokens less their question and are cut there", *behind]
+    encoder = models.bert(**sizes)
+    model = models.bert_head(encoder, 2) if kind == "closed" else models.bert_reader(encoder)
+    rows = [(CONTEXT, "Bob?"), ("Ann went", "Ann " * 9), ("Ann", "x")]
+    rows = [dict(zip(("context", "question"), row, strict=True)) for row in rows]
+    found = [row.get("note") for row in question_answering.predict(model, rows, about)]
+    assert found == ["read up to word 11 of 17", "the question up to its token 6", None]
+
+
+def test_held_out_answers_behind_the_cut_are_counted_as_those_of_training_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(question_answering, "LONGEST", 6)
+    for split in ("train", "dev", "test"):
+        squad(tmp_path, [asked("Where did Ann go?", "Oslo"), asked("Where is Bob?", "New York")], f"{split}.json")
+    notes = question_answering.load_data(question_answering.Config(data=str(tmp_path), max_tokens=6)).notes
+    assert "1 training answers stand behind word 6, left out" in notes
+    for part in ("validation", "test"):
+        assert f"2 of 2 {part} texts are longer than 6 words and are cut there" in notes
+        assert f"1 of 2 {part} answers stand behind that and cannot be found" in notes

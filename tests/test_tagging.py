@@ -6,8 +6,11 @@ import pytest
 
 import layers
 from apps import tagging
+from apps.common.bundles.answers import read_items
+from apps.common.data.examples import About
 from apps.common.data.text.invented import invented_sentences
-from apps.common.data.text.tagged import begin_entities, read_tagged, spans
+from apps.common.data.text.tagged import begin_entities, read_tagged, spans, split_at_blanks, splitting_of
+from apps.common.data.text.tokenizer import TOKENIZER_FILE, train_tokenizer
 from apps.common.data.text.words import Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.reports.tagging import entity_scores, linear_tags, majority_tags, sentences_figure
@@ -154,6 +157,61 @@ def test_prediction_gives_spans_of_the_text_and_a_conll_file(tmp_path):
     assert [(each["type"], each["text"]) for each in rows[0]["entities"]] == [("person", "Ann  Lee"), ("place", "Oslo")]
     assert rows[0]["entities"][1]["start"] == 14 and rows[1] == {"reason": "no word in it"}
     assert read_tagged(tmp_path / "out.conll")[0]["train"] == [(rows[0]["words"], rows[0]["tags"])]
+
+
+UNUSUAL = "O'Neil\tB-person\nof\tO\nAT&T\tB-firm\nleft\tO\nYahoo!\tB-firm\n.\tO\n"
+
+
+def test_texts_are_split_as_the_words_of_training_are(tmp_path):
+    usual = tagging.load_data(tagging.Config(data=str(written(tmp_path, "\n".join([SENTENCE] * 20))))).about
+    about = tagging.load_data(tagging.Config(data=str(written(tmp_path, "\n".join([UNUSUAL] * 20))))).about
+    text = "(O'Neil left the U.K. and Yahoo!, Inc.)"
+    words = tagging.words_of(text, about)
+    assert [word for word, _, _ in words] == ["(", "O'Neil", "left", "the", "U.K.", "and", "Yahoo!", ",", "Inc", ".", ")"]
+    assert all(text[start:end] == word for word, start, end in words)
+    assert [word for word, _, _ in tagging.words_of("O'Neil", usual)] == ["O", "'Neil"]
+    del about["splitting"]  # a bundle made before there was a choice
+    assert [word for word, _, _ in tagging.words_of("AT&T", about)] == ["AT", "&", "T"]
+
+
+def test_words_that_training_has_apart_are_split_off_and_its_runs_of_marks_stay():
+    sentences = [["Ann", "'s", "cat", "did", "n't", "?!"], ["I'm", "off", "..."], ["U.S.", "AT&T"]]
+    splitting = splitting_of(sentences)
+    for words in sentences:
+        assert [word for word, _, _ in split_at_blanks(" ".join(words), **splitting)] == words
+    found = split_at_blanks("Bob's son couldn't... I'm?!", **splitting)
+    assert [word for word, _, _ in found] == ["Bob", "'s", "son", "could", "n't", "...", "I'm", "?!"]
+    assert splitting_of([["Ann", "left", "."]] * 99 + [["AT&T"]]) is None
+
+
+def test_a_file_with_a_word_a_line_is_predicted_from_sentence_by_sentence(tmp_path):
+    path = written(tmp_path, ("-DOCSTART- O\n\n" + UNUSUAL + "\n\nAnn\nU.K.\n\ncaf\xe9 O\n").encode("latin-1"))
+    items = list(read_items([str(path)], tagging.INPUTS))
+    assert [item.value for item in items] == [["O'Neil", "of", "AT&T", "left", "Yahoo!", "."], ["Ann", "U.K."], None]
+    assert items[1].fields == {"input": "Ann U.K."} and items[2].reason.startswith("line 14: not UTF-8")
+    config = tagging.Config(data=str(written(tmp_path, "\n".join([UNUSUAL] * 20))), epochs=1, width=8)
+    data = tagging.load_data(config)
+    (row,) = tagging.predict(tagging.build_model(config, data), [["Ann", "U.K."]], data.about)
+    assert row["words"] == ["Ann", "U.K."]
+    assert all("Ann U.K."[each["start"] : each["end"]] == each["text"] for each in row["entities"])
+    for content, said in (("Ann left Oslo\n", "line 1: expected the tag O"), ("\n", "has no sentence")):
+        with pytest.raises(UserError, match=said):
+            list(read_items([str(written(tmp_path, content))], tagging.INPUTS))
+
+
+def test_what_a_pretrained_network_has_no_room_for_is_counted_and_noted(tmp_path):
+    tokenizer = train_tokenizer(["ann lee left oslo"] * 3, "words", specials=("begin", "end", "mask"))
+    sizes = {"vocabulary_size": len(tokenizer), "max_tokens": 8, "width": 8, "depth": 1, "num_heads": 2}
+    architecture = {"network": "bert", "sizes": sizes, "max_tokens": 8}
+    about = {"tags": ["O", "B-person", "I-person", "B-place", "I-place"], "architecture": architecture, "buckets": [[6, 4]]}
+    about = About(about, {TOKENIZER_FILE: tokenizer.to_bytes()})
+    path = written(tmp_path, SENTENCE + "\n" + SENTENCE * 3)
+    data = tagging.load_data(tagging.Config(data=str(path)), about)
+    assert data.notes == ["1 of 2 sentences are longer than 8 tokens or 8 words and are cut there"]
+    model = models.bert_tagger(models.bert(**sizes), 5)
+    rows = tagging.predict(model, ["Ann left Oslo", "Ann Lee left Oslo " * 3], about)
+    assert "note" not in rows[0] and rows[1]["note"] == "read up to word 6 of 12"
+    assert rows[1]["tags"][6:] == ["O"] * 6
 
 
 @pytest.mark.parametrize("build", [models.tagger, models.transformer_tagger])

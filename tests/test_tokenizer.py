@@ -55,6 +55,26 @@ def test_pieces_of_words_are_those_of_the_text():
     assert list(lower.encode(["THE"])[0]) == list(lower.encode(["the"])[0]) != [1]
 
 
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_chinese_characters_are_words_of_their_own_and_come_back_without_blanks(kind):
+    made = train_tokenizer(["我喜欢这部电影，really good film"] * 2, kind, 400)
+    (ids,) = made.encode(["这电影很good，film"])
+    tokens = [made.token(index) for index in ids]
+    assert tokens == ["这", "电", "影", "[UNK]", "good", "，", "film"]
+    assert made.decode([*ids[:3], ids[5], ids[0], *ids[4:5], ids[6]]) == "这电影，这 good film"
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_without_chinese_characters_nothing_is_split_otherwise(kind):
+    from tokenizers import pre_tokenizers
+
+    texts = [*TEXTS, "Résumé_2 naïve: It's $5.00!! שָׁלוֹם हिन्दी 한국어 😀"]
+    made = train_tokenizer(texts, kind, 400)
+    plain = Tokenizer(made.to_bytes())
+    plain.model.pre_tokenizer = pre_tokenizers.Whitespace() if kind == "words" else pre_tokenizers.BertPreTokenizer()
+    assert [list(ids) for ids in made.encode(texts)] == [list(ids) for ids in plain.encode(texts)]
+
+
 def test_what_is_no_tokenizer_is_refused_in_a_line():
     with pytest.raises(UserError, match="no text"):
         train_tokenizer(["", "  "])

@@ -59,6 +59,23 @@ def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_seve
         read_pairs(tmp_path, "de", "xx")
 
 
+def test_a_named_column_of_two_settles_the_other_and_one_that_is_not_there_is_refused(tmp_path):
+    table = tmp_path / "pairs.tsv"
+    write_lines(table, ["English\tGerman", "a dog\tein Hund"])
+    for names in (("german", None), (None, "english"), ("german", "english")):
+        assert read_pairs(table, *names)[0] == {"train": Pairs(["ein Hund"], [["a dog"]])}, names
+    for names, said in ((("french", None), "--source-language french"), (("german", "german"), "both the column german")):
+        with pytest.raises(UserError, match=said):
+            read_pairs(table, *names)
+    write_lines(table, ["a dog\tein Hund", "a house\tein Haus"])
+    with pytest.raises(UserError, match=r"language de: .* no such column, its first line is a dog, ein hund"):
+        read_pairs(table, "de", "en")
+    write_lines(table, ["id\tenglish\tgerman", "1\ta dog\tein Hund"])
+    with pytest.raises(UserError, match="say by --target-language"):
+        read_pairs(table, "german")
+    assert read_pairs(table, "german", "english")[0]["train"].sources == ["ein Hund"]
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -168,9 +185,24 @@ def test_bleu_and_rouge_are_the_published_tools():
     assert found["rouge1"][0] == pytest.approx(6 / 7) and found["rouge2"][0] == pytest.approx(0.8)
 
 
+def test_rouge_counts_words_of_any_script_and_says_so(tmp_path):
+    found = summarization.rouge(["Кошка спала, 2"], [["кошка долго спала 2"]])
+    assert found["rouge1"][0] == pytest.approx(6 / 7)
+    assert summarization.rouge(["猫在睡觉。"], [["猫睡觉"]])["rouge1"][0] == pytest.approx(6 / 7)
+    # Some accents and foreign names leave the words of rouge-score as they are: there é ends a word.
+    assert summarization.rouge(["déjà 猫"], [["une idée déjà vue"]])["rouge1"][0] == pytest.approx(2 * 2 / (2 + 6))
+    write_lines(tmp_path / "a.jsonl", [json.dumps({"text": f"кошка {n} спала. да", "summary": "кошка"}) for n in range(40)])
+    config = summarization.Config(data=str(tmp_path / "a.jsonl"))
+    data = summarization.load_data(config)
+    for notes in (data.notes, summarization.load_data(config, data.about).notes):
+        assert any("ROUGE counts words of any script" in note for note in notes)
+    assert not any("ROUGE" in note for note in summarization.load_data(summarization.Config()).notes)
+
+
 def test_the_lead_is_the_first_sentence_and_the_tf_idf_sentence_the_one_that_says_most():
     text = "It rained. The harbour of Oslo was closed by the harbour master. Closed it was."
     assert summarization.lead(text) == "It rained."
+    assert summarization.sentences("下雨了。港口关了！ 好") == ["下雨了。", "港口关了！", "好"]
     pairs = Pairs([text] * 2, [["The harbour of Oslo was closed by the harbour master."]] * 2)
     coder = copying_coder()
     part = coder.sequences(pairs, longest=(9, 9))

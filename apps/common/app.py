@@ -87,12 +87,14 @@ class Inputs:
         endings: Of the files that a folder is searched for.
         unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
         column: Of a table whose rows hold texts or paths; the first of these names that it has.
+        word_a_line: Endings of files with a word a line, of `texts`; each sentence of one is given as a list of its words.
     """
 
     kind: str = "values"
     endings: tuple = ()
     unreadable: tuple = ()
     column: tuple = ("text", "path", "file")
+    word_a_line: tuple = ()
 
 
 class ContractError(Exception):

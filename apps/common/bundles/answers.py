@@ -15,6 +15,7 @@ from pathlib import Path
 from apps.common.app import inputs_of
 from apps.common.bundles.input_rows import ARRAYS, PARQUET, ROWS, TABLES, column_of, decoded, rows_of
 from apps.common.data.reading import as_text, is_text, visible_files
+from apps.common.data.text.tagged import read_words
 from apps.common.errors import UserError
 from apps.common.files import remove_left
 from apps.common.output import plain
@@ -101,6 +102,8 @@ def read_items(words, inputs, orders=None):
             yield from _from_folder(path, inputs)
         elif inputs.kind == "rows" or path.name.lower().endswith(tables):
             yield from _from_table(path, inputs, orders)
+        elif path.suffix.lower() in inputs.word_a_line:
+            yield from _from_words(path)
         elif inputs.kind == "texts" or (inputs.kind == "files" and path.suffix.lower() in LINES):
             with open(path, "rb") as file:
                 yield from _from_lines(file, path, inputs, path.parent)
@@ -171,6 +174,15 @@ def _from_lines(file, name, inputs, folder):
         yield Item(fields, None, reason) if reason else _item(text, inputs, fields, folder)
     if not number:
         raise UserError(f"{name}: empty; expected a line for each input")
+
+
+def _from_words(path):
+    """The sentences of a file with a word a line."""
+    with open(path, "rb") as file:
+        lines = iter(lambda: file.readline(LONGEST), b"")
+        for words, reason in read_words((decoded(line.rstrip(b"\r\n")) for line in lines), path):
+            fields = {"input": " ".join(words)}
+            yield Item(fields, None, reason) if reason else Item(fields, words)
 
 
 def _from_table(path, inputs, orders):

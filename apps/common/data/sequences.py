@@ -122,6 +122,22 @@ def _best_ends(size, most, worth):
     return np.array(found[::-1])
 
 
+def _said(bucket):
+    """The lengths of a bucket's fields in words."""
+    return "/".join(map(str, sorted(set(bucket.tolist()), reverse=True)))
+
+
+def cut_notes(cut, what, most):
+    """The line that counts the examples that are cut, or none.
+
+    Args:
+        cut: bool, one an example.
+        what: What they are, for example `"test sentences"`.
+        most: The longest there can be, in words.
+    """
+    return [f"{np.sum(cut)} of {len(cut)} {what} are longer than {most} and are cut there"] if np.any(cut) else []
+
+
 @dataclass(frozen=True)
 class Sequences:
     """Examples of which some inputs or targets are sequences of any length.
@@ -212,12 +228,16 @@ class Sequences:
 
     def notes(self, batch_size):
         """Lines about lengths, padding and what was cut."""
-        said = ["/".join(map(str, sorted(set(bucket), reverse=True))) for bucket in self.buckets.tolist()]
-        made = [f"sequences in batches of length {', '.join(said)}; {self.padding_share(batch_size):.0%} of them is padding"]
-        cut = int((self.lengths() > self.buckets[-1]).any(1).sum())
-        if cut:
-            made.append(f"{cut} of {len(self)} sequences are longer than {said[-1]} and are cut there")
-        return made
+        return [self.padding_note(batch_size), *cut_notes(self.is_cut(), "sequences", _said(self.buckets[-1]))]
+
+    def padding_note(self, batch_size):
+        """The line about lengths and padding."""
+        said = ", ".join(map(_said, self.buckets))
+        return f"sequences in batches of length {said}; {self.padding_share(batch_size):.0%} of them is padding"
+
+    def is_cut(self):
+        """bool `(examples,)`: whether a sequence of the example does not go into the last bucket."""
+        return (self.lengths() > self.buckets[-1]).any(1)
 
     def fingerprint(self):
         """A digest of all the examples, whatever their buckets."""

@@ -69,7 +69,7 @@ class PairCoder:
             return self.target.decode(ids).strip()
         special = (self.target.padding, self.target.begin, self.target.end)
         words = [self.spelt(each, copied) for each in ids if each not in special]
-        return re.sub(r" ([.,;:!?)\]]+)", r"\1", " ".join(words))
+        return self.target.joined(re.sub(r" ([.,;:!?)\]]+)", r"\1", " ".join(words)))
 
     def spelt(self, index, copied=()):
         """How one token of a target looks."""

@@ -48,7 +48,8 @@ def read_pairs(path, source=None, target=None):
     Args:
         path: A `.tsv` (source, tab, target) or `.jsonl` file, one of two parallel files such as `train.de` and `train.en`, or a
             folder of any of these; also with `.gz`.
-        source, target: Names of the languages, that is of the endings, keys or columns; found out where not given.
+        source, target: Names of the languages, that is of the endings, keys or columns; found out where not given. Of a table of
+            two columns one name settles both.
     Raises:
         UserError: Nothing that can be read, files that are not aligned, wrong languages or encodings.
     """
@@ -156,14 +157,41 @@ def pairs_of_cells(file, lines, source, target):
             raise UserError(f"{file}: line {number} has no tab; {expected}")
         rows.append(cells)
     header = [each.strip().lower() for each in rows[0]] if rows else []
-    heads = [([name.lower()] if name else known) for name, known in ((source, SOURCES), (target, TARGETS))]
-    found = [next((header.index(name) for name in names if name in header), None) for names in heads]
-    if None not in found:
+    found = named_columns(file, header, source, target) if header else None
+    if found:
         places, rows = found, rows[1:]
     short = next((row for row in rows if len(row) <= max(places)), None)
     if short:
         raise UserError(f"{file}: a line has {len(short)} cells, the header {len(header)}: {short[0][:40]!r}")
     return Pairs([row[places[0]] for row in rows], [[row[places[1]]] for row in rows])
+
+
+def named_columns(file, header, source, target):
+    """The places of source and target in the first line of a table, or `None` where it is no header.
+
+    Raises:
+        UserError: A language that is asked for is not there, the other column stays open, or both are one.
+    """
+    sides = {"--source-language": (source, SOURCES), "--target-language": (target, TARGETS)}
+    there, found = ", ".join(each[:30] for each in header[:12]), []
+    for flag, (name, known) in sides.items():
+        wanted = [name.lower()] if name else known
+        found.append(next((header.index(each) for each in wanted if each in header), None))
+        if name and found[-1] is None:
+            raise UserError(
+                f"{flag} {name}: {file} has no such column, its first line is {there}. Name one of these, put the names of the "
+                "columns in a line before, or leave the option out: the first column is then the source"
+            )
+    if not (source or target):
+        return None if None in found else found
+    if None in found and len(header) == 2:
+        found = [1 - found[1], found[1]] if found[0] is None else [found[0], 1 - found[0]]
+    for flag, place in zip(sides, found, strict=True):
+        if place is None:
+            raise UserError(f"{file}: its columns are {there}; say by {flag} which is the other side")
+    if found[0] == found[1]:
+        raise UserError(f"{file}: source and target are both the column {header[found[0]]}; name two of {there}")
+    return found
 
 
 def parallel_files(path, source, target):

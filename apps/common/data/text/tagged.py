@@ -1,14 +1,23 @@
 """Sentences with a tag a word: CoNLL's columns, and the entities that BIO tags spell."""
 
+import itertools
 import re
+from collections import Counter
 
 from apps.common.data.decoded import text_of
 from apps.common.data.reading import SPLIT_NAMES, list_folder
 from apps.common.data.text.plain import ABOUT_THE_DATA
+from apps.common.data.text.words import split_words
 from apps.common.errors import UserError
 
-ENDINGS = (".conll", ".bio", ".iob", ".iob2", ".tsv", ".txt", ".annotated")
+WORD_A_LINE = (".conll", ".bio", ".iob", ".iob2", ".annotated")  # endings that nothing else has
+ENDINGS = (*WORD_A_LINE, ".tsv", ".txt")
 TAG = re.compile(r"O|[BI]-\S+")
+# Marks before and behind a word, runs of one mark, initials (the last full stop is theirs), and what English adds to words.
+BEFORE, BEHIND = re.compile(r"[\"'“”‘’«»„(\[{<¿¡`]*"), re.compile(r"[\"'“”‘’«»)\]}>.,;:!?…。，！？]*$")
+MARKS, INITIALS, ENDED = re.compile(r"(.)\1*"), re.compile(r"(?:\w\.)+"), re.compile(r"n['’]t|['’]\w{1,2}")
+MISSED = 0.02  # share of the training sentences that `split_words` may split otherwise
+MOST_WHOLE = 1000  # words that are noted
 
 
 def read_tagged(path):
@@ -87,6 +96,29 @@ def columns(text, path, number):
     return cells[0].strip(), tag
 
 
+def read_words(lines, path):
+    """The sentences of a file to predict from, one after the other: `(words, why they cannot be read, or nothing)`.
+
+    Args:
+        lines: `(text, why it cannot be read, or nothing)` of each line: a word, and its tag or none.
+        path: What a message names.
+    Raises:
+        UserError: A line has more than a word and no tag, or there is no sentence.
+    """
+    words, why, some = [], "", False
+    for number, (text, reason) in enumerate(itertools.chain(lines, [("", "")]), 1):
+        why = why or (reason and f"line {number}: {reason}")
+        if text.startswith("-DOCSTART-"):
+            continue
+        if text.strip():
+            words.append(text.strip() if reason or len(text.split()) == 1 else columns(text, path, number)[0])
+        elif words:
+            yield words, why
+            words, why, some = [], "", True
+    if not some:
+        raise UserError(f"{path}: has no sentence; expected a word on each line, and a blank line after each sentence")
+
+
 def begin_entities(tags):
     """The tags with a B- in the place of each I- that does not go on with an entity of its type."""
     made, before = [], "O"
@@ -112,3 +144,49 @@ def spans(tags):
 def conll(words, tags):
     """A sentence as CoNLL's lines, the blank one among them."""
     return "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
+
+
+def splitting_of(sentences):
+    """How words like those of these sentences are found in a text: `None` by `split_words`, else what `split_at_blanks` takes.
+
+    Args:
+        sentences: Lists of words.
+    """
+    missed = sum([word for word, _, _ in split_words(" ".join(words))] != list(words) for words in sentences)
+    if missed <= MISSED * len(sentences):
+        return None
+    counts = Counter(word for words in sentences for word in words)
+    endings = sorted({word.lower() for word in counts if ENDED.fullmatch(word.lower())})
+    broken = Counter({word: count for word, count in counts.items() if len(split_at_blanks(word, endings, ())) > 1})
+    return {"endings": endings, "whole": [word for word, _ in broken.most_common(MOST_WHOLE)]}
+
+
+def split_at_blanks(text, endings, whole):
+    """The words between the blanks of a text and the punctuation at their ends, `[(word, start, end)]`, as corpora have them.
+
+    Args:
+        text: A string.
+        endings: Of words that are words of their own, such as `'s` and `n't`.
+        whole: Words that stay as they are, such as `Inc.` and `...`.
+    """
+    return [piece for found in re.finditer(r"\S+", text) for piece in pieces_of(found.group(), found.start(), endings, whole)]
+
+
+def pieces_of(word, at, endings, whole):
+    """The words of what stands between two blanks from character `at` on."""
+    first, last = BEFORE.match(word).end(), BEHIND.search(word).start()
+    if word in whole:
+        cuts = []
+    elif first >= last:
+        cuts = [found.start() for found in MARKS.finditer(word)]
+    else:
+        kept = (end for end in range(len(word), last, -1) if word[first:end] in whole or INITIALS.fullmatch(word[first:end]))
+        last = next(kept, last)
+        core = word[first:last].lower()
+        ended = [last - len(each) for each in endings if core.endswith(each) and core != each and word[first:last] not in whole]
+        cuts = [first, *ended[:1], last]
+        for begin, end in ((0, first), (last, len(word))):
+            if word[begin:end] not in whole:
+                cuts += [begin + found.start() for found in MARKS.finditer(word[begin:end])]
+    edges = sorted({0, *cuts, len(word)})
+    return [(word[a:b], at + a, at + b) for a, b in itertools.pairwise(edges)]

@@ -1,15 +1,19 @@
 """Texts as ids of the words, pieces of words, bytes or characters that a model's training text is made of."""
 
 import os
+import re
 
 import numpy as np
 
+from apps.common.data.text.words import CJK
 from apps.common.errors import UserError
 
 TOKENIZER_FILE = "tokenizer.json"  # of a bundle
 KINDS = ("wordpiece", "bpe", "byte-bpe", "words", "characters")
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 SPECIALS = {"begin": "[BEGIN]", "end": "[END]", "mask": "[MASK]"}
+WIDE = rf"{CJK}\u3000-\u303f\uff00-\uffef"  # and the punctuation between them
+BETWEEN_WIDE = re.compile(rf"(?<=[{WIDE}]) (?=[{WIDE}])")
 # Its threads do not survive a fork, by which tests and searches start processes.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -34,6 +38,9 @@ class Tokenizer:
             raise UserError(f"tokenizer.json: damaged ({error}); expected what training wrote") from None
         for name, token in SPECIALS.items():
             setattr(self, name, self.model.token_to_id(token))  # `None` where there is none
+        splitter = self.model.pre_tokenizer
+        # Whether Chinese characters are single words, which tokenizers learnt before 2026-11 left in one.
+        self.sets_apart = splitter is not None and len(splitter.pre_tokenize_str("\u6728 \u6728\u6728")) == 3
 
     def __len__(self):
         return self.model.get_vocab_size()
@@ -50,7 +57,11 @@ class Tokenizer:
 
     def decode(self, ids):
         """The text of some ids, special ones left out."""
-        return self.model.decode([int(each) for each in ids], skip_special_tokens=True)
+        return self.joined(self.model.decode([int(each) for each in ids], skip_special_tokens=True))
+
+    def joined(self, text):
+        """A decoded text without the blanks between Chinese characters."""
+        return BETWEEN_WIDE.sub("", text) if self.sets_apart else text
 
     def token(self, index):
         """How an id is spelt."""
@@ -72,7 +83,8 @@ def train_tokenizer(texts, kind="wordpiece", size=8000, *, specials=("begin", "e
     Args:
         texts: Strings, a list or a function without arguments that yields them anew.
         kind: `"wordpiece"` (pieces of words, marked by ## within one), `"bpe"` (frequent strings of characters),
-            `"byte-bpe"` (of bytes, to which nothing is unknown), `"words"` (and punctuation) or `"characters"`.
+            `"byte-bpe"` (of bytes, to which nothing is unknown), `"words"` (and punctuation) or `"characters"`. Words and their
+            pieces have no Chinese characters but single ones.
         size: Tokens at most, the special ones among them; at least the characters there are.
         specials: Those of begin, end and mask that the model needs.
         lowercase: Whether capital letters count as small ones.
@@ -101,9 +113,12 @@ def _empty(kind, lowercase, vocabulary=None):
     """A tokenizer with all its parts but what is trained."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+    def words(splitter):
+        return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(f"[{CJK}]"), "isolated"), splitter])
+
     if kind == "wordpiece":
         made = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN) if vocabulary else models.WordPiece(unk_token=UNKNOWN))
-        made.pre_tokenizer, made.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(cleanup=True)
+        made.pre_tokenizer, made.decoder = words(pre_tokenizers.BertPreTokenizer()), decoders.WordPiece(cleanup=True)
     elif kind == "bpe":
         made = Tokenizer(models.BPE(unk_token=UNKNOWN))
         made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
@@ -113,7 +128,7 @@ def _empty(kind, lowercase, vocabulary=None):
     else:
         made = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
         if kind == "words":
-            made.pre_tokenizer = pre_tokenizers.Whitespace()
+            made.pre_tokenizer = words(pre_tokenizers.Whitespace())
         else:
             made.pre_tokenizer, made.decoder = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), decoders.Fuse()
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]

@@ -18,13 +18,29 @@ MARKS = (
     "\u0900-\u0903\u093a-\u094f\u0e31-\u0e4e\u20d0-\u20ff"  # Devanagari, Thai, symbols
 )
 LETTERS = rf"[\w{MARKS}]+"
+# Han characters, which stand without blanks between them: the ranges that BERT's tokenizer sets apart.
+CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ceaf\U0002f800-\U0002fa1f"
 PICTURE = "[^\\w\\s](?:[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\u20e3]|\u200d[^\\w\\s])*"
 WORD = re.compile(rf"https?://\S+|[@#]{LETTERS}|{LETTERS}(?:-{LETTERS})*|['’]{LETTERS}|{PICTURE}")
+SCRIPT_WORD = re.compile(rf"[{CJK}]|(?:(?![{CJK}])[\w{MARKS}])+")
 
 
 def split_words(text):
     """The words and punctuation marks of a text, `[(word, start, end)]` in characters."""
     return [(found.group(), *found.span()) for found in WORD.finditer(text)]
+
+
+class ScriptWords:
+    """A tokenizer for rouge-score: words of any script in small letters, Chinese characters singly, no punctuation."""
+
+    def tokenize(self, text):
+        return SCRIPT_WORD.findall(text.lower())
+
+
+def mostly_ascii(texts):
+    """Whether most letters of some texts are those of the Latin alphabet without accents."""
+    letters = [letter for text in texts for letter in text if letter.isalpha()]
+    return sum(map(str.isascii, letters)) * 2 >= len(letters)
 
 
 @dataclass(frozen=True)
