@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.common.data.images.annotations import FORMATS, find_annotations
+from apps.common.data.images.box_formats import FORMATS, find_annotations
 from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
 from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.errors import UserError

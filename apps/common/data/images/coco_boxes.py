@@ -1,0 +1,63 @@
+"""Boxes in COCO's form: a JSON file of images, annotations and categories."""
+
+import json
+
+from apps.common.data.images.annotations import Annotation, Found, array_of, one_list
+from apps.common.data.reading import split_within
+from apps.common.errors import UserError
+
+
+def coco_content(path):
+    """The content of a COCO file, or `None` for other JSON."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged JSON ({error}); mend or remove it") from None
+    parts = ("images", "annotations", "categories")
+    whole = isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)
+    # Captions and key points come in files of the same kind.
+    return content if whole and any("bbox" in each for each in content["annotations"][:100]) else None
+
+
+def read_coco(contents, pictures):
+    """COCO files, one a split by the name of the file or of a folder above it."""
+    splits = {path: split_within(path.stem) or pictures.split(path) for path in contents}
+    if len(contents) > 1:
+        for path, split in splits.items():
+            same = [each for each in contents if splits[each] == split]
+            if split is None or len(same) > 1:
+                raise UserError(f"{path}: several COCO files, and not one a split (train, val, test). Give one of them")
+    found, notes, lists = [], [], {}
+    for path, content in contents.items():
+        try:
+            part, names, crowds = coco_file(path, content, splits[path] or "train", pictures)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: not COCO as it should be: {type(error).__name__} {error}; mend the file") from None
+        found, lists[path] = found + part, names
+        if crowds:
+            notes.append(f"{path.name}: {crowds} boxes of crowds left out")
+    return Found(found, one_list(lists, ordered=False), notes)
+
+
+def coco_file(path, content, split, pictures):
+    names = {each["id"]: str(each["name"]) for each in content["categories"]}
+    boxes, crowds = {image["id"]: [] for image in content["images"]}, 0
+    for each in content["annotations"]:
+        if each["image_id"] not in boxes:
+            raise UserError(f"{path}: annotation {each.get('id')} is of image {each['image_id']}, which is not among images")
+        if each["category_id"] not in names:
+            raise UserError(f"{path}: annotation {each.get('id')} is of category {each['category_id']}, which has no name")
+        if each.get("iscrowd"):
+            crowds += 1
+        else:
+            left, top, width, height = map(float, each["bbox"])
+            boxes[each["image_id"]].append((names[each["category_id"]], [left, top, left + width, top + height]))
+    found = []
+    for image in content["images"]:
+        own = boxes[image["id"]]
+        source = pictures.find(image["file_name"], path.parent, split)
+        size = (int(image.get("height") or 0), int(image.get("width") or 0))
+        found.append(Annotation(source.name, split, source, array_of([box for _, box in own]), [name for name, _ in own], size))
+    return found, [names[key] for key in sorted(names)], crowds
