@@ -119,6 +119,26 @@ def test_splits_are_those_of_imagesets_of_folders_and_of_coco_files(tmp_path):
     assert {split: part.paths[0].parent.name for split, part in read.items()} == {"train": "train2017", "validation": "val2017"}
 
 
+def test_of_several_splits_without_one_to_train_on_none_is_taken_for_it(tmp_path):
+    write_yolo(tmp_path, {"a": PICTURES["a"]}, "val")
+    assert list(read_boxed_images(tmp_path)[0]) == ["train"]
+    write_yolo(tmp_path, {"b": PICTURES["a"]}, "test")
+    refuses(tmp_path, "no training pictures, only test, validation")
+    assert set(read_boxed_images(tmp_path, class_names=["cat", "dog"])[0]) == {"test", "validation"}
+
+
+def test_a_coco_file_without_a_box_is_a_split_of_pictures_without_objects(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "annotations.json").rename(tmp_path / "train.json")
+    (tmp_path / "val.json").write_text(json.dumps(coco({"d": []})))
+    splits, _, notes = read_boxed_images(tmp_path)
+    assert {split: len(part) for split, part in splits.items()} == {"train": 4, "validation": 1}
+    assert "val.json: no annotations: its pictures (1) count as pictures without objects" in notes
+    (tmp_path / "train.json").write_text(json.dumps(coco({"d": []})))
+    (tmp_path / "val.json").write_text(json.dumps(coco(PICTURES)))
+    refuses(tmp_path, "the validation split has boxes of cat, dog, the train split none")
+
+
 @pytest.mark.parametrize("orientation", [1, *TURNS])
 def test_boxes_turn_with_a_picture_that_exif_turns(tmp_path, orientation):
     left, top, right, bottom = 8, 4, 24, 10

@@ -62,8 +62,11 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     notes = list(found.notes)
     if not any(each.classes for each in found.annotations):
         raise UserError(f"{path}: no box in {len(found.annotations)} annotated pictures. Expected {FORMATS}")
-    splits = {each.split for each in found.annotations}
-    sole = next(iter(splits)) if "train" not in splits and not class_names else None
+    splits = sorted({each.split for each in found.annotations})
+    trains = "train" not in splits and not class_names
+    if trains and len(splits) > 1:
+        raise UserError(f"{path}: no training pictures, only {', '.join(splits)}. Call the folder or list to train on train")
+    sole = splits[0] if trains else None
     names, said = choose_classes(found, sole or "train", path, class_names)
     notes += said
     sources = [each.source for each in found.annotations]

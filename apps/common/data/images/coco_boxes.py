@@ -17,8 +17,11 @@ def coco_content(path):
         raise UserError(f"{path}: damaged JSON ({error}); mend or remove it") from None
     parts = ("images", "annotations", "categories")
     whole = isinstance(content, dict) and all(isinstance(content.get(part), list) for part in parts)
-    # Captions and key points come in files of the same kind.
-    return content if whole and any("bbox" in each for each in content["annotations"][:100]) else None
+    if not whole:
+        return None
+    # Captions come in files of the same kind; a file without annotations is of pictures without objects.
+    rows = content["annotations"]
+    return content if not rows or any(isinstance(each, dict) and "bbox" in each for each in rows) else None
 
 
 def read_coco(contents, pictures):
@@ -36,6 +39,9 @@ def read_coco(contents, pictures):
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not COCO as it should be: {type(error).__name__} {error}; mend the file") from None
         found, lists[path] = found + part, names
+        if not content["annotations"]:
+            held = len(content["images"])
+            notes.append(f"{path.name}: no annotations: its pictures ({held}) count as pictures without objects")
         if crowds:
             notes.append(f"{path.name}: {crowds} boxes of crowds left out")
     return Found(found, one_list(lists, ordered=False), notes)
