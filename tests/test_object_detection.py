@@ -139,16 +139,22 @@ def test_a_coco_file_without_a_box_is_a_split_of_pictures_without_objects(tmp_pa
     refuses(tmp_path, "the validation split has boxes of cat, dog, the train split none")
 
 
+def oriented(path, pixels, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
 @pytest.mark.parametrize("orientation", [1, *TURNS])
-def test_boxes_turn_with_a_picture_that_exif_turns(tmp_path, orientation):
+def test_boxes_beside_the_size_of_the_stored_picture_turn_with_it(tmp_path, orientation):
     left, top, right, bottom = 8, 4, 24, 10
     pixels = np.zeros((HEIGHT, WIDTH, 3), "uint8")
     pixels[top:bottom, left:right] = 255
     write_voc(tmp_path, {"a": [("cat", (left, top, right, bottom))]})
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(tmp_path / "JPEGImages" / "a.png", exif=exif)
-    part = read_boxed_images(tmp_path, image_size=40)[0]["train"]
+    oriented(tmp_path / "JPEGImages" / "a.png", pixels, orientation)
+    splits, _, notes = read_boxed_images(tmp_path, image_size=40)
+    assert any("their boxes with them" in note for note in notes) == (orientation > 1)
+    part = splits["train"]
     rows, columns = np.nonzero(part.images[0, ..., 0] > 127)
     height, width = part.images.shape[1:3]
     assert (height > width) == (orientation >= 5)
@@ -156,13 +162,20 @@ def test_boxes_turn_with_a_picture_that_exif_turns(tmp_path, orientation):
     np.testing.assert_allclose(part.boxes[0, 0], found, atol=1e-6)
 
 
-def test_boxes_of_the_upright_picture_are_left_as_they_are(tmp_path):
-    write_voc(tmp_path, {"a": [("cat", (2, 4, 12, 20))]}, size=(HEIGHT, WIDTH))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), "uint8")).save(tmp_path / "JPEGImages" / "a.png", exif=exif)
-    part = read_boxed_images(tmp_path)[0]["train"]
-    np.testing.assert_allclose(part.boxes[0, 0], [2 / HEIGHT, 4 / WIDTH, 12 / HEIGHT, 20 / WIDTH], atol=1e-6)
+@pytest.mark.parametrize("form", ["VOC", "VOC without a size", "YOLO"])
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_boxes_of_the_upright_picture_are_left_as_they_are(tmp_path, form, orientation):
+    size = (HEIGHT, WIDTH) if orientation == 6 else (WIDTH, HEIGHT)
+    if form == "YOLO":
+        path = save(tmp_path / "a.png")
+        (tmp_path / "a.txt").write_text(f"0 {7 / size[0]} {12 / size[1]} {10 / size[0]} {16 / size[1]}")
+    else:
+        write_voc(tmp_path, {"a": [("cat", (2, 4, 12, 20))]}, size=size if form == "VOC" else (0, 0))
+        path = tmp_path / "JPEGImages" / "a.png"
+    oriented(path, np.zeros((HEIGHT, WIDTH, 3), "uint8"), orientation)
+    splits, _, notes = read_boxed_images(tmp_path)
+    np.testing.assert_allclose(splits["train"].boxes[0, 0] * [*size, *size], [2, 4, 12, 20], atol=1e-5)
+    assert "1 pictures are turned upright (EXIF), their boxes not: they are taken as drawn upright" in notes
 
 
 def test_a_box_inside_out_stays_one_when_it_is_turned():
