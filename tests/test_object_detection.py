@@ -222,6 +222,56 @@ def test_coco_files_of_two_splits_with_other_classes_are_refused(tmp_path):
     refuses(tmp_path, "do not have the same classes (horse)")
 
 
+@pytest.mark.parametrize("box", [[1, 2, 3], [], None, ["a", 2, 3, 4], [10**400, 2, 3, 4]])
+def test_damaged_boxes_of_coco_are_left_out_and_named(tmp_path, box):
+    many = {f"p{number}": PICTURES["a"] for number in range(10)}
+    content = coco(many)
+    content["annotations"][3]["bbox"] = box
+    write_coco(tmp_path, many)
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    splits, _, notes = read_boxed_images(tmp_path)
+    assert (splits["train"].classes >= 0).sum() == 19
+    assert any("left out 1 of 20 boxes" in note and "annotation 3 of annotations.json" in note for note in notes)
+    content["annotations"][4]["bbox"] = box
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    refuses(tmp_path, "2 of 20 boxes cannot be read", "At most 5%")
+
+
+def test_sizes_that_are_no_numbers_end_in_a_line_or_are_unknown(tmp_path):
+    content = coco(PICTURES)
+    content["images"][1]["width"] = "wide"
+    (write_coco(tmp_path / "coco") / "annotations.json").write_text(json.dumps(content))
+    refuses(tmp_path / "coco", "annotations.json: not COCO as it should be", "'wide'")
+    splits, _, _ = read_boxed_images(write_voc(tmp_path / "voc", size=("nan", "inf")))
+    np.testing.assert_allclose(splits["train"].boxes[0, 0], [4 / WIDTH, 2 / HEIGHT, 20 / WIDTH, 12 / HEIGHT], atol=1e-6)
+
+
+def test_pictures_without_an_annotation_are_counted_and_masks_are_not(tmp_path):
+    write_voc(tmp_path / "voc")
+    save(tmp_path / "voc" / "SegmentationClass" / "a.png", (WIDTH, HEIGHT))
+    assert not any("no annotation" in note for note in read_boxed_images(tmp_path / "voc")[2])
+    for name in "bd":
+        (tmp_path / "voc" / "Annotations" / f"{name}.xml").unlink()
+    splits, _, notes = read_boxed_images(tmp_path / "voc")
+    assert "2 of 4 pictures have no annotation and are left out: b.png, d.png" in notes and len(splits["train"]) == 2
+    save(write_coco(tmp_path / "coco") / "others" / "e.png")
+    notes = read_boxed_images(tmp_path / "coco")[2]
+    assert "1 of 5 pictures have no annotation and are left out: e.png" in notes
+
+
+def test_categories_of_one_name_are_one_class_and_of_one_number_are_refused(tmp_path):
+    content = coco(PICTURES)
+    content["categories"] += [{"id": 3, "name": "cat"}]
+    content["annotations"][0]["category_id"] = 3
+    (write_coco(tmp_path) / "annotations.json").write_text(json.dumps(content))
+    splits, names, notes = read_boxed_images(tmp_path)
+    assert names == ["cat", "dog"] and splits["train"].classes.tolist() == [[0, 1], [1, -1], [0, -1], [-1, -1]]
+    assert "categories 3, 7 are all called cat and are one class" in notes
+    content["categories"] += [{"id": 3, "name": "horse"}]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    refuses(tmp_path, "category 3 is called cat and horse")
+
+
 def test_drawn_shapes_fill_their_boxes_and_are_the_same_again():
     drawn, again = drawn_shapes(6, 48, seed=3), drawn_shapes(6, 48, seed=3)
     np.testing.assert_array_equal(drawn.images, again.images)

@@ -1,5 +1,6 @@
 """What annotations of boxes have in common: what is said of a picture, and the pictures of which it is said."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,33 @@ class Pictures:
         """The split that a folder above a file names, or `None`."""
         folders = path.relative_to(self.root).parts[:-1]
         return next((split for part in reversed(folders) if (split := split_within(part))), None)
+
+
+def unannotated(annotations, pictures, others=()):
+    """A line, if any, on the pictures that no annotation is of, which are left out.
+
+    A picture in another folder that is called as an annotated one is taken for its mask.
+
+    Args:
+        annotations: Those that are read.
+        pictures: The `Pictures` there are.
+        others: Stems of the annotations that are left out themselves.
+    """
+    sources = {Path(os.path.normpath(each.source)) for each in annotations}
+    stems, folders = {path.stem for path in sources}, {path.parent for path in sources}
+    alone, total = [], 0
+    for path in (Path(os.path.normpath(each)) for each in pictures.paths):
+        if path in sources:
+            total += 1
+        elif path.stem not in others and (path.parent in folders or path.stem not in stems):
+            alone.append(path)
+    counted = f"{len(alone)} of {total + len(alone)} pictures have no annotation and are left out"
+    return [f"{counted}: {first_of(alone)}"] if alone else []
+
+
+def first_of(paths):
+    """The names of the first three files."""
+    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
 
 
 def array_of(boxes):

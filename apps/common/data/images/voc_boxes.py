@@ -1,8 +1,9 @@
 """Boxes in PASCAL VOC's form: an XML file a picture, and lists of the splits."""
 
+import math
 from xml.etree import ElementTree
 
-from apps.common.data.images.annotations import Annotation, Found, array_of, number, split_from
+from apps.common.data.images.annotations import Annotation, Found, array_of, number, split_from, unannotated
 from apps.common.data.reading import split_of
 from apps.common.errors import UserError
 
@@ -32,19 +33,19 @@ def read_voc(paths, lists, pictures):
     twice = sorted(name for name, splits in listed.items() if len(splits) > 1)
     if twice:
         raise UserError(f"{lists[0].parent}: {twice[0]} and {len(twice) - 1} more are in several splits; keep each in one")
-    found, alone = [], 0
+    found, alone = [], set()
     for path in paths:
         split = next(iter(listed.get(path.stem, ())), None)
         if listed and split is None:
-            alone += 1
+            alone.add(path.stem)
             continue
         annotation = voc_annotation(path, split, pictures)
         found.append(annotation)
     missing = sorted(listed.keys() - {path.stem for path in paths})
     if missing:
         raise UserError(f"{lists[0].parent}: no annotation of {missing[0]} ({len(missing)} such); add it or take it off the list")
-    notes = [f"{alone} annotations that no list in ImageSets names are left out"] if alone else []
-    return Found(found, None, notes)
+    notes = [f"{len(alone)} annotations that no list in ImageSets names are left out"] if alone else []
+    return Found(found, None, notes + unannotated(found, pictures, alone))
 
 
 def voc_annotation(path, split, pictures):
@@ -61,6 +62,7 @@ def voc_annotation(path, split, pictures):
     if not source.is_file():  # renamed pictures whose annotation still has the old name
         endings = (path.stem + each.suffix for each in pictures.paths if each.stem == path.stem)
         source = next((pictures.find(each, path.parent, split) for each in endings), source)
-    size = [int(number(top.findtext(f"size/{side}") or "0", path)) for side in ("height", "width")]
+    size = [number(top.findtext(f"size/{side}") or "0", path) for side in ("height", "width")]
+    size = [int(side) if math.isfinite(side) else 0 for side in size]
     split = split or split_from(source, path, pictures)
     return Annotation(source.name, split, source, array_of(boxes), classes, tuple(size))
