@@ -1,5 +1,6 @@
 """What annotations of boxes have in common: what is said of a picture, and the pictures of which it is said."""
 
+import itertools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,15 +53,19 @@ class Pictures:
     def find(self, name, beside, split=None):
         """The picture called `name` in a file that lies in the folder `beside`; where it would be, if it is nowhere.
 
-        Of several of that name the one whose path ends as `name` does, then the one of the split, then the nearest counts.
+        Of several of that name the one counts whose path has the longest end in common with `name`, then the one of the
+        split, then the nearest.
         """
         name = str(name).replace("\\", "/")
         if is_image_name(name) and (beside / name).is_file():
             return beside / name
+        parts = [part for part in name.split("/") if part != "."]
 
         def near(path):
+            ends = zip(reversed(path.parts), reversed(parts), strict=False)
+            common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
             shared = sum(a == b for a, b in zip(path.parts, beside.parts, strict=False))
-            return path.as_posix().endswith("/" + name), split is not None and self.split(path) == split, shared
+            return common, split is not None and self.split(path) == split, shared
 
         return max(self.by_name.get(name.rpartition("/")[2], ()), key=near, default=beside / name)
 
@@ -83,7 +88,7 @@ def unannotated(annotations, pictures, others=()):
     sources = {Path(os.path.normpath(each.source)) for each in annotations}
     stems, folders = {path.stem for path in sources}, {path.parent for path in sources}
     alone, total = [], 0
-    for path in (Path(os.path.normpath(each)) for each in pictures.paths):
+    for path in pictures.paths:
         if path in sources:
             total += 1
         elif path.stem not in others and (path.parent in folders or path.stem not in stems):

@@ -23,6 +23,8 @@ def find_annotations(path):
         UserError: There are none, or they contradict one another.
     """
     path = Path(path)
+    if ".." in path.parts:  # so that a picture has one path, whatever leads to it
+        path = path.resolve()
     root = path if path.is_dir() else path.parent
     if not path.is_dir() and root.name.lower() in ("annotations", "labels"):  # the pictures lie beside this folder
         root = root.parent
@@ -48,6 +50,6 @@ def find_annotations(path):
         return read_voc(found, [file for file in lists if file.parent.name == "Main"] or lists, pictures)
     labels = [file for file in files if file.suffix.lower() == ".txt" and is_yolo(file)]
     if labels:
-        return read_yolo(labels, files, pictures)
+        return read_yolo(labels, files, pictures, path)
     seen = f"{len(pictures.paths)} pictures" if pictures.paths else "no pictures either"
     raise UserError(f"{path}: no annotation found ({seen}). Expected {FORMATS}")

@@ -1,11 +1,14 @@
 """Boxes in YOLO's form: a text file a picture."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.images.annotations import Annotation, Found, array_of, number, one_list, split_from
+from apps.common.data.decoded import western_text_of
+from apps.common.data.images.annotations import Annotation, Found, array_of, first_of, number, one_list, split_from
+from apps.common.data.images.yolo_splits import split_named
 from apps.common.errors import UserError
 
 CLASS_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
@@ -25,21 +28,37 @@ def is_yolo(path):
     return len(words) >= 5 and all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|nan|-?inf", word.lower()) for word in words)
 
 
-def read_yolo(labels, files, pictures):
-    """YOLO text: `class x y width height` a line (or the corners of a polygon), beside the picture or in `labels`."""
-    names = one_list({path: read for path in files if (read := class_list(path))}, ordered=True)
-    own, found = {}, []
+def read_yolo(labels, files, pictures, given=None):
+    """YOLO text: `class x y width height` a line (or the corners of a polygon), beside the picture or in `labels`.
+
+    Splits are those that a data.yaml names (the one that is `given`, if any), else lists of paths, else folders.
+    """
+    contents, notes = yaml_contents(files)
+    names = one_list(class_lists(files, contents, notes), ordered=True)
+    named = {given} if given in contents else {path for path in contents if "names" in contents[path]}
+    contents = {path: content for path, content in contents.items() if path in named}
+    splits, said = split_named(files, contents, pictures)
+    own, bare, found = set(), [], []
     for picture in pictures.paths:
         path = next((each for each in label_paths(picture) if each.is_file()), None)
-        own[path] = picture
+        own.add(path)
+        split = splits[picture] if splits else split_from(picture, picture, pictures)
+        if split is None:
+            continue
+        if path is None:
+            bare.append(picture)
         boxes, classes = yolo_file(path, names) if path else ([], [])
-        split = split_from(picture, picture, pictures)
         found.append(Annotation(picture.name, split, picture, array_of(boxes), classes))
+    notes += said
+    if bare:
+        counted = f"{len(bare)} of {len(found)} pictures have no label file and count as pictures without objects"
+        notes.append(f"{counted}: {first_of(bare)}")
     for path in labels:
         if path not in own:
             split = split_from(path, path, pictures)
             found.append(Annotation(f"picture of {path.name}", split, path.with_suffix(".jpg"), *yolo_boxes(path, names)))
-    notes = [] if names else ["no classes.txt or data.yaml: classes are called by their numbers"]
+    if not names:
+        notes.append("no classes.txt or data.yaml: classes are called by their numbers")
     return Found(found, names, notes)
 
 
@@ -52,21 +71,51 @@ def label_paths(picture):
     yield picture.with_suffix(".txt")
 
 
-def class_list(path):
-    """The classes that a file names, or `None` for another file."""
-    if path.name.lower() in CLASS_LISTS:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if path.suffix.lower() not in YAML:
-        return None
+def yaml_contents(files):
+    """`({path: content}, notes)` of the YAML files that name classes or, as a mapping does, anything else."""
     import yaml
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged YAML ({error}); mend it") from None
-    names = content.get("names") if isinstance(content, dict) else None
+    contents, notes = {}, []
+    for path in (each for each in files if each.suffix.lower() in YAML):
+        text, said = western_text_of(path, "a data.yaml")
+        try:
+            content = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"{path}: damaged YAML ({error}); mend it") from None
+        if isinstance(content, dict):
+            contents[path] = content
+            notes += said
+    return contents, notes
+
+
+def class_lists(files, contents, notes):
+    """`{path: class names}` of the lists of classes and of the YAML files that have one.
+
+    Raises:
+        UserError: A name stands in a list twice, or the numbers of the classes have gaps.
+    """
+    lists = {path: names for path, content in contents.items() if (names := yaml_names(path, content))}
+    for path in (each for each in files if each.name.lower() in CLASS_LISTS):
+        text, said = western_text_of(path, "the name of a class a line")
+        notes += said
+        if names := [line.strip() for line in text.splitlines() if line.strip()]:
+            lists[path] = names
+    for path, names in lists.items():
+        repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+        if repeated is not None:
+            raise UserError(f"{path}: class {repeated} stands there twice. Name each once")
+    return lists
+
+
+def yaml_names(path, content):
+    """The classes that a data.yaml names, in the order of their numbers, or `None`."""
+    names = content.get("names")
     if isinstance(names, dict):
-        names = [names[key] for key in sorted(names)]
+        numbered = {str(key): name for key, name in names.items()}
+        if set(numbered) != {str(number) for number in range(len(names))}:
+            received = ", ".join(list(numbered)[:5])
+            raise UserError(f"{path}: names: expected numbers from 0 to {len(names) - 1}, each once. Received: {received}")
+        names = [numbered[str(number)] for number in range(len(names))]
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
