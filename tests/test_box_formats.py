@@ -255,6 +255,12 @@ def test_folders_keep_the_splits_that_data_yaml_does_not_name_and_what_is_not_th
     assert "data.yaml: val: no picture is at images/nine, which is passed over" in notes
 
 
+@pytest.mark.parametrize("text", ["", "train: images/elsewhere\n"])
+def test_with_only_what_is_held_out_named_the_rest_is_trained_on(tmp_path, text):
+    (write_places(tmp_path) / "data.yaml").write_text(text + "val: images/two\n" + NAMES)
+    assert splits_of(tmp_path)[0] == {"train": ["a", "c", "d"], "validation": ["b"]}
+
+
 @pytest.mark.parametrize(("train", "val"), [("images", "images/two"), ("images/two", "images/two")])
 def test_a_picture_in_two_splits_is_held_out_unless_nothing_is_left_to_train_on(tmp_path, train, val):
     (write_places(tmp_path) / "data.yaml").write_text(f"train: {train}\nval: {val}\n" + NAMES)

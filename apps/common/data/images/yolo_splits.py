@@ -17,7 +17,7 @@ ORDER = ("test", "validation", "train")
 def split_named(files, contents, pictures):
     """`({picture: split, None for one that no split has}, notes)`; empty where no file names splits, or only what is not there.
 
-    Pictures that no file names keep the split that a folder above them names, if it is none of the named ones.
+    Pictures that no file names keep the split of the folder above them, or are to train on, where no file names that split.
 
     Args:
         files: All there are, among them Darknet's `train.txt`, `valid.txt` and `test.txt` of paths.
@@ -61,7 +61,7 @@ def with_the_others(named, source, pictures, notes):
         notes.append(f"{len(twice)} pictures are in several splits of {source} and count for {kept} alone: {first_of(twice)}")
     for picture in pictures.paths:
         if picture not in found:
-            split = pictures.split(picture)
+            split = pictures.split(picture) or "train"
             found[picture] = None if split in named else split
     alone = [picture for picture, split in found.items() if split is None]
     if alone:
