@@ -41,12 +41,12 @@ def read_coco(contents, pictures):
             raise UserError(f"{path}: not COCO as it should be: {type(error).__name__} {error}; mend the file") from None
         found += part
         skipped += damaged
-        lists[path] = list(dict.fromkeys(names.values()))
+        lists[path], file = list(dict.fromkeys(names.values())), path.relative_to(pictures.root)
         if not content["annotations"]:
             held = len(content["images"])
-            notes.append(f"{path.name}: no annotations: its pictures ({held}) count as pictures without objects")
+            notes.append(f"{file}: no annotations: its pictures ({held}) count as pictures without objects")
         if crowds:
-            notes.append(f"{path.name}: {crowds} boxes of crowds left out")
+            notes.append(f"{file}: {crowds} boxes of crowds left out")
     note = count_skipped(skipped, sum(len(content["annotations"]) for content in contents.values()), "boxes")
     notes += ([note] if note else []) + unannotated(found, pictures)
     return Found(found, one_list(lists, ordered=False), notes)
@@ -59,7 +59,7 @@ def category_names(path, categories, notes):
         key, name = each["id"], str(each["name"])
         if names.setdefault(key, name) != name:
             raise UserError(f"{path}: category {key} is called {names[key]} and {name}; give each name an id of its own")
-        ids.setdefault(name, []).append(key)
+        ids.setdefault(name, {})[key] = None
     for name, keys in ids.items():
         note = f"categories {', '.join(map(str, keys))} are all called {name} and are one class"
         if len(keys) > 1 and note not in notes:  # the files of the other splits have the same
@@ -78,7 +78,8 @@ def coco_file(path, content, split, names, pictures):
         if each.get("iscrowd"):
             crowds += 1
         elif (box := coco_box(each)) is None:
-            damaged.append(f"annotation {each.get('id')} of {path.name} (bbox {str(each.get('bbox'))[:40]}, not four numbers)")
+            file = path.relative_to(pictures.root)
+            damaged.append(f"annotation {each.get('id')} of {file} (bbox {str(each.get('bbox'))[:40]}, not four numbers)")
         else:
             boxes[each["image_id"]].append((names[each["category_id"]], box))
     found = []
