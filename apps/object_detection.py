@@ -23,6 +23,7 @@ from apps.common.data.images.moving import Moves, Moving
 from apps.common.data.images.shapes import NAMES, drawn_shapes
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer
 
 RATES = {"ssd": 2e-3, "yolo": 2e-3, "detr": 1e-3}
@@ -45,8 +46,10 @@ class Config(Transfer, Splitting):
         None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the trunk) or keras:NAME[=FILE]"
     )
     model: Literal["ssd", "yolo", "detr"] = option("ssd", "detector", search=("ssd", "yolo", "detr"))
-    epochs: int = option(15, "passes over the training data", low=1, high=100_000)
-    batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))
+    epochs: int | None = option(None, "passes over the training pictures; none: by their number, 15 to 80", low=1, high=100_000)
+    batch_size: int | None = option(
+        None, "pictures a step; none: by their number, 4 to 16", low=1, high=65_536, search=(8, 16, 32)
+    )
     learning_rate: float | None = option(
         None, "step size (its peak, with a schedule): SSD and YOLO 0.002, DETR 0.001", above=0, high=100,
         search=(1e-4, 1e-2), log=True,
@@ -142,6 +145,12 @@ def joined(splits):
     splits = list(splits)
     targets = {key: np.concatenate([each.y[key] for each in splits]) for key in ("boxes", "classes")}
     return Examples(np.concatenate([each.x for each in splits]), targets)
+
+
+def settle(config, data):
+    """Many passes over few pictures in small batches: some 570 steps, as of 15 epochs of the drawn shapes."""
+    batches = ((50, 4), (100, 8), (None, 16))
+    return settled_steps(config, len(data.train), batches=batches, steps=570, epochs=(15, 80))
 
 
 def build_model(config, data):

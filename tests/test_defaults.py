@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runs import forked, train
 
-from apps import graph, image_classification, tabular
+from apps import graph, image_classification, object_detection, tabular
 from apps.common.data.examples import Data, Examples
 from apps.common.files import read_json
 from apps.common.options.declare import make_config
@@ -35,11 +35,17 @@ def test_what_was_asked_for_stays():
     assert (config.epochs, config.batch_size) == (7, 2) and "epochs" not in why
 
 
-@pytest.mark.parametrize("app", [image_classification, tabular, graph])
+@pytest.mark.parametrize("app", [image_classification, tabular, graph, object_detection])
 def test_what_is_settled_stays_settled(app):
     data = app.load_data(app.Config())
     config, _ = settled(app, app.Config(), data)
     assert settled(app, config, data) == (config, "") and None not in (config.epochs, config.batch_size)
+
+
+@pytest.mark.parametrize(("count", "found"), [(7, (4, 80)), (60, (8, 72)), (600, (16, 15)), (5000, (16, 15))])
+def test_detection_takes_enough_steps_with_few_pictures(count, found):
+    config, _ = settled(object_detection, object_detection.Config(), pictures(count, 8))
+    assert (config.batch_size, config.epochs) == found
 
 
 def test_the_network_is_chosen_by_the_pictures_and_why_is_said():

@@ -52,6 +52,24 @@ def test_logs_that_teach_nothing_are_refused_in_one_line(tmp_path, text, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("column", ["frame_id", "camera"])
+def test_of_several_cameras_the_centres_is_kept_and_the_others_are_counted(tmp_path, column):
+    write_drive(tmp_path, 4)
+    lines = [
+        f"{n},{camera}_camera,IMG/center_{n}.png,{n / 10 + place}"
+        for n in range(4)
+        for place, camera in enumerate(("left", "center", "right"))
+    ]
+    log = tmp_path / "drive" / "driving_log.csv"
+    log.write_text(f"index,{column},filename,angle\n" + "\n".join(lines))
+    drive = read_drive(log, SHAPE, WHOLE)
+    np.testing.assert_allclose(drive.angles, [1.0, 1.1, 1.2, 1.3])
+    assert drive.notes == ["8 of 12 rows are left out, of other cameras than the centre's: left_camera, right_camera"]
+    log.write_text(f"{column},filename,angle\n" + "\n".join(f"{n},IMG/center_{n}.png,{n}" for n in range(4)))
+    drive = read_drive(log, SHAPE, WHOLE)
+    assert (len(drive.angles), drive.notes) == (4, [])
+
+
 def test_missing_pictures_are_counted_and_named(tmp_path):
     write_drive(tmp_path, 40)
     (tmp_path / "drive/IMG/center_7.png").unlink()

@@ -1,4 +1,4 @@
-"""Boxes are read alike from VOC, COCO and YOLO, turn with their pictures, and are judged as COCO judges."""
+"""Detections are judged as COCO judges them, kept in a folder, and learned; the drawn shapes fill their boxes."""
 
 import contextlib
 import io
@@ -9,184 +9,14 @@ import keras
 import numpy as np
 import pytest
 from app_cases import APP_CASES
-from image_samples import save
 from PIL import Image
 
 import layers
-from apps.common.data.images.boxes import TURNS, read_boxed_images, turn_boxes
 from apps.common.data.images.shapes import NAMES, drawn_shapes
-from apps.common.errors import UserError
 from apps.common.reports.boxes import Folder, coco_evaluation
 from layers import models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
-
-WIDTH, HEIGHT = 40, 24
-# Of each picture its boxes in pixels; the last has none.
-PICTURES = {
-    "a": [("cat", (4, 2, 20, 12)), ("dog", (10, 6, 40, 24))],
-    "b": [("dog", (0, 0, 8, 12))],
-    "c": [("cat", (20, 4, 30, 20))],
-    "d": [],
-}
-
-
-def write_voc(folder, pictures=PICTURES, size=(WIDTH, HEIGHT), lists=None):
-    for name, boxes in pictures.items():
-        save(folder / "JPEGImages" / f"{name}.png", (WIDTH, HEIGHT))
-        things = []
-        for label, corners in boxes:
-            sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
-            box = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
-            things.append(f"<object><name>{label}</name><bndbox>{box}</bndbox></object>")
-        top = f"<filename>{name}.png</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>"
-        (folder / "Annotations").mkdir(exist_ok=True)
-        (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{top}{''.join(things)}</annotation>")
-    for split, names in (lists or {}).items():
-        (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
-    return folder
-
-
-def coco(pictures, classes=("cat", "dog")):
-    images = [{"id": i, "file_name": f"{name}.png", "width": WIDTH, "height": HEIGHT} for i, name in enumerate(pictures)]
-    rows = []
-    for image, boxes in enumerate(pictures.values()):
-        for label, (left, top, right, bottom) in boxes:
-            box = [left, top, right - left, bottom - top]
-            rows.append({"id": len(rows), "image_id": image, "category_id": 7 + classes.index(label), "bbox": box})
-    categories = [{"id": 7 + index, "name": name} for index, name in enumerate(classes)]
-    return {"images": images, "annotations": rows, "categories": categories}
-
-
-def write_coco(folder, pictures=PICTURES):
-    for name in pictures:
-        save(folder / "images" / f"{name}.png", (WIDTH, HEIGHT))
-    (folder / "annotations.json").write_text(json.dumps(coco(pictures)))
-    return folder
-
-
-def write_yolo(folder, pictures=PICTURES, split="train"):
-    for name, boxes in pictures.items():
-        save(folder / "images" / split / f"{name}.png", (WIDTH, HEIGHT))
-        lines = []
-        for label, (left, top, right, bottom) in boxes:
-            numbers = [(left + right) / 2 / WIDTH, (top + bottom) / 2 / HEIGHT, (right - left) / WIDTH, (bottom - top) / HEIGHT]
-            lines.append(" ".join(map(str, [("cat", "dog").index(label), *numbers])))
-        (folder / "labels" / split).mkdir(parents=True, exist_ok=True)
-        (folder / "labels" / split / f"{name}.txt").write_text("\n".join(lines))
-    (folder / "data.yaml").write_text("train: images/train\nnames:\n  0: cat\n  1: dog\n")
-    return folder
-
-
-def refuses(path, *words, **options):
-    with pytest.raises(UserError) as error:
-        read_boxed_images(path, **options)
-    assert all(word in str(error.value) for word in words), str(error.value)
-
-
-@pytest.mark.parametrize("write", [write_voc, write_coco, write_yolo])
-def test_voc_coco_and_yolo_give_the_same_boxes(tmp_path, write):
-    splits, names, _ = read_boxed_images(write(tmp_path), image_size=40)
-    part = splits["train"]
-    assert names == ["cat", "dog"] and part.images.shape == (4, 24, 40, 3)
-    order = [path.stem for path in part.paths]
-    for row, name in enumerate(order):
-        own = PICTURES[name]
-        assert [names[index] for index in part.classes[row] if index >= 0] == [label for label, _ in own]
-        expected = np.array([corners for _, corners in own]).reshape(-1, 4) / [WIDTH, HEIGHT, WIDTH, HEIGHT]
-        np.testing.assert_allclose(part.boxes[row, : len(own)], expected, atol=1e-6)
-        assert not part.boxes[row, len(own) :].any()
-
-
-def test_splits_are_those_of_imagesets_of_folders_and_of_coco_files(tmp_path):
-    lists = {"train": ["a", "d"], "val": ["b"], "test": ["c"], "trainval": ["a", "b", "d"]}
-    splits, _, _ = read_boxed_images(write_voc(tmp_path / "voc", lists=lists))
-    assert {split: [path.stem for path in part.paths] for split, part in splits.items()} == {
-        "train": ["a", "d"], "validation": ["b"], "test": ["c"],
-    }  # fmt: skip
-    write_yolo(tmp_path / "yolo", {"a": PICTURES["a"]})
-    write_yolo(tmp_path / "yolo", {"b": PICTURES["b"]}, "val")
-    assert {split: len(part) for split, part in read_boxed_images(tmp_path / "yolo")[0].items()} == {"train": 1, "validation": 1}
-    (tmp_path / "coco" / "annotations").mkdir(parents=True)
-    for split in ("train2017", "val2017"):
-        save(tmp_path / "coco" / split / "a.png", (WIDTH, HEIGHT))
-        content = coco({"a": PICTURES["a"]})
-        (tmp_path / "coco" / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
-    sole = read_boxed_images(tmp_path / "coco" / "annotations" / "instances_val2017.json")[0]
-    assert sole["train"].paths[0].parent.name == "val2017"
-    read = read_boxed_images(tmp_path / "coco")[0]
-    assert {split: part.paths[0].parent.name for split, part in read.items()} == {"train": "train2017", "validation": "val2017"}
-
-
-@pytest.mark.parametrize("orientation", [1, *TURNS])
-def test_boxes_turn_with_a_picture_that_exif_turns(tmp_path, orientation):
-    left, top, right, bottom = 8, 4, 24, 10
-    pixels = np.zeros((HEIGHT, WIDTH, 3), "uint8")
-    pixels[top:bottom, left:right] = 255
-    write_voc(tmp_path, {"a": [("cat", (left, top, right, bottom))]})
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(pixels).save(tmp_path / "JPEGImages" / "a.png", exif=exif)
-    part = read_boxed_images(tmp_path, image_size=40)[0]["train"]
-    rows, columns = np.nonzero(part.images[0, ..., 0] > 127)
-    height, width = part.images.shape[1:3]
-    assert (height > width) == (orientation >= 5)
-    found = np.array([columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height])
-    np.testing.assert_allclose(part.boxes[0, 0], found, atol=1e-6)
-
-
-def test_boxes_of_the_upright_picture_are_left_as_they_are(tmp_path):
-    write_voc(tmp_path, {"a": [("cat", (2, 4, 12, 20))]}, size=(HEIGHT, WIDTH))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), "uint8")).save(tmp_path / "JPEGImages" / "a.png", exif=exif)
-    part = read_boxed_images(tmp_path)[0]["train"]
-    np.testing.assert_allclose(part.boxes[0, 0], [2 / HEIGHT, 4 / WIDTH, 12 / HEIGHT, 20 / WIDTH], atol=1e-6)
-
-
-def test_a_box_inside_out_stays_one_when_it_is_turned():
-    for orientation in TURNS:
-        turned = turn_boxes(np.array([[0.8, 0.1, 0.2, 0.4]]), orientation)
-        assert np.any(turned[0, 2:] < turned[0, :2])
-
-
-def test_boxes_without_area_are_dropped_and_named_and_those_outside_cut_off(tmp_path):
-    boxes = [("cat", (4, 2, 4, 12)), ("cat", (20, 2, 10, 12)), ("cat", (50, 2, 60, 12)), ("cat", (-10, 2, 20, 30))]
-    splits, _, notes = read_boxed_images(write_voc(tmp_path, {"a": boxes, "b": PICTURES["c"]}))
-    assert any("left out 3 of 5 boxes" in note and "a.png (cat 4,2,4,12); a.png (cat 20,2,10,12)" in note for note in notes)
-    assert any(note.startswith("1 of 5 boxes reach out") for note in notes)
-    part = splits["train"]
-    np.testing.assert_allclose(part.boxes[0, 0], [0, 2 / HEIGHT, 0.5, 1], atol=1e-6)
-    assert part.boxes.shape == (2, 1, 4)
-
-
-def test_what_cannot_be_trained_on_is_one_line(tmp_path):
-    (tmp_path / "none").mkdir()
-    refuses(tmp_path / "none", "the folder is empty", "VOC")
-    save(tmp_path / "none" / "a.png")
-    refuses(tmp_path / "none", "no annotation found (1 pictures)")
-    refuses(write_voc(tmp_path / "empty", {"a": []}), "no box in 1 annotated pictures")
-    voc = write_voc(tmp_path / "voc", lists={"train": ["b"], "val": ["c"]})
-    refuses(voc, "the validation split has boxes of cat, the train split none")
-    (write_voc(tmp_path / "gone") / "JPEGImages" / "a.png").unlink()
-    refuses(tmp_path / "gone", "1 of 4 images cannot be read", "a.png (no such file)")
-    (write_voc(tmp_path / "cut") / "Annotations" / "a.xml").write_text("<annotation><object>")
-    refuses(tmp_path / "cut", "a.xml: damaged XML")
-    (write_yolo(tmp_path / "yolo") / "labels" / "train" / "a.txt").write_text("5 0.5 0.5 0.1 0.1")
-    refuses(tmp_path / "yolo", "a.txt: line 1: expected one of the 2 classes")
-    write_yolo(tmp_path / "lists")
-    (tmp_path / "lists" / "classes.txt").write_text("dog\ncat\n")
-    refuses(tmp_path / "lists", "do not have the same classes")
-    refuses(write_voc(tmp_path / "other"), "classes the model does not know: cat", class_names=["dog", "bird"])
-
-
-def test_coco_files_of_two_splits_with_other_classes_are_refused(tmp_path):
-    write_coco(tmp_path)
-    (tmp_path / "annotations.json").rename(tmp_path / "train.json")
-    other = coco({"b": PICTURES["b"]}, ("cat", "dog", "horse"))
-    (tmp_path / "val.json").write_text(json.dumps(other))
-    refuses(tmp_path, "do not have the same classes (horse)")
 
 
 def test_drawn_shapes_fill_their_boxes_and_are_the_same_again():

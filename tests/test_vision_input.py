@@ -49,15 +49,14 @@ def test_an_odd_picture_is_the_picture_it_shows(tmp_path, kind):
 def test_an_odd_picture_keeps_its_boxes(tmp_path, kind):
     path = write_odd(kind, tmp_path / "a.png")
     write_odd("transparent", tmp_path / "b.png")
-    # Fractions of the picture as it is stored: the left upper quarter, which the turn brings to the right.
+    # Fractions of the upright picture, as labelling tools show it: the left upper quarter.
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("0 0.25 0.25 0.5 0.5\n")
     (tmp_path / "classes.txt").write_text("cell\n")
     splits, names, _ = read_boxed_images(tmp_path, image_size=8)
     part = splits["train"]
     place = [each.name for each in part.paths].index(path.name)
-    left = 0.5 if kind == "turned" else 0.0
-    np.testing.assert_allclose(part.boxes[place, 0], [left, 0, left + 0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(part.boxes[place, 0], [0, 0, 0.5, 0.5], atol=1e-6)
     assert names == ["cell"] and part.images.shape[0] == 2
 
 

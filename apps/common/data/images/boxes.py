@@ -4,18 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.common.data.images.annotations import FORMATS, find_annotations
+from apps.common.data.images.box_formats import FORMATS, find_annotations
 from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
 from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.errors import UserError
 
 SIDE = 256
 SMALLEST = 1e-6  # side of a box, a share of the picture's, that is one
-# What an orientation of EXIF (2 to 8) makes of a point (x, y) of the stored picture, from 0 to 1.
+# What an orientation of EXIF that changes height for width makes of a point (x, y) of the stored picture, from 0 to 1.
 TURNS = {
-    2: lambda x, y: (1 - x, y),
-    3: lambda x, y: (1 - x, 1 - y),
-    4: lambda x, y: (x, 1 - y),
     5: lambda x, y: (y, x),
     6: lambda x, y: (1 - y, x),
     7: lambda x, y: (1 - y, 1 - x),
@@ -46,8 +43,9 @@ class BoxedImages:
 def read_boxed_images(path, *, image_size=None, class_names=None):
     """Pictures as uint8 arrays in memory and their boxes, the format found by looking.
 
-    A box belongs to the picture as it is stored, unless the size beside it is that of the picture turned upright by its
-    EXIF orientation; boxes turn with their picture. What of a box lies outside is cut off, a box without area left out.
+    A box belongs to the upright picture, as labelling tools show it, unless the size beside it is that of the picture as
+    it is stored, before EXIF turns it: then it turns with it. What of a box lies outside is cut off, a box without area
+    left out.
 
     Args:
         path: A folder, a COCO file or a `data.yaml` (see `annotations.FORMATS`).
@@ -62,8 +60,11 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     notes = list(found.notes)
     if not any(each.classes for each in found.annotations):
         raise UserError(f"{path}: no box in {len(found.annotations)} annotated pictures. Expected {FORMATS}")
-    splits = {each.split for each in found.annotations}
-    sole = next(iter(splits)) if "train" not in splits and not class_names else None
+    splits = sorted({each.split for each in found.annotations})
+    trains = "train" not in splits and not class_names
+    if trains and len(splits) > 1:
+        raise UserError(f"{path}: no training pictures, only {', '.join(splits)}. Call the folder or list to train on train")
+    sole = splits[0] if trains else None
     names, said = choose_classes(found, sole or "train", path, class_names)
     notes += said
     sources = [each.source for each in found.annotations]
@@ -129,7 +130,7 @@ def frame_of(source):
 
 def upright_size(frame):
     height, width, orientation = frame
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    return (width, height) if orientation in TURNS else (height, width)
 
 
 def picture_size(sizes, image_size):
@@ -143,13 +144,15 @@ def picture_size(sizes, image_size):
 
 def upright_boxes(annotations, frames):
     """`[(corners (n, 4) as fractions of the upright picture, classes)]`, and what was done to them."""
-    made, without_area, clipped, turned, total = [], [], 0, 0, 0
+    made, without_area, clipped, turned, upright, total = [], [], 0, 0, 0, 0
     for each, frame in zip(annotations, frames, strict=True):
         corners = each.boxes
         if frame:
             corners = in_fractions(each, frame)
-            if turns(each, frame) and len(corners):
-                corners, turned = turn_boxes(corners, frame[2]), turned + 1
+            if stored := len(corners) > 0 and is_stored_size(each.size, frame):
+                corners = turn_boxes(corners, frame[2])
+            turned += stored
+            upright += len(corners) > 0 and not stored and frame[2] in range(2, 9)
         elif each.size is not None:
             corners = np.zeros_like(corners)  # of a picture that is left out
         inside = np.clip(corners, 0, 1)
@@ -167,7 +170,9 @@ def upright_boxes(annotations, frames):
     if clipped:
         notes.append(f"{clipped} of {total} boxes reach out of the picture; what is outside is cut off")
     if turned:
-        notes.append(f"{turned} pictures are turned upright (EXIF), their boxes with them")
+        notes.append(f"{turned} pictures are turned upright (EXIF), their boxes with them, as the size beside these says")
+    if upright:
+        notes.append(f"{upright} pictures are turned upright (EXIF), their boxes not: they are taken as drawn upright")
     return made, notes
 
 
@@ -179,18 +184,16 @@ def in_fractions(annotation, frame):
     """Boxes as fractions: of the size that stands beside them, so that they fit a picture resized later."""
     if annotation.size is None:
         return annotation.boxes
-    height, width = annotation.size if min(annotation.size) > 0 else frame[:2]
+    height, width = annotation.size if min(annotation.size) > 0 else upright_size(frame)
     return annotation.boxes / [width, height, width, height]
 
 
-def turns(annotation, frame):
-    """Whether boxes are those of the picture as it is stored, not of the one turned upright."""
+def is_stored_size(size, frame):
+    """Whether a size, or `None`, is that of the picture as it is stored and can not be that of the one turned upright."""
     height, width, orientation = frame
-    if orientation not in TURNS:
+    if orientation not in TURNS or height == width or not size or min(size) <= 0 or size[0] == size[1]:
         return False
-    if orientation < 5 or height == width or not annotation.size or min(annotation.size) <= 0:
-        return True
-    return (annotation.size[0] > annotation.size[1]) == (height > width)
+    return (size[0] > size[1]) == (height > width)
 
 
 def turn_boxes(corners, orientation):

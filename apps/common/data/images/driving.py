@@ -16,6 +16,8 @@ LOG = "driving_log.csv"
 FORMAT = f"a folder with {LOG} (centre, left and right picture, steering, ...; or columns called center and steering)"
 PICTURE_COLUMNS = ("center", "centre", "image", "filename", "file", "path", "frame")
 ANGLE_COLUMNS = ("steering", "angle", "steering_angle")
+CAMERA_COLUMNS = ("camera", "frame_id")  # the second in the logs of Udacity's car: center_camera, left_camera, right_camera
+CENTER = ("center", "centre")
 FEWEST = 10
 
 
@@ -40,7 +42,7 @@ def read_drive(path, shape, cut):
         UserError: Nothing that can be trained on, saying what was expected and what to do.
     """
     log = find_log(Path(path))
-    rows = read_log(log)
+    rows, notes = read_log(log)
     folder, by_name = log.parent, {}
     for file in visible_files(folder):
         by_name.setdefault(file.name, file)
@@ -64,7 +66,7 @@ def read_drive(path, shape, cut):
     note = count_skipped(skipped, len(rows), "rows")
     angles = np.array([found[place][2] for place in arrays["index"]], "float32")
     paths = [found[place][1] for place in arrays["index"]]
-    return Drive(arrays["images"], angles, [note] if note else [], paths)
+    return Drive(arrays["images"], angles, notes + ([note] if note else []), paths)
 
 
 def find_log(path):
@@ -79,7 +81,7 @@ def find_log(path):
 
 
 def read_log(path):
-    """`[(line, picture, angle as text)]` of a log with or without a header."""
+    """`([(line, picture, angle as text)], notes)` of a log with or without a header."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -88,11 +90,11 @@ def read_log(path):
         raise UserError(f"{path}: not a CSV file ({error}). Expected {FORMAT}") from None
     if not rows:
         raise UserError(f"{path}: the log is empty. Expected {FORMAT}")
-    first = [cell.lower() for cell in rows[0][1]]
+    first, notes = [cell.lower() for cell in rows[0][1]], []
     picture = next((first.index(name) for name in PICTURE_COLUMNS if name in first), None)
     angle = next((first.index(name) for name in ANGLE_COLUMNS if name in first), None)
     if picture is not None and angle is not None:
-        rows = rows[1:]
+        rows, notes = of_center(rows[1:], next((first.index(name) for name in CAMERA_COLUMNS if name in first), None))
     elif picture is not None or angle is not None:
         missing = " or ".join(ANGLE_COLUMNS if angle is None else PICTURE_COLUMNS)
         raise UserError(f"{path}: no column called {missing}. It has {', '.join(rows[0][1])}")
@@ -101,7 +103,23 @@ def read_log(path):
         picture, angle = 0, 3 if width > 3 else 1
         if width < 2 or _angle(first[angle]) is None:
             raise UserError(f"{path}: column {angle + 1} of the first row is no angle. Expected {FORMAT}")
-    return [(line, cells[picture], cells[angle] if angle < len(cells) else "") for line, cells in rows if picture < len(cells)]
+    rows = [(line, cells[picture], cells[angle] if angle < len(cells) else "") for line, cells in rows if picture < len(cells)]
+    return rows, notes
+
+
+def of_center(rows, column):
+    """`(rows, notes)`: where a column names cameras, the rows of the centre's, since the angle is that of its view."""
+    kept, others = [], {}
+    for row in rows:
+        camera = row[1][column] if column is not None and column < len(row[1]) else ""
+        if any(word in camera.lower() for word in CENTER):
+            kept.append(row)
+        else:
+            others[camera] = None
+    if not kept or not others:
+        return rows, []
+    counted = f"{len(rows) - len(kept)} of {len(rows)} rows are left out, of other cameras than the centre's"
+    return kept, [f"{counted}: {', '.join(list(others)[:5])}"]
 
 
 def _angle(text):
