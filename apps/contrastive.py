@@ -233,8 +233,9 @@ def loss_of(model, images, config):
     from apps.common.training.callbacks import seed_states, set_seeds
 
     set_seeds(seed_states(model), config.seed, 0)
-    size = min(config.batch_size, len(images))
-    batches = [images[first : first + size] for first in range(0, min(len(images), MOST) - size + 1, size)]
+    images = images[:MOST]
+    size = min(config.batch_size, len(images))  # a whole batch at least, also where batches are larger than `MOST`
+    batches = [images[first : first + size] for first in range(0, len(images) - size + 1, size)]
     losses = [model.compute_loss(x=keras.ops.convert_to_tensor(batch), training=False) for batch in batches]
     return float(np.mean([keras.ops.convert_to_numpy(loss) for loss in losses]))
 

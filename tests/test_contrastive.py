@@ -92,7 +92,17 @@ def test_a_classifier_goes_on_from_the_encoder(place):
     for kernel in ours:
         assert any(kernel.shape == each.shape and (kernel == each).all() for each in theirs)
     refused = forked("train", "image-classification", *begun, "--model", "resnet", cwd=place, check=2)
-    assert "expected the same architecture" in refused.stderr.strip().splitlines()[-1]
+    line = refused.stderr.strip().splitlines()[-1]
+    assert "a bundle of contrastive whose weights fit nothing" in line and "expected the same architecture" in line
+
+
+def test_the_loss_is_a_number_where_a_batch_is_larger_than_what_is_judged(monkeypatch):
+    monkeypatch.setattr(app, "MOST", 6)
+    model = models.SimCLR((8, 8, 1), {"name": "mlp", "hidden_dims": (4,)}, projection_dim=4)
+    images = draws.integers(0, 256, (9, 8, 8, 1)).astype("uint8")
+    losses = [app.loss_of(model, images, app.Config(batch_size=size)) for size in (3, 6, 7, 2000)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[1] == losses[2] == losses[3], "all that are judged in one batch"
 
 
 def test_without_labels_the_loss_is_what_counts(tmp_path):
