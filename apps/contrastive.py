@@ -233,8 +233,9 @@ def loss_of(model, images, config):
     from apps.common.training.callbacks import seed_states, set_seeds
 
     set_seeds(seed_states(model), config.seed, 0)
-    size = min(config.batch_size, len(images))
-    batches = [images[first : first + size] for first in range(0, min(len(images), MOST) - size + 1, size)]
+    images = images[:MOST]
+    size = min(config.batch_size, len(images))  # a whole batch at least, also where batches are larger than `MOST`
+    batches = [images[first : first + size] for first in range(0, len(images) - size + 1, size)]
     losses = [model.compute_loss(x=keras.ops.convert_to_tensor(batch), training=False) for batch in batches]
     return float(np.mean([keras.ops.convert_to_numpy(loss) for loss in losses]))
 
@@ -254,24 +255,27 @@ def views_of(model, images, config):
 
 
 def predict(model, inputs, about):
-    """The features of each picture, and which of the others is the most like it."""
-    from apps.common.reports.probe import unit
+    """The features of each picture."""
     from apps.common.training.batches import predict_all
 
     images, reasons = read_images(inputs, about["image_shape"])
-    rows = [{"reason": reason} if reason else {} for reason in reasons]
-    good = [index for index, reason in enumerate(reasons) if not reason]
-    if not good:
-        return rows
-    features = predict_all(model, images)
-    alike = unit(features) @ unit(features).T
-    np.fill_diagonal(alike, -np.inf)
-    for place, index in enumerate(good):
-        if len(good) > 1:
-            nearest = int(alike[place].argmax())
-            rows[index] = {"nearest": str(inputs[good[nearest]]), "similarity": round(float(alike[place, nearest]), 6)}
-        rows[index]["features"] = [float(f"{value:.6g}") for value in features[place]]
-    return rows
+    found = iter(predict_all(model, images) if len(images) else ())
+    return [{"reason": reason} if reason else {"features": next(found)} for reason in reasons]
+
+
+def compare_inputs(inputs, rows):
+    """Which of the other pictures is the most like each, before its features as plain numbers."""
+    from apps.common.reports.probe import most_alike
+
+    good = [index for index, row in enumerate(rows) if "features" in row]
+    nearest = most_alike(np.stack([rows[index]["features"] for index in good])) if len(good) > 1 else ()
+    beside = {
+        index: {"nearest": str(inputs[good[other]]), "similarity": round(float(cosine), 6)}
+        for index, (other, cosine) in zip(good, nearest, strict=False)
+    }
+    for index, row in enumerate(rows):
+        features = {"features": [float(f"{value:.6g}") for value in row["features"]]} if "features" in row else row
+        yield {**beside.get(index, {}), **features}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import PICTURE, Data, Examples, Report, evenly_spaced, find_data, split_indices
+from apps.common.data.examples import PICTURE, Data, Report, evenly_spaced, find_data
 from apps.common.data.images.asked import (
     Questions,
     drawn_asked,
@@ -35,7 +35,7 @@ from apps.common.data.images.captioned import (
     caption_file,
     draw_captioned,
     encode,
-    read_captioned,
+    read_split_captions,
     refuse_unreadable,
     said_twice,
     unknown_words,
@@ -44,12 +44,14 @@ from apps.common.data.images.captioned import (
 )
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import DEEPEST, named_images, read_images, read_labelled_images
+from apps.common.data.images.paired import by_split, complete_pairs, joined, pairs_of, spelt_alike
 from apps.common.data.text.prompts import answer_ids, prompts_of, question_ids
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Training
 
 TESTED = 1000  # pairs among which one is looked for, at most
+CHOICES = 5000  # captions of the training to choose from, at most: of ten words each they are 0.3 MB of the bundle
 JUDGED = 1000  # questions of the validation split that are answered after each epoch
 HEADS = 4
 DRAWN = ("drawn-questions", "captioned-shapes")
@@ -79,7 +81,7 @@ class Config(Training):
     width: int = option(64, "features of a token in the network of the texts", low=8, search=(32, 64, 128))
     depth: int | None = option(None, "its transformer blocks (CLIP 1, Flamingo 2)", low=1, high=24, search=(1, 2, 3))
     image_size: int | None = option(None, "side every picture is resized to (32; drawn shapes 24)", low=8, high=512)
-    prompt: str = option("a photo of a {}", "text of a class, where the data are folders of classes", needs=CLIP)
+    prompt: str = option("a photo of a {}", "text of a class, {} its name, where the data are folders of classes", needs=CLIP)
     vision: str | None = option(
         None, "bundle whose network sees the pictures: image-classification, contrastive, CLIP; else one is trained first",
         needs=FLAMINGO,
@@ -101,11 +103,13 @@ class Config(Training):
         super().check()
         if self.model == "flamingo" and self.width % HEADS:
             raise UserError(f"--width {self.width}: expected a multiple of {HEADS}")
+        if self.prompt.count("{}") != 1 or {"{", "}"} & set(self.prompt.replace("{}", "")):
+            raise UserError(f"--prompt {self.prompt!r}: expected {{}} in it once, where the class stands, and no other braces")
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    prompts: str = option("", "CLIP: texts to choose from, commas between them; else the captions of the training")
+    prompts: str = option("", f"CLIP: texts to choose from, commas between them; else up to {CHOICES:,} captions of the training")
     question: str = option("", "Flamingo: what is asked about each picture; nothing for a caption")
     examples: str = option("", "Flamingo: CSV or JSONL of picture, question, answer; shown before each picture")
 
@@ -135,49 +139,51 @@ def load_data(config, about=None):
     """Pairs `{"image": uint8, "text": ids}`, from rows of picture and caption, class folders, or drawn shapes."""
     if config.model == "flamingo":
         return load_questions(config, about)
-    images, captions, notes = read_pairs(config, about)
+    splits, notes = read_pairs(config, about)
     if about:
-        x = {"image": images, "text": encode(captions, about["words"], about["length"])}
-        return Data(None, None, Examples(x), about, notes, config.data)
-    parts = split_indices(np.zeros(len(images)), (0.1, 0.15), config.seed, stratify=False)
-    if min(map(len, parts)) < 2:
-        raise UserError(f"--data {config.data}: {len(images)} pairs; at least 20 are needed to train, validate and test")
-    known = [captions[index] for index in parts[0]]
+        test = pairs_of(*(splits.get("test") or joined(splits)), about)
+        return Data(None, None, test, about, notes, config.data)
+    parts = complete_pairs(splits, config, notes)
+    captions = [text for _, texts in parts for text in texts]
+    known = sorted(set(parts[0][1]))
     words, length = vocabulary_of(known), max(len(words_of(text)) for text in known)
-    ids = encode(captions, words, length)
     unknown = sum(bool(unknown_words(text, words)) for text in captions)
     if unknown:
         notes.append(f"{unknown} captions have words that no training caption has")
     notes.append(f"{len(captions)} pairs, {len(words)} different words")
     notes += filter(None, [said_twice(captions)])
+    kept = [known[index] for index in evenly_spaced(len(known), CHOICES)]
+    if len(kept) < len(known):
+        choosing = "predict without --prompts and zero_shot_accuracy choose among them alone"
+        notes.append(f"{len(kept)} of {len(known)} training captions are kept, evenly over the alphabet: {choosing}")
     described = {
         "kind": "pairs",
         "words": words,
         "length": length,
-        "image_shape": list(images.shape[1:]),
-        "captions": sorted(set(known))[:200],
+        "image_shape": list(parts[0][0].shape[1:]),
+        "captions": kept,
     }
-    pairs = Examples({"image": images, "text": ids})
-    prompts = [text for text in described["captions"] if "," not in text][:2]
+    prompts = [text for text in kept if "," not in text][:2]
     example = PICTURE + (f" --prompts {shlex.quote(','.join(prompts))}" if len(prompts) > 1 else "")
-    return Data(*(pairs.subset(part) for part in parts), described, notes, config.data or "captioned-shapes", example=example)
+    examples = (pairs_of(*part, described) for part in parts)
+    return Data(*examples, described, notes, config.data or "captioned-shapes", example=example)
 
 
 def read_pairs(config, about):
-    """`(pictures, captions, notes)` of whatever `--data` names."""
+    """`({split: (pictures, captions)}, notes)` of whatever `--data` names."""
     side = about["image_shape"][0] if about else config.image_size
     if config.data in (None, "captioned-shapes"):
         images, captions = draw_captioned(3000, side or 24, config.seed)
-        return images, captions, [f"{len(images)} drawn shapes with captions"]
+        return {"train": (images, captions)}, [f"{len(images)} drawn shapes with captions"]
     found = named_images(config.data, image_size=side or 32, channels=3)
     captioned = None if found else caption_file(config.data)
     if captioned:
-        return read_captioned(captioned, side)
+        *pairs, notes = read_split_captions(captioned, side)
+        return by_split(*pairs), notes
     found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
-    images = np.concatenate([part.images for part in found.splits.values()])
-    labels = np.concatenate([part.labels for part in found.splits.values()])
-    captions = [config.prompt.format(found.class_names[label]) for label in labels]
-    return images, captions, [*found.notes, f"each picture's caption is its class: {captions[0]!r}"]
+    texts = [config.prompt.replace("{}", name.replace("_", " ")) for name in found.class_names]
+    splits = {name: (part.images, [texts[label] for label in part.labels]) for name, part in found.splits.items()}
+    return splits, [*found.notes, f"each picture's caption is its class: {texts[0]!r}"]
 
 
 def load_questions(config, about=None):
@@ -266,21 +272,30 @@ def build_flamingo(config, data):
 
 
 def embed_pairs(model, examples, most=TESTED):
-    """At most so many pairs evenly apart, as the model takes them, and the vectors of their pictures and of their texts."""
+    """At most so many `Pairs` evenly apart, and the vectors of their pictures and of their texts."""
     from apps.common.training.batches import predict_all
 
-    x = examples.take(evenly_spaced(len(examples), most))[0]
-    return x, *predict_all(model, x)
+    chosen = examples.subset(evenly_spaced(len(examples), most))
+    return chosen, *predict_all(model, chosen.x)
+
+
+def embed_captions(model, captions, about):
+    """Unit vectors of some texts, so many at a time that thousands of them take little memory."""
+    import keras
+
+    ids = encode(captions, about["words"], about["length"])
+    pieces = (ids[first : first + 500] for first in range(0, len(ids), 500))
+    return np.concatenate([keras.ops.convert_to_numpy(model.embed_texts(piece)) for piece in pieces])
 
 
 def on_epoch(model, epoch, tracker, data, config):
     """Retrieval among at most 500 validation pairs; answers are judged by the metric that `fit` reports."""
     if config.model == "flamingo":
         return None
-    from apps.common.reports.retrieval import retrieval
+    from apps.common.reports.retrieval import retrieval, right_pairs
 
-    x, pictures, texts = embed_pairs(model, data.validation, 500)
-    found = retrieval(pictures, texts, x["text"])
+    pairs, pictures, texts = embed_pairs(model, data.validation, 500)
+    found = retrieval(pictures, texts, right_pairs(pairs))
     return {f"val_{name}": found[name] for name in ("recall_at_1", "text_to_image_recall_at_1")}
 
 
@@ -292,36 +307,32 @@ def baselines(data, config):
         return plain_answers(data.train.asked, data.test.asked)
     from apps.common.reports.retrieval import ridge_on_pixels
 
-    x = data.train.take(np.arange(min(len(data.train), 5000)))[0]
-    held = data.test.take(evenly_spaced(len(data.test), TESTED))[0]
-    return ridge_on_pixels(x, held, len(data.about["words"]) + 2)
+    train = data.train.subset(np.arange(min(len(data.train), 5000)))
+    held = data.test.subset(evenly_spaced(len(data.test), TESTED))
+    return ridge_on_pixels(train, held, len(data.about["words"]) + 2)
 
 
 def evaluate(model, data, config):
     """Retrieval both ways on test, classification by the captions of the training, nearest texts; or the answers to questions."""
-    import keras
-
     if data.about["kind"] == "questions":
         from apps.common.reports.picture_answers import answer_report
 
         return Report(*answer_report(model, prompts_of(data.about), data, config.seed))
 
     from apps.common import figures
-    from apps.common.reports.retrieval import retrieval
+    from apps.common.reports.retrieval import retrieval, right_pairs
 
-    x, pictures, texts = embed_pairs(model, data.test)
-    ids = x["text"]
-    metrics = retrieval(pictures, texts, ids)
+    pairs, pictures, texts = embed_pairs(model, data.test)
+    metrics = retrieval(pictures, texts, right_pairs(pairs))
     captions = data.about["captions"]
-    known = encode(captions, data.about["words"], data.about["length"])
-    choices = keras.ops.convert_to_numpy(model.embed_texts(known))
-    nearest = (pictures @ choices.T).argmax(1)
-    among = (ids[:, None] == known[None]).all(-1)
+    nearest = (pictures @ embed_captions(model, captions, data.about).T).argmax(1)
+    spelt = spelt_alike(captions)
+    among = np.isin(pairs.spelt, spelt)
     if among.any():
-        metrics["zero_shot_accuracy"] = float(among[np.arange(len(ids)), nearest][among.any(1)].mean())
+        metrics["zero_shot_accuracy"] = float((spelt[nearest] == pairs.spelt)[among].mean())
     shown = evenly_spaced(len(pictures), 12)
     titles = [textwrap.fill(captions[nearest[index]], 22) for index in shown]
-    return Report(metrics, {"nearest-texts": figures.image_grid(x["image"][shown], titles)})
+    return Report(metrics, {"nearest-texts": figures.image_grid(pairs.x["image"][shown], titles)})
 
 
 def predict(model, inputs, about, options=PredictOptions()):
@@ -344,7 +355,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     images, reasons = read_images(inputs, about["image_shape"])
     found = iter(())
     if len(images):
-        texts = keras.ops.convert_to_numpy(model.embed_texts(encode(prompts, about["words"], about["length"])))
+        texts = embed_captions(model, prompts, about)
         pictures = keras.ops.convert_to_numpy(model.embed_images(images))
         scale = float(keras.ops.convert_to_numpy(model.scale()))
         rows = class_prediction(softmax(scale * pictures @ texts.T), prompts)

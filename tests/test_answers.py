@@ -95,6 +95,18 @@ def test_inputs_are_taken_a_chunk_at_a_time(tmp_path):
     assert [row["n"] for row in rows][-1] == str(CHUNK + 2) and seen == [CHUNK, 3]
 
 
+def test_an_app_that_compares_its_inputs_has_those_of_all_chunks(tmp_path):
+    app = an_app(TEXTS, lambda model, texts, about: [{"n": int(text)} for text in texts])
+    app.compare_inputs = lambda inputs, rows: (
+        {**row, "after": inputs[index - 1], "of": len(rows)} for index, row in enumerate(rows)
+    )
+    (tmp_path / "many.txt").write_text("".join(f"{i}\n" for i in range(CHUNK + 3)) + "\n")
+    *rows, last = answer(app, None, {}, [str(tmp_path / "many.txt")])
+    assert rows[CHUNK] == {"input": "256", "n": 256, "after": "255", "of": CHUNK + 4}
+    assert last["reason"] == "empty" and last["after"] == "258", "what cannot be read keeps its place"
+    assert list(answer(app, None, {}, [])) == []
+
+
 @pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl"])
 def test_rows_are_written_whole_or_not_at_all(tmp_path, ending):
     path = tmp_path / f"out{ending}"

@@ -13,8 +13,9 @@ from runs import bundle_weights, forked, train
 import layers
 from apps import contrastive as app
 from apps.common.app import metric_of
+from apps.common.bundles import answers
 from apps.common.bundles.pretrained import by_order
-from apps.common.reports.probe import labelled_sample, linear_probe, nearest_classes, probe_metrics
+from apps.common.reports.probe import labelled_sample, linear_probe, most_alike, nearest_classes, probe_metrics
 from layers import models
 from layers.initialization import own_variables
 from layers.models.representation._encoder import image_encoder
@@ -44,6 +45,31 @@ def test_probes_find_classes_that_a_line_parts_and_nothing_in_noise():
 def test_neighbours_are_those_in_the_same_direction():
     features, others = np.array([[1.0, 0.0], [0.0, 1.0]]).repeat(5, 0), np.array([[100.0, 1.0], [0.1, 0.5]])
     assert nearest_classes(features, np.repeat([7, 3], 5), others).tolist() == [7, 3]
+
+
+def test_the_nearest_picture_is_looked_for_among_all_whatever_chunk_they_came_in(tmp_path, monkeypatch):
+    pictures = draws.integers(0, 256, (6, 4, 4)).astype("uint8")
+    pictures[4] = pictures[0]
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    (tmp_path / "5.png").write_bytes(b"no picture")
+    monkeypatch.setattr(answers, "CHUNK", 2)
+    flatten = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    rows = list(answers.answer(app, flatten, {"image_shape": [4, 4, 1]}, [str(tmp_path)]))
+    assert rows[0]["nearest"] == str(tmp_path / "4.png") and rows[4]["nearest"] == str(tmp_path / "0.png")
+    assert rows[0]["similarity"] == pytest.approx(1) and rows[0]["features"] == pictures[0].flatten().tolist()
+    assert "not a readable image" in rows[5]["reason"] and "nearest" not in rows[5]
+    [alone] = answers.answer(app, flatten, {"image_shape": [4, 4, 1]}, [str(tmp_path / "1.png")])
+    assert list(alone) == ["input", "features"]
+
+
+def test_the_most_alike_is_another_row():
+    features = draws.normal(size=(1500, 8))
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = units @ units.T - 3 * np.eye(1500)
+    positions, values = zip(*most_alike(features), strict=True)
+    assert list(positions) == cosines.argmax(1).tolist()
+    np.testing.assert_allclose(values, cosines.max(1), atol=1e-5)
 
 
 def test_the_encoder_sees_what_a_classifier_sees():
@@ -92,7 +118,17 @@ def test_a_classifier_goes_on_from_the_encoder(place):
     for kernel in ours:
         assert any(kernel.shape == each.shape and (kernel == each).all() for each in theirs)
     refused = forked("train", "image-classification", *begun, "--model", "resnet", cwd=place, check=2)
-    assert "expected the same architecture" in refused.stderr.strip().splitlines()[-1]
+    line = refused.stderr.strip().splitlines()[-1]
+    assert "a bundle of contrastive whose weights fit nothing" in line and "expected the same architecture" in line
+
+
+def test_the_loss_is_a_number_where_a_batch_is_larger_than_what_is_judged(monkeypatch):
+    monkeypatch.setattr(app, "MOST", 6)
+    model = models.SimCLR((8, 8, 1), {"name": "mlp", "hidden_dims": (4,)}, projection_dim=4)
+    images = draws.integers(0, 256, (9, 8, 8, 1)).astype("uint8")
+    losses = [app.loss_of(model, images, app.Config(batch_size=size)) for size in (3, 6, 7, 2000)]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[1] == losses[2] == losses[3], "all that are judged in one batch"
 
 
 def test_without_labels_the_loss_is_what_counts(tmp_path):

@@ -1,22 +1,121 @@
 """CLIP's numbers: retrieval by hand, and what a small model learns."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from apps import image_text as app
 from apps.common.data.images.asked import read_asked
+from apps.common.data.images.paired import pairs_of
+from apps.common.errors import UserError
 from apps.common.options.declare import make_config
-from apps.common.reports.retrieval import retrieval
+from apps.common.reports.retrieval import retrieval, right_pairs
+
+pytestmark = pytest.mark.once  # nothing in it depends on the backend
+
+
+def pairs(captions, pictures):
+    """`Pairs` of some captions and, of each, the brightness of its picture; the model knows the words a, b and c."""
+    images = np.array(pictures, "uint8")[:, None, None, None] * np.ones((1, 2, 2, 3), "uint8")
+    return pairs_of(images, captions, {"words": ["a", "b", "c"], "length": 2})
+
+
+def write_pictures(folder, counts):
+    """Pictures of a colour each in `folder / name`, as many as `counts` says of each name."""
+    for row, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8), (number, 40 * row, 0)).save(folder / name / f"{number}.png")
+
+
+def load(folder, **options):
+    return app.load_data(make_config(app.Config, {"data": str(folder), "image_size": "8", **options}))
+
+
+def colors(examples):
+    """The colour of each picture, one number each."""
+    return (examples.x["image"][:, 0, 0].astype(int) @ [1, 1000, 0]).tolist()
 
 
 def test_retrieval_counts_pairs_of_one_caption_as_right_for_one_another():
     vectors = np.eye(4)
-    ids = np.array([[1], [2], [3], [3]])
-    perfect = retrieval(vectors, vectors, ids)
+    right = right_pairs(pairs(["a", "b", "c c", "C, c"], [1, 2, 3, 4]))
+    perfect = retrieval(vectors, vectors, right)
     assert perfect["recall_at_1"] == perfect["text_to_image_recall_at_1"] == 1.0
-    swapped = retrieval(vectors, vectors[[1, 0, 3, 2]], ids)
+    swapped = retrieval(vectors, vectors[[1, 0, 3, 2]], right)
     assert swapped["recall_at_1"] == 0.5, "the last two have the same caption"
     assert swapped["chance"] == (4 + 2) / 16
+
+
+def test_any_caption_of_a_picture_is_right_for_it():
+    right = right_pairs(pairs(["a", "b", "c"], [1, 1, 2]))
+    assert right.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+
+
+def test_captions_of_unknown_words_and_captions_cut_alike_are_not_the_same():
+    examples = pairs(["x", "y", "a b c", "a b"], [1, 2, 3, 4])
+    ids = examples.x["text"]
+    assert (ids[0] == ids[1]).all() and (ids[2] == ids[3]).all(), "which is all that the model sees"
+    assert (right_pairs(examples) == np.eye(4)).all()
+    assert examples.subset(np.array([3, 0])).captions.tolist() == ["a b", "x"]
+
+
+def test_the_splits_that_folders_name_are_kept(tmp_path):
+    write_pictures(tmp_path, {"train/dark_red": 20, "train/blue": 20, "test/dark_red": 15, "test/blue": 15})
+    data = load(tmp_path)
+    assert sorted(colors(data.test)) == [*range(80_000, 80_015), *range(120_000, 120_015)]
+    assert sorted(colors(data.train) + colors(data.validation)) == [*range(20), *range(40_000, 40_020)]
+    assert "pairs by split: 36 train, 4 validation, 30 test" in data.notes
+    assert set(data.about["captions"]) == {"a photo of a dark red", "a photo of a blue"}, "a folder's underscore is a blank"
+    other = app.load_data(make_config(app.Config, {"data": str(tmp_path)}), data.about)
+    assert len(other.test) == 30
+
+
+def test_the_splits_that_a_table_names_are_kept_and_the_rest_is_taken_from_train(tmp_path):
+    write_pictures(tmp_path, {"any": 40})
+    rows = [f"any/{number}.png,number {number},{'' if number < 30 else 'dev'}" for number in range(40)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption,split", *rows]))
+    data = load(tmp_path)
+    assert sorted(colors(data.test)) == list(range(30, 40)) and len(data.validation) == 3
+    assert any("their validation split is the test" in note for note in data.notes)
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption,split", *rows, "any/3.png,again,later"]))
+    for read in (lambda: load(tmp_path), lambda: read_asked(tmp_path, (8, 8, 3))):
+        with pytest.raises(UserError, match=r"row 41: expected train, validation or test in column split\. Received: later"):
+            read()
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption,split", *(f"{row}test" for row in rows[:30])]))
+    with pytest.raises(UserError, match="nothing to train on, the data name test alone"):
+        load(tmp_path)
+
+
+def test_the_captions_of_one_picture_are_in_one_split_unless_the_data_name_others(tmp_path):
+    write_pictures(tmp_path, {"any": 30})
+    rows = [f"any/{number}.png,{caption} of {number}" for number in range(30) for caption in ("drawing", "photo", "colour")]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
+    data = load(tmp_path)
+    train, validation, test = (set(colors(part)) for part in (data.train, data.validation, data.test))
+    assert len(data.test) == 3 * len(test) and not train & test and not validation & (train | test)
+    named = [f"{row},{'test' if index % 9 == 0 else 'train'}" for index, row in enumerate(rows)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption,split", *named]))
+    assert any("10 of 10 test pairs are of pictures that are trained on as well" in note for note in load(tmp_path).notes)
+
+
+def test_all_training_captions_are_kept_to_choose_from_or_it_is_said_how_many(tmp_path, monkeypatch):
+    write_pictures(tmp_path, {"any": 250})
+    rows = [f"any/{number}.png,number {number}" for number in range(250)] * 2
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
+    data = load(tmp_path)
+    assert data.about["captions"] == sorted(data.train.captions) and len(data.train) > 180
+    monkeypatch.setattr(app, "CHOICES", 10)
+    data = load(tmp_path)
+    assert len(data.about["captions"]) == 10 and data.about["captions"][-1] == max(data.train.captions)
+    assert any(note.startswith(f"10 of {len(data.train)} training captions are kept") for note in data.notes)
+
+
+@pytest.mark.parametrize("prompt", ["a {name}", "{", "{0} {1}", "a picture", "{} and {}", "{} {x}", "}{}"])
+def test_a_prompt_has_one_place_for_the_class(prompt):
+    with pytest.raises(UserError, match=r"--prompt .*expected \{\} in it once"):
+        make_config(app.Config, {"prompt": prompt})
+    assert make_config(app.Config, {"prompt": "{}, drawn"}).prompt == "{}, drawn"
 
 
 def test_plain_methods_find_the_colour():
@@ -31,7 +130,7 @@ def test_a_folder_with_one_file_of_captions_or_questions_is_read_by_it(tmp_path)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
     lines = [f'pictures/{number}.png,"number {number}, red"' for number in range(10)]
     (tmp_path / "captions.csv").write_text("image,caption\n" + "\n".join(lines))
-    _, captions, _ = app.read_pairs(make_config(app.Config, {"data": str(tmp_path)}), None)
-    assert captions[3] == "number 3, red"
+    splits, _ = app.read_pairs(make_config(app.Config, {"data": str(tmp_path)}), None)
+    assert splits["train"][1][3] == "number 3, red"
     _, splits, _ = read_asked(tmp_path, (8, 8, 3))
     assert splits["train"][3].answer == "number 3, red"

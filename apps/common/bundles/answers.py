@@ -58,13 +58,23 @@ def answer(app, model, about, words, options=()):
 
 
 def answer_items(app, model, about, items, options=()):
-    """The app's rows for an iterator of `Item`s, a chunk at a time."""
+    """The app's rows for an iterator of `Item`s, a chunk at a time; of an app that compares its inputs, after the last one."""
+    answered = _answered(app, model, about, items, options)
+    if hasattr(app, "compare_inputs"):
+        held = list(answered)
+        rows = app.compare_inputs([item.value for item, _ in held], [row for _, row in held])
+        answered = ((item, row) for (item, _), row in zip(held, rows, strict=True))
+    for item, row in answered:
+        yield merged(item.fields, row)
+
+
+def _answered(app, model, about, items, options):
+    """`(item, the app's row)` of each."""
     while chunk := list(itertools.islice(items, CHUNK)):
         readable = [item.value for item in chunk if not item.reason]
         found = iter(app.predict(model, readable, about, *options) if readable else ())
         for item in chunk:
-            row = {"reason": item.reason} if item.reason else next(found)
-            yield merged(item.fields, row)
+            yield item, {"reason": item.reason} if item.reason else next(found)
 
 
 def merged(fields, row):

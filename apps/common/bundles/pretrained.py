@@ -51,8 +51,8 @@ def load_weights(model, source, renewed=0):
     trunk = take_weights(model, fitting, source, sha256(bundle.folder / "model.keras")[:24])
     if trunk is None:
         raise UserError(
-            f"--pretrained {source}: a {bundle.task} whose weights fit nothing of this model; expected the same architecture and "
-            f"widths. It was trained with {shown_options(bundle)}"
+            f"--pretrained {source}: a bundle of {bundle.task} whose weights fit nothing of this model; expected the same "
+            f"architecture and widths. It was trained with {shown_options(bundle)}"
         )
     return trunk
 

@@ -40,6 +40,20 @@ def nearest_classes(features, labels, others):
     return KNeighborsClassifier(count, weights="distance").fit(unit(features), labels).predict(unit(others))
 
 
+def most_alike(features):
+    """`(position, cosine)` of the one of the other rows that is the most alike, for each row.
+
+    A thousand rows at a time: all the cosines at once would be the square of their number.
+    """
+    units = unit(features).astype("float32")
+    for first in range(0, len(units), 1000):
+        cosines = units[first : first + 1000] @ units.T
+        own = np.arange(len(cosines))
+        cosines[own, first + own] = -np.inf
+        nearest = cosines.argmax(1)
+        yield from zip(nearest.tolist(), cosines[own, nearest].tolist(), strict=True)
+
+
 def probe_metrics(features, labels, others, truth):
     """Accuracy of both on `others`, whose classes are `truth`."""
     return {

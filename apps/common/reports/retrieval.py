@@ -2,23 +2,34 @@
 
 import numpy as np
 
+from apps.common.data.fingerprint import row_digests
 
-def retrieval(pictures, texts, ids):
-    """How often the right text is the nearest of a picture, the right picture of a text, and among the nearest five.
+
+def right_pairs(pairs):
+    """Which text is right for which picture, booleans `(pairs, pairs)`: that of the same words, and any of the same picture.
+
+    Args:
+        pairs: `Pairs`.
+    """
+    texts, pictures = pairs.spelt, row_digests(pairs.x["image"])
+    return (texts[:, None] == texts[None]) | (pictures[:, None] == pictures[None])
+
+
+def retrieval(pictures, texts, right):
+    """How often a right text is the nearest of a picture, a right picture of a text, and among the nearest five.
 
     Args:
         pictures, texts: Vectors `(pairs, features)`.
-        ids: Token ids `(pairs, length)`; pairs with the same caption are right for one another.
+        right: What `right_pairs` says of them.
     """
-    same = (ids[:, None] == ids[None]).all(-1)
     cosines = pictures @ texts.T
     order = np.argsort(-cosines, axis=1)[:, :5]
-    right = np.take_along_axis(same, order, 1)
+    found = np.take_along_axis(right, order, 1)
     return {
-        "recall_at_1": float(right[:, 0].mean()),
-        "recall_at_5": float(right.any(1).mean()),
-        "text_to_image_recall_at_1": float(same[cosines.argmax(0), np.arange(len(ids))].mean()),
-        "chance": float(same.mean()),
+        "recall_at_1": float(found[:, 0].mean()),
+        "recall_at_5": float(found.any(1).mean()),
+        "text_to_image_recall_at_1": float(right[cosines.argmax(0), np.arange(len(right))].mean()),
+        "chance": float(right.mean()),
     }
 
 
@@ -26,7 +37,7 @@ def ridge_on_pixels(train, test, num_tokens):
     """Chance, and retrieval by ridge regression from shrunken pixels to the words of the caption: `{name: metrics}`.
 
     Args:
-        train, test: `{"image": uint8 (pairs, height, width, channels), "text": ids (pairs, length)}`.
+        train, test: `Pairs`.
         num_tokens: Different ids, the two that are no words among them.
     """
     from sklearn.linear_model import Ridge
@@ -38,9 +49,9 @@ def ridge_on_pixels(train, test, num_tokens):
         step = max(1, images.shape[1] // 12)
         return images[:, ::step, ::step].reshape(len(images), -1) / 255.0
 
-    model = Ridge(alpha=10.0).fit(shrunk(train["image"]), bag(train["text"]))
-    guessed, words = model.predict(shrunk(test["image"])), bag(test["text"])
+    model = Ridge(alpha=10.0).fit(shrunk(train.x["image"]), bag(train.x["text"]))
+    guessed, words = model.predict(shrunk(test.x["image"])), bag(test.x["text"])
     units = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-9) for part in (guessed, words)]
-    found = retrieval(*units, test["text"])
+    found = retrieval(*units, right_pairs(test))
     ridge = {name: found[name] for name in ("recall_at_1", "recall_at_5")}
     return {"chance": {"recall_at_1": found["chance"]}, "ridge on pixels": ridge}

@@ -14,7 +14,7 @@ import numpy as np
 from apps.common.data.examples import About, find_data, split_indices
 from apps.common.data.fingerprint import digest, row_digests
 from apps.common.data.images.arrays import resize_images
-from apps.common.data.images.captioned import TEXTS, draw_captioned, picture_rows
+from apps.common.data.images.captioned import TEXTS, draw_captioned, picture_rows, splits_of
 from apps.common.data.images.drawn_questions import draw_questions
 from apps.common.data.images.labelled import read_images
 from apps.common.data.reading import list_folder, split_of
@@ -83,9 +83,8 @@ def read_asked(path, shape):
 def table_rows(path):
     """`[(split, picture, question, answer)]` of a table."""
     rows, picture, text = picture_rows(path, ANSWERS)
-    splits = [split_of(row.get("split", "")) or "train" for row in rows]
     lines = [(path.parent / row[picture], row.get("question", "").strip(), row[text].strip()) for row in rows]
-    return [(split, *each) for split, each in zip(splits, lines, strict=True)]
+    return [(split, *each) for split, each in zip(splits_of(path, rows), lines, strict=True)]
 
 
 def json_rows(path):

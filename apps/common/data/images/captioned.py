@@ -10,7 +10,7 @@ import numpy as np
 from apps.common.data.examples import find_data, split_indices
 from apps.common.data.fingerprint import row_digests
 from apps.common.data.images.labelled import read_images
-from apps.common.data.reading import json_objects
+from apps.common.data.reading import json_objects, split_of
 from apps.common.errors import UserError, count_skipped
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -80,20 +80,43 @@ def read_captioned(path, image_size):
     Raises:
         UserError: No such columns, or too many pictures that cannot be read or have no caption.
     """
+    images, captions, _, notes = read_split_captions(path, image_size)
+    return images, captions, notes
+
+
+def read_split_captions(path, image_size):
+    """The same with the split of each pair before the notes: what the row's column `split` says, else train."""
     path = Path(path)
     rows, picture, text = picture_rows(path, TEXTS)
     side = image_size or 32
     found = len(rows)
+    rows = [{**row, "split": split} for row, split in zip(rows, splits_of(path, rows), strict=True)]
     rows = list({(row[picture], row[text]): row for row in rows}.values())
     captioned = [row for row in rows if words_of(row[text])]
     missing = [f"{row[picture]} (no caption)" for row in rows if not words_of(row[text])]
     images, reasons = read_images([path.parent / row[picture] for row in captioned], (side, side, 3))
     skipped = [f"{row[picture]} ({reason})" for row, reason in zip(captioned, reasons, strict=True) if reason]
     notes = [count_skipped(missing, len(rows), "captions"), count_skipped(skipped, len(rows), "pictures")]
-    captions = [row[text] for row, reason in zip(captioned, reasons, strict=True) if not reason]
+    good = [row for row, reason in zip(captioned, reasons, strict=True) if not reason]
     if len(rows) < found:
         notes.append(f"{found - len(rows)} rows say what another row says and count once")
-    return images, captions, [f"pictures made {side} x {side}", *filter(None, notes)]
+    notes = [f"pictures made {side} x {side}", *filter(None, notes)]
+    return images, [row[text] for row in good], [row["split"] for row in good], notes
+
+
+def splits_of(path, rows):
+    """The split that each row of a table names; train where it names none.
+
+    Raises:
+        UserError: Another word stands there.
+    """
+    cells = [row.get("split", "").strip() for row in rows]
+    found = [split_of(cell or "train") for cell in cells]
+    if None in found:
+        number = found.index(None)
+        expected = "expected train, validation or test in column split"
+        raise UserError(f"{path}: row {number + 1}: {expected}. Received: {cells[number][:60]}")
+    return found
 
 
 def picture_rows(path, texts):
@@ -144,16 +167,20 @@ def _columns(row):
     return tuple(next((name for name in names if name in row), None) for names in (PICTURES, TEXTS))
 
 
-def split_pairs(images, seed):
+def split_pairs(images, seed, shares=(0.1, 0.15)):
     """Positions of the pairs to train, validate and test on; those of one picture, which may have several texts, stay together.
 
+    Args:
+        images: The picture of each pair.
+        seed: Of the split.
+        shares: Of the pictures in each part but the first.
     Raises:
         UserError: There are too few pictures.
     """
     digests = row_digests(images)
     _, first, picture = np.unique(digests, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[picture]  # the pictures in the order in which they come
-    parts = split_indices(np.zeros(len(first)), (0.1, 0.15), seed, False)
+    parts = split_indices(np.zeros(len(first)), shares, seed, False)
     if min(map(len, parts)) < 1:
         raise UserError(f"{len(first)} different pictures with captions; at least 10 are needed to train, validate and test")
     return [np.flatnonzero(np.isin(place, part)) for part in parts]
