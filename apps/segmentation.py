@@ -58,7 +58,9 @@ class Config(Transfer, Splitting):
         None, "height,width (or one side of a square) all pictures are resized to; else the size they share", low=1, high=4096
     )
     class_names: str = option("", "comma-separated names of the labels 0, 1, ...; else a list of classes in the folder")
-    ignore: str | None = option("255", "label, colour (#rrggbb) or class whose pixels count nothing")
+    ignore: str | None = option(
+        "auto", "label, colour (#rrggbb) or class whose pixels count nothing; auto: label 255, unless it is the white of greys"
+    )
     flip: bool = option(False, "mirror half of the pictures")
     crop: float = option(0.0, "largest share of the sides cut away in training", low=0, high=0.9, search=(0.0, 0.5))
     scale: float = option(0.0, "largest factor, less one, by which pictures grow or shrink in training", low=0, high=3)

@@ -252,6 +252,12 @@ def _is_polygon(part):
     return pairs and all(type(each) in (int, float) and abs(each) < LARGEST for each in part)
 
 
+def crowds_line(found, labels):
+    """How many of the pixels count nothing, as a line; `""` where there are none. `found` are the `Values` of drawn masks."""
+    share = found.share(~np.isin(found.values, labels))
+    return f"{max(share, 0.001):.1%} of the pixels are crowds, or of no class, and count nothing" if share else ""
+
+
 def known_labels(annotations, table, known):
     """The label of each category of a trained model.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.images.coco_masks import Drawn, find_annotations, read_annotations
+from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotations, read_annotations
 from apps.common.data.images.decoding import (
     Unreadable,
     choose_size,
@@ -15,7 +15,8 @@ from apps.common.data.images.decoding import (
     open_image,
 )
 from apps.common.data.images.gathering import gathered, stamp
-from apps.common.data.images.mask_classes import Classes, choose_classes
+from apps.common.data.images.mask_classes import AUTO, Classes, choose_classes
+from apps.common.data.images.mask_values import Values, differing_palettes
 from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.data.reading import split_of, visible_files
 from apps.common.errors import UserError, count_skipped
@@ -69,7 +70,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         path: A folder (see `FORMATS`).
         image_size: `(height, width)` of all; `None` keeps a size they share.
         class_names: Of the labels 0, 1, ...; by default what the folder's list of classes says, or the masks.
-        ignore: Label, colour or class of the pixels that count nothing, as text.
+        ignore: Label, colour or class of the pixels that count nothing, as text; `"auto"` for label 255 where it is no grey.
         classes: `Classes` of a trained model, to evaluate it.
     Raises:
         UserError: Nothing that can be trained on, saying what was expected and what to do.
@@ -80,26 +81,28 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     known = {name: place for place, name in enumerate(classes.names)} if classes else None
     pairs, notes, drawn_classes = find_pairs(path, known)
     drawn = any(isinstance(pair.mask, Drawn) for pair in pairs)
+    differing = None if drawn else differing_palettes([pair.mask for pair in pairs])
     if classes:
         asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None) if drawn else classes
     else:
-        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore)
-    workers = workers_for([pair.picture for pair in pairs])
-    scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at", workers)
-    failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
-    good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
-    pairs, scanned = [pairs[place] for place in good], [scanned[place] for place in good]
-    if not pairs:
-        raise UserError(f"{path}: no picture with a mask can be read: {failed[0]}")
-    count_skipped(failed, len(pairs) + len(failed), "pictures with masks")
+        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore, bool(differing))
+    if differing and not asked.coloured:
+        advice = "Save masks as grey labels, or list the classes with their colours in classes.txt"
+        raise UserError(f"{path}: {differing}: an index is no label then. {advice}")
+    if differing:
+        notes.append(f"{differing}: masks are read as colours, not as labels")
+    pairs, scanned, failed = _scanned(path, pairs, asked.coloured)
     if not classes and not any(pair.split in (None, "train") for pair in pairs):
         unread = f"; could not be read: {', '.join(failed[:3])}" if failed else ""
         raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}{unread}")
     trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
-    found = asked if classes else asked.completed(trained, notes, path)
+    found = asked if classes else asked.completed(Values.of_all(trained), notes, path, free=ignore == AUTO)
     for pair, (_, values) in zip(pairs, scanned, strict=True):
         if not drawn:
-            found.refuse_unknown(values, pair.name)
+            found.refuse_unknown(values.values, pair.name)
+    everything = Values.of_all([values for _, values in scanned])
+    ignored = crowds_line(everything, found.values) if drawn else found.ignored_line(everything, bool(classes))
+    notes += [ignored] if ignored else []
     sizes = [size for size, _ in scanned]
     size, said = choose_size(sizes, image_size)
     arrays = _read(path, pairs, (*size, 3), found)
@@ -110,6 +113,18 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     resized = any(each != size for each in sizes)
     splits, paths = [pair.split for pair in kept], [pair.picture for pair in kept]
     return MaskedPictures(arrays["images"], arrays["masks"], splits, classes or found, resized, notes, paths)
+
+
+def _scanned(path, pairs, coloured):
+    """`(pairs that can be read, what `scan` finds of each, the others as text)`."""
+    workers = workers_for([pair.picture for pair in pairs])
+    scanned = each_in_threads(pairs, lambda pair: scan(pair, coloured), "masks looked at", workers)
+    failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
+    good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
+    if not good:
+        raise UserError(f"{path}: no picture with a mask can be read: {failed[0]}")
+    count_skipped(failed, len(pairs), "pictures with masks")
+    return [pairs[place] for place in good], [scanned[place] for place in good], failed
 
 
 def find_pairs(folder, known=None):
@@ -169,13 +184,13 @@ def _key(path):
 
 
 def scan(pair, coloured):
-    """`((height, width) of the upright picture, values in the mask)`.
+    """`((height, width) of the upright picture, the mask's Values)`.
 
     Raises:
         Unreadable: One of the two cannot be read, or they differ in size.
     """
     mask = raw_mask(pair, coloured)
-    return mask.shape, np.unique(mask)
+    return mask.shape, Values.of(mask)
 
 
 def raw_mask(pair, coloured):
