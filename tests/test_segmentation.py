@@ -280,3 +280,11 @@ def test_a_class_weight_that_does_nothing_is_refused():
     with pytest.raises(UserError, match="does nothing with --loss dice"):
         make_config(app.Config, {"loss": "dice", "class_weights": "balanced"})
     assert dataclasses.is_dataclass(app.Config)
+
+
+@pytest.mark.parametrize("second", ["images/1.jpg", "masks/1_mask.png"])
+def test_two_pictures_or_masks_of_one_name_are_refused(tmp_path, second):
+    write_set(tmp_path, label_masks())
+    save(tmp_path, second, np.zeros((6, 8), "uint8"))
+    with pytest.raises(UserError, match=r"1\.png.* have one name \(1 such\)"):
+        read_masked_pictures(tmp_path)

@@ -139,11 +139,13 @@ def find_pairs(folder, known=None):
     if annotations:
         found, notes, names = read_annotations(folder, annotations, files, known)
         return [Pair(*each) for each in found], notes, names
-    pictures, masks = {}, {}
+    pictures, masks, doubled = {}, {}, []
     for file in files:
         if is_image_name(file.name):
             is_mask, key = _key(file.relative_to(folder))
-            (masks if is_mask else pictures)[key] = file
+            first = (masks if is_mask else pictures).setdefault(key, file)
+            if first != file:
+                doubled.append((key, first, file))
     if not masks or not pictures:
         there = f"{len(pictures)} pictures, {len(masks)} masks"
         raise UserError(f"{folder}: found {there}. Expected {FORMATS}")
@@ -151,6 +153,9 @@ def find_pairs(folder, known=None):
     if not both:
         first = next(iter(pictures.values())).name
         raise UserError(f"{folder}: no mask is called as a picture is, such as {first}. Expected {FORMATS}")
+    doubled = [[str(file.relative_to(folder)) for file in two] for key, *two in doubled if key in pictures and key in masks]
+    if doubled:
+        raise UserError(f"{folder}: {' and '.join(doubled[0])} have one name ({len(doubled)} such). Keep one of each, or rename them")
     notes = []
     for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
         missing = [some[key] for key in some if key not in others]
