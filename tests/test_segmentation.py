@@ -288,3 +288,26 @@ def test_two_pictures_or_masks_of_one_name_are_refused(tmp_path, second):
     save(tmp_path, second, np.zeros((6, 8), "uint8"))
     with pytest.raises(UserError, match=r"1\.png.* have one name \(1 such\)"):
         read_masked_pictures(tmp_path)
+
+
+def write_voc(folder, **lists):
+    """PASCAL VOC's layout of three pictures, and lists of splits."""
+    write_set(folder, label_masks(), "JPEGImages", "SegmentationClass")
+    write_set(folder, label_masks(), "JPEGImages", "SegmentationObject")
+    (folder / "ImageSets/Segmentation").mkdir(parents=True)
+    for name, words in lists.items():
+        (folder / f"ImageSets/Segmentation/{name}.txt").write_text(words.replace(" ", "\n"))
+
+
+def test_vocs_lists_name_the_splits(tmp_path):
+    write_voc(tmp_path, train="1", val="0 7", trainval="0 1 7")
+    found = read_masked_pictures(tmp_path)
+    assert {path.stem: split for path, split in zip(found.paths, found.splits, strict=True)} == {"0": "validation", "1": "train"}
+    assert "1 pictures that no list" in found.notes[0] and "name have no mask: 7" in found.notes[1] and len(found.notes) == 2
+
+
+@pytest.mark.parametrize(("val", "words"), [("1 2", "1 is in several lists"), ("8 9", "has a mask, such as 8")])
+def test_vocs_lists_that_contradict_themselves_or_the_pictures_are_refused(tmp_path, val, words):
+    write_voc(tmp_path, val=val, **({"train": "0 1"} if "several" in words else {}))
+    with pytest.raises(UserError, match=words):
+        read_masked_pictures(tmp_path)

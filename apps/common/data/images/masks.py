@@ -30,6 +30,7 @@ MASK_WORDS = (
     "masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "segmentation", "gt",
 )  # fmt: skip
 MASK_MODES = ("1", "L", "P", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
+LISTS = "ImageSets/Segmentation"  # where PASCAL VOC names the pictures of each split
 TURNED = (5, 6, 7, 8)  # EXIF orientations that change height for width
 
 
@@ -139,34 +140,69 @@ def find_pairs(folder, known=None):
     if annotations:
         found, notes, names = read_annotations(folder, annotations, files, known)
         return [Pair(*each) for each in found], notes, names
+    pictures, masks = _by_key(folder, files)
+    both = [key for key in pictures if key in masks]
+    notes = []
+    for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
+        missing = [str(some[key].relative_to(folder)) for key in some if key not in others]
+        if missing:
+            notes.append(f"{len(missing)} {what} and are left out: {_first(missing)}")
+    splits = {key: next((split_of(part) for part in key[:-1] if split_of(part)), None) for key in both}
+    if listed := listed_splits(folder, files):
+        splits = {key: listed[key[-1]] for key in both if key[-1] in listed}
+        missing = sorted(listed.keys() - {key[-1] for key in splits})
+        if not splits:
+            raise UserError(f"{folder}: no picture that the lists in {LISTS} name has a mask, such as {missing[0]}. Mend the lists")
+        if len(splits) < len(both):
+            notes.append(f"{len(both) - len(splits)} pictures that no list in {LISTS} names are left out")
+        if missing:
+            notes.append(f"{len(missing)} pictures that the lists in {LISTS} name have no mask: {_first(missing)}")
+    names = {key: str(masks[key].relative_to(folder)) for key in splits}
+    return [Pair(names[key], split, pictures[key], masks[key]) for key, split in splits.items()], notes, ()
+
+
+def _first(names):
+    return ", ".join(names[:3]) + (", ..." if names[3:] else "")
+
+
+def _by_key(folder, files):
+    """`(pictures, masks)`, each `{what the two share of their paths: file}`.
+
+    Raises:
+        UserError: There are none that belong together, or two where one is expected.
+    """
     pictures, masks, doubled = {}, {}, []
     for file in files:
-        if is_image_name(file.name):
+        if is_image_name(file.name) and file.parent.name != "SegmentationObject":  # VOC's single objects are no classes
             is_mask, key = _key(file.relative_to(folder))
             first = (masks if is_mask else pictures).setdefault(key, file)
             if first != file:
-                doubled.append((key, first, file))
+                doubled.append((key, f"{first.relative_to(folder)} and {file.relative_to(folder)}"))
     if not masks or not pictures:
         there = f"{len(pictures)} pictures, {len(masks)} masks"
         raise UserError(f"{folder}: found {there}. Expected {FORMATS}")
-    both = [key for key in pictures if key in masks]
-    if not both:
+    if pictures.keys().isdisjoint(masks):
         first = next(iter(pictures.values())).name
         raise UserError(f"{folder}: no mask is called as a picture is, such as {first}. Expected {FORMATS}")
-    doubled = [[str(file.relative_to(folder)) for file in two] for key, *two in doubled if key in pictures and key in masks]
+    doubled = [both for key, both in doubled if key in pictures and key in masks]
     if doubled:
-        raise UserError(f"{folder}: {' and '.join(doubled[0])} have one name ({len(doubled)} such). Keep one of each, or rename them")
-    notes = []
-    for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
-        missing = [some[key] for key in some if key not in others]
-        if missing:
-            shown = ", ".join(str(file.relative_to(folder)) for file in missing[:3])
-            notes.append(f"{len(missing)} {what} and are left out: {shown}{', ...' if len(missing) > 3 else ''}")
-    pairs = []
-    for key in both:
-        split = next((split_of(part) for part in key[:-1] if split_of(part)), None)
-        pairs.append(Pair(str(masks[key].relative_to(folder)), split, pictures[key], masks[key]))
-    return pairs, notes, ()
+        raise UserError(f"{folder}: {doubled[0]} have one name ({len(doubled)} such). Keep one of them, or rename it")
+    return pictures, masks
+
+
+def listed_splits(folder, files):
+    """`{name of a picture: split}`, as PASCAL VOC lists them in ImageSets/Segmentation; empty without such lists.
+
+    Raises:
+        UserError: A picture is in two splits.
+    """
+    listed = {}
+    for path in (file for file in files if file.suffix.lower() == ".txt" and split_of(file.stem)):
+        if path.parent.parts[-2:] == Path(LISTS).parts:
+            for name in filter(None, map(str.strip, path.read_text(encoding="utf-8", errors="replace").splitlines())):
+                if listed.setdefault(name, split_of(path.stem)) != split_of(path.stem):
+                    raise UserError(f"{folder}: {name} is in several lists in {LISTS}. Keep each picture in one")
+    return listed
 
 
 def _key(path):
