@@ -152,7 +152,7 @@ def find_pairs(folder, known=None):
         splits = {key: listed[key[-1]] for key in both if key[-1] in listed}
         missing = sorted(listed.keys() - {key[-1] for key in splits})
         if not splits:
-            raise UserError(f"{folder}: no picture that the lists in {LISTS} name has a mask, such as {missing[0]}. Mend the lists")
+            raise UserError(f"{folder}: no picture that the lists in {LISTS} name has a mask, such as {missing[0]}. Mend them")
         if len(splits) < len(both):
             notes.append(f"{len(both) - len(splits)} pictures that no list in {LISTS} names are left out")
         if missing:
