@@ -26,6 +26,7 @@ from apps.common.data.images.pixels import Pixels, count_pixels, median_frequenc
 from apps.common.data.stored import Stored
 from apps.common.errors import UserError
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer
 
 MODELS = {"unet": {}, "residual-unet": {"block": "residual"}, "attention-unet": {"attention": True}}
@@ -48,17 +49,19 @@ class Config(Transfer, Splitting):
         "dice-cross-entropy", "what is minimised", search=("cross-entropy", "focal", "dice-cross-entropy")
     )
     gamma: float = option(2.0, "how fast the focal loss leaves what is right", low=0, high=10, needs={"loss": "focal"})
-    epochs: int = option(12, "passes over the training data", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training pictures; none: by their number, 12 to 100", low=1, high=100_000)
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
-    batch_size: int = option(8, "pictures a step", low=1, high=65_536, search=(4, 8, 16))
+    batch_size: int | None = option(None, "pictures a step; none: by their number, 4 or 8", low=1, high=65_536, search=(4, 8, 16))
     image_size: tuple[int, ...] | None = option(
         None, "height,width (or one side of a square) all pictures are resized to; else the size they share", low=1, high=4096
     )
     class_names: str = option("", "comma-separated names of the labels 0, 1, ...; else a list of classes in the folder")
-    ignore: str | None = option("255", "label, colour (#rrggbb) or class whose pixels count nothing")
+    ignore: str | None = option(
+        "auto", "label, colour (#rrggbb) or class whose pixels count nothing; auto: label 255, unless it is the white of greys"
+    )
     flip: bool = option(False, "mirror half of the pictures")
     crop: float = option(0.0, "largest share of the sides cut away in training", low=0, high=0.9, search=(0.0, 0.5))
     scale: float = option(0.0, "largest factor, less one, by which pictures grow or shrink in training", low=0, high=3)
@@ -127,6 +130,11 @@ def load_data(config, about=None):
         train = Moving(train, moves, ("image", "mask"), config.seed)
     about = {**classes.to_json(), "image_shape": list(whole.x.shape[1:]), "resized": resized}
     return Data(Pixels(train, weights), Pixels(validation, ones), Pixels(test, ones), about, notes, source, example=example)
+
+
+def settle(config, data):
+    """Many passes in small batches over few pictures: of eight, 12 steps learn the background alone, 200 all classes."""
+    return settled_steps(config, len(data.train), batches=((100, 4), (None, 8)), steps=800, epochs=(12, 100))
 
 
 def build_model(config, data):

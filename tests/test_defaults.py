@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runs import forked, train
 
-from apps import graph, image_classification, object_detection, tabular
+from apps import graph, image_classification, object_detection, segmentation, tabular
 from apps.common.data.examples import Data, Examples
 from apps.common.files import read_json
 from apps.common.options.declare import make_config
@@ -35,7 +35,7 @@ def test_what_was_asked_for_stays():
     assert (config.epochs, config.batch_size) == (7, 2) and "epochs" not in why
 
 
-@pytest.mark.parametrize("app", [image_classification, tabular, graph, object_detection])
+@pytest.mark.parametrize("app", [image_classification, tabular, graph, object_detection, segmentation])
 def test_what_is_settled_stays_settled(app):
     data = app.load_data(app.Config())
     config, _ = settled(app, app.Config(), data)
@@ -46,6 +46,14 @@ def test_what_is_settled_stays_settled(app):
 def test_detection_takes_enough_steps_with_few_pictures(count, found):
     config, _ = settled(object_detection, object_detection.Config(), pictures(count, 8))
     assert (config.batch_size, config.epochs) == found
+
+
+@pytest.mark.parametrize(("count", "found"), [(8, (4, 100)), (100, (8, 62)), (612, (8, 12)), (100_000, (8, 12))])
+def test_few_pictures_with_masks_are_seen_often_and_the_drawings_as_before(count, found):
+    config, why = settled(segmentation, segmentation.Config(), pictures(count, 8))
+    assert (config.batch_size, config.epochs) == found and f"({count:,})" in why
+    asked = segmentation.Config(epochs=12, batch_size=8)
+    assert settled(segmentation, asked, pictures(count, 8)) == (asked, "")
 
 
 def test_the_network_is_chosen_by_the_pictures_and_why_is_said():

@@ -1,11 +1,11 @@
 """A class for every pixel: how it is read, weighed, counted, put together from tiles and written."""
 
 import dataclasses
-import json
 
 import keras
 import numpy as np
 import pytest
+from mask_samples import label_masks, save, write_set
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
@@ -13,7 +13,7 @@ from apps import segmentation as app
 from apps.common.data.examples import Examples
 from apps.common.data.images import gathering
 from apps.common.data.images.drawn_masks import draw_shapes
-from apps.common.data.images.mask_classes import IGNORED, Classes
+from apps.common.data.images.mask_classes import IGNORED
 from apps.common.data.images.masks import read_masked_pictures
 from apps.common.data.images.moving import Moves, Moving
 from apps.common.data.images.pixels import Pixels, median_frequency_weights
@@ -36,25 +36,6 @@ def channels_as_classes(shape):
     """A model whose logits are the picture's three channels."""
     inputs = keras.Input(shape)
     return keras.Model(inputs, keras.layers.Rescaling(1.0)(inputs))
-
-
-def save(folder, name, pixels, mode=None, **options):
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(folder / name, **options)
-
-
-def write_set(folder, masks, pictures="images", masked="masks", size=(6, 8)):
-    """Pictures with these masks, in two folders."""
-    for number, mask in enumerate(masks):
-        save(folder, f"{pictures}/{number}.png", generator.integers(0, 256, (*size, 3), dtype="uint8"))
-        save(folder, f"{masked}/{number}.png", mask)
-
-
-def label_masks(count=3, size=(6, 8), labels=(0, 1, 2)):
-    masks = generator.choice(np.array(labels, "uint8"), (count, *size))
-    masks[:, 0, : len(labels)] = labels
-    return masks
 
 
 # Losses, metrics, evaluation
@@ -280,88 +261,6 @@ def test_pictures_without_a_mask_are_named(tmp_path):
     assert "lonely.png" in read_masked_pictures(tmp_path).notes[0]
 
 
-def test_cocos_polygons_are_drawn_the_small_over_the_large(tmp_path):
-    save(tmp_path, "train2017/a.png", np.zeros((10, 10, 3), "uint8"))
-    square = [0, 0, 5, 0, 5, 9, 0, 9]
-    content = {
-        "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}, {"id": 5, "file_name": "gone.png"}],
-        "categories": [{"id": 9, "name": "dog"}, {"id": 3, "name": "cat"}],
-        "annotations": [
-            {"image_id": 4, "category_id": 3, "area": 4, "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]]},
-            {"image_id": 4, "category_id": 9, "area": 50, "segmentation": [square]},
-            {"image_id": 4, "category_id": 9, "area": 1, "segmentation": [[1, 1]]},
-        ],
-    }
-    (tmp_path / "instances_train2017.json").write_text(json.dumps(content))
-    found = read_masked_pictures(tmp_path, ignore="255")
-    assert found.classes.names == ("background", "cat", "dog") and found.splits == ["train"]
-    expected = np.zeros((10, 10), "uint8")
-    expected[:10, :6], expected[1:4, 1:4] = 2, 1
-    np.testing.assert_array_equal(found.masks[0], expected)
-    assert "gone.png" in found.notes[0] and "1 annotations" in found.notes[1]
-    assert [path.name for path in found.paths] == ["a.png"]
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["numbers", "packed"])
-def test_cocos_crowds_in_run_lengths_count_nothing(tmp_path, packed):
-    from pycocotools import mask as coco
-
-    region = np.random.default_rng(0).random((40, 30)) < 0.3
-    runs = np.flatnonzero(np.diff(region.T.reshape(-1), prepend=False))
-    lengths = np.diff([0, *runs, region.size]).tolist()
-    packed_lengths = coco.encode(np.asfortranarray(region.astype("uint8")))["counts"].decode()
-    save(tmp_path, "a.png", np.zeros((40, 30, 3), "uint8"))
-    square = {"image_id": 4, "category_id": 1, "area": 50, "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]}
-    counts = packed_lengths if packed else lengths
-    crowd = {**square, "area": 20, "iscrowd": 1, "segmentation": {"counts": counts, "size": [40, 30]}}
-    content = {
-        "images": [{"id": 4, "file_name": "a.png", "width": 30, "height": 40}],
-        "categories": [{"id": 1, "name": "dog"}],
-        "annotations": [square, crowd],
-    }
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    expected = np.zeros((40, 30), "uint8")
-    expected[:10, :10] = 1
-    np.testing.assert_array_equal(read_masked_pictures(tmp_path).masks[0], np.where(region, 255, expected))
-    crowd["segmentation"]["counts"] = counts[:-1]
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="run lengths that add up to"):
-        read_masked_pictures(tmp_path)
-
-
-def test_cocos_shapes_are_drawn_in_the_classes_of_a_model_that_was_trained_on_colours(tmp_path):
-    save(tmp_path, "a.png", np.zeros((10, 10, 3), "uint8"))
-    content = {
-        "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}],
-        "categories": [{"id": 7, "name": "dog"}],
-        "annotations": [{"image_id": 4, "category_id": 7, "area": 9, "segmentation": [[0, 0, 5, 0, 5, 9, 0, 9]]}],
-    }
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    known = Classes(("dog", "background"), (0xFF0000, 0x0000FF), True, None, ((255, 0, 0), (0, 0, 255)))
-    masks = read_masked_pictures(tmp_path, classes=known).masks
-    assert (masks[0, :, :6] == 0).all() and (masks[0, :, 6:] == 1).all()
-    without = Classes(("dog", "sky"), (0xFF0000, 0x0000FF), True, None, ((255, 0, 0), (0, 0, 255)))
-    masks = read_masked_pictures(tmp_path, classes=without).masks
-    assert (masks[0, :, :6] == 0).all() and (masks[0, :, 6:] == 255).all()
-
-
-def test_cocos_categories_are_those_of_the_model_by_their_names_not_their_order(tmp_path):
-    save(tmp_path, "a.png", np.zeros((10, 10, 3), "uint8"))
-    shape = {"image_id": 4, "area": 50, "segmentation": [[0, 0, 5, 0, 5, 9, 0, 9]]}
-    content = {
-        "images": [{"id": 4, "file_name": "a.png", "width": 10, "height": 10}],
-        "categories": [{"id": 1, "name": "ant"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "cat"}],
-        "annotations": [{**shape, "category_id": 2}],
-    }
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    known = Classes(("background", "cat", "dog"), (0, 1, 2), False, None, ((0, 0, 0),) * 3)
-    assert set(np.unique(read_masked_pictures(tmp_path, classes=known).masks)) == {0, 2}
-    content["annotations"].append({**shape, "category_id": 1})
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="classes the model does not know: ant"):
-        read_masked_pictures(tmp_path, classes=known)
-
-
 def test_large_sets_lie_on_disk_and_are_the_same(tmp_path, monkeypatch):
     write_set(tmp_path / "set", label_masks(5))
     inside = read_masked_pictures(tmp_path / "set")
@@ -381,3 +280,34 @@ def test_a_class_weight_that_does_nothing_is_refused():
     with pytest.raises(UserError, match="does nothing with --loss dice"):
         make_config(app.Config, {"loss": "dice", "class_weights": "balanced"})
     assert dataclasses.is_dataclass(app.Config)
+
+
+@pytest.mark.parametrize("second", ["images/1.jpg", "masks/1_mask.png"])
+def test_two_pictures_or_masks_of_one_name_are_refused(tmp_path, second):
+    write_set(tmp_path, label_masks())
+    save(tmp_path, second, np.zeros((6, 8), "uint8"))
+    with pytest.raises(UserError, match=r"1\.png.* have one name \(1 such\)"):
+        read_masked_pictures(tmp_path)
+
+
+def write_voc(folder, **lists):
+    """PASCAL VOC's layout of three pictures, and lists of splits."""
+    write_set(folder, label_masks(), "JPEGImages", "SegmentationClass")
+    write_set(folder, label_masks(), "JPEGImages", "SegmentationObject")
+    (folder / "ImageSets/Segmentation").mkdir(parents=True)
+    for name, words in lists.items():
+        (folder / f"ImageSets/Segmentation/{name}.txt").write_text(words.replace(" ", "\n"))
+
+
+def test_vocs_lists_name_the_splits(tmp_path):
+    write_voc(tmp_path, train="1", val="0 7", trainval="0 1 7")
+    found = read_masked_pictures(tmp_path)
+    assert {path.stem: split for path, split in zip(found.paths, found.splits, strict=True)} == {"0": "validation", "1": "train"}
+    assert "1 pictures that no list" in found.notes[0] and "name have no mask: 7" in found.notes[1] and len(found.notes) == 2
+
+
+@pytest.mark.parametrize(("val", "words"), [("1 2", "1 is in several lists"), ("8 9", "has a mask, such as 8")])
+def test_vocs_lists_that_contradict_themselves_or_the_pictures_are_refused(tmp_path, val, words):
+    write_voc(tmp_path, val=val, **({"train": "0 1"} if "several" in words else {}))
+    with pytest.raises(UserError, match=words):
+        read_masked_pictures(tmp_path)

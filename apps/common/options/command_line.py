@@ -71,6 +71,6 @@ def whole_number(given, name, default):
     text = given.get(name)
     if text is None:
         return default
-    if not str(text).isdigit() or not 0 < int(text) < 65536:
+    if not str(text).isdecimal() or not 0 < int(text) < 65536:
         raise UserError(f"--{name}: expected a whole number from 1 to 65535. Received: {text}")
     return int(text)

@@ -1,6 +1,7 @@
 """COCO's annotation files as masks: polygons and run lengths drawn, the small ones over the large ones."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from apps.common.data.reading import split_within
 from apps.common.errors import UserError
 from apps.common.files import read_json
 
-KEYS = ("images", "annotations", "categories")
+KEYS = {"images": ("id",), "categories": ("id", "name"), "annotations": ("image_id", "category_id")}  # and what entries need
 LARGEST = 1_000_000_000
 BACKGROUND, CROWD = 0, 255
 
@@ -34,10 +35,12 @@ class Drawn:
         """A Pillow image of labels, of the size the annotations say, else of `size`.
 
         Raises:
-            Unreadable: Run lengths of another size, or of no use.
+            Unreadable: The annotations say another size, or run lengths have another one or are of no use.
         """
         from PIL import Image, ImageDraw
 
+        if self.size and sorted(self.size) != sorted(size):  # before a picture of any size is made
+            raise Unreadable(f"the annotations say {self.size[0]} x {self.size[1]} pixels, its picture has {size[0]} x {size[1]}")
         image = Image.new("L", self.size or size, self.ground)
         pen = ImageDraw.Draw(image)
         for label, parts in self.shapes:
@@ -116,59 +119,143 @@ def read_annotations(folder, annotations, files, known=None):
         known: `{class name: label}` of a trained model, whose labels are drawn; else categories are numbered by their ids.
             Where it knows no background, what no shape covers counts nothing.
     Raises:
-        UserError: Categories differ between the files, there is one that the model does not know, or no picture is there.
+        UserError: A file is not COCO as it should be, categories differ between the files, there is one that the model does
+            not know, no picture is there, or no shape.
     """
-    tables = {path: {each["id"]: str(each["name"]) for each in content["categories"]} for path, content in annotations.items()}
+    for path, content in annotations.items():
+        refuse_damaged(path, content)
+    tables = {path: {each["id"]: name_of(each) for each in content["categories"]} for path, content in annotations.items()}
     first, table = next(iter(tables.items()))
     other = next((path for path in tables if tables[path] != table), None)
     if other:
         raise UserError(f"{other.name}: its categories are not those of {first.name}. Give all splits the same list")
-    labels = {key: place for place, key in enumerate(sorted(table), 1)}
+    labels, names, notes = numbered(table)
     if known:
         labels = known_labels(annotations, table, known)
-    names = ("background", *(table[key] for key in sorted(table)))
-    by_name, pairs, notes, missing, left_out = {}, [], [], [], 0
+    by_name, pairs, missing, left_out, drawn = {}, [], [], {}, 0
     for file in files:
         by_name.setdefault(file.name, []).append(file)
     for path, content in annotations.items():
         split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
-        shapes = {}
-        for each in content["annotations"]:
-            parts, label = _parts(each.get("segmentation")), labels.get(each.get("category_id"))
-            if not parts or label is None:
-                left_out += 1
-                continue
-            label = CROWD if each.get("iscrowd") else label
-            shapes.setdefault(each.get("image_id"), []).append((float(each.get("area") or 0), label, parts))
+        shapes = _shapes(path, content, labels, left_out)
         for image in content["images"]:
             file = _file_of(image, path, by_name)
             if file is None:
                 missing.append(str(image.get("file_name")))
                 continue
-            drawn = sorted(shapes.get(image["id"], ()), key=lambda shape: -shape[0])
-            size = (image["width"], image["height"]) if image.get("width") and image.get("height") else None
+            layers = tuple(shape[1:] for shape in sorted(shapes[image["id"]], key=lambda shape: -shape[0]))
+            drawn += len(layers)
+            size = tuple(int(_number(path, image, side)) for side in ("width", "height"))
             ground = known.get("background", CROWD) if known else BACKGROUND
-            mask = Drawn(tuple((label, parts) for _, label, parts in drawn), size, ground)
-            pairs.append((image["file_name"], split, file, mask))
+            pairs.append((str(image["file_name"]), split, file, Drawn(layers, size if all(size) else None, ground)))
     if not pairs:
         raise UserError(f"{first}: none of the pictures it names is there, such as {missing[0] if missing else 'any'}")
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
         notes.append(f"{len(missing)} pictures of the annotations are not there and left out: {shown}")
-    if left_out:
-        notes.append(f"{left_out} annotations without a polygon of three points or run lengths are left out")
-    return pairs, notes, names
+    shown = {why: ", ".join(ids[:3]) + (", ..." if ids[3:] else "") for why, ids in left_out.items()}
+    lines = [f"{len(ids)} annotations {why}: id {shown[why]}" for why, ids in left_out.items()]
+    if not drawn and not known:
+        boxes = any(each.get("bbox") for content in annotations.values() for each in content["annotations"])
+        advice = "they are boxes: train object-detection on them" if boxes else "annotate polygons or run lengths"
+        raise UserError(f"{first}: no annotation has a shape that can be drawn ({'; '.join(lines) or 'there is none'}); {advice}")
+    return pairs, notes + lines, names
+
+
+def refuse_damaged(path, content):
+    """Refuse entries that are not what COCO has there.
+
+    Raises:
+        UserError: Naming the first one.
+    """
+    for key, needed in KEYS.items():
+        for place, entry in enumerate(content[key], 1):
+            found = [entry.get(name) for name in needed] if isinstance(entry, dict) else [None]
+            if not all(type(each) in (int, str) and each != "" for each in found):
+                received = json.dumps(entry, ensure_ascii=False)[:80]
+                expected = f"an object with {' and '.join(needed)}"
+                raise UserError(f"{path}: entry {place} of {key}: expected {expected}. Received: {received}. Mend or remove it")
+
+
+def name_of(category):
+    """The name of a category; `background`, however it is written, is what lies where no shape is."""
+    name = str(category["name"]).strip()
+    return "background" if name.lower() == "background" else name
+
+
+def numbered(table):
+    """`({id: label}, class names, notes)`: labels in the order of the ids; categories of one name are one class."""
+    names, notes, ids = ["background"], [], {"background": []}
+    for key in sorted(table, key=lambda key: (isinstance(key, str), key)):
+        if table[key] not in ids:
+            names.append(table[key])
+        ids.setdefault(table[key], []).append(key)
+    for name, keys in ids.items():
+        if len(keys) > 1:
+            notes.append(f"categories {', '.join(map(str, keys))} are all called {name}: they are one class")
+    return {key: names.index(name) for name, keys in ids.items() for key in keys}, tuple(names), notes
+
+
+def _shapes(path, content, labels, left_out):
+    """`{image id: [(area, label, parts), ...]}`; under what keeps an annotation out, its id is added to `left_out`."""
+    shapes = {image["id"]: [] for image in content["images"]}
+    for each in content["annotations"]:
+        parts, damaged = _parts(each.get("segmentation"))
+        reasons = {
+            "of pictures that are not in the list are left out": each["image_id"] not in shapes,
+            "of categories that are not in the list are left out": each["category_id"] not in labels,
+            "without a polygon of three points or run lengths are left out": not parts,
+        }
+        reason = next((reason for reason, holds in reasons.items() if holds), None)
+        if reason or damaged:
+            words = reason or "are drawn without a part that is no polygon of three points"
+            left_out.setdefault(words, []).append(str(each.get("id")))
+        if not reason:
+            label = CROWD if each.get("iscrowd") else labels[each["category_id"]]
+            shapes[each["image_id"]].append((_number(path, each, "area"), label, parts))
+    return shapes
+
+
+def _number(path, entry, key):
+    """A number of an entry, 0 where it has none.
+
+    Raises:
+        UserError: It is something else.
+    """
+    try:
+        found = float(entry.get(key) or 0)
+        if math.isfinite(found):
+            return found
+    except (TypeError, ValueError, OverflowError):
+        pass
+    received = f"{str(entry[key])[:40]}, id {entry.get('id')}"
+    raise UserError(f"{path}: `{key}` must be a number. Received: {received}. Mend it, or leave it out")
 
 
 def _parts(segmentation):
-    """The polygons of an annotation that have an area, or its run lengths; `()` where there are none."""
+    """`(the polygons of an annotation that have an area, or its run lengths, whether there are others)`."""
     if isinstance(segmentation, dict):
         counts, size = segmentation.get("counts"), segmentation.get("size")
         counts = tuple(counts) if isinstance(counts, list) else counts
         numbers = isinstance(counts, tuple) and all(type(count) is int for count in counts)
         sized = isinstance(size, list) and len(size) == 2
-        return (RunLengths(counts, tuple(size)),) if sized and (numbers or isinstance(counts, str)) else ()
-    return tuple(tuple(part) for part in segmentation if len(part) >= 6) if isinstance(segmentation, list) else ()
+        usable = sized and (numbers or isinstance(counts, str))
+        return (RunLengths(counts, tuple(size)),) if usable else (), not usable
+    listed = segmentation if isinstance(segmentation, list) else []
+    parts = tuple(tuple(part) for part in listed if _is_polygon(part))
+    return parts, len(parts) < len(listed)
+
+
+def _is_polygon(part):
+    """Whether it is a list of three points or more, x, y, x, y, ..., each a number that a picture can have."""
+    pairs = isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
+    return pairs and all(type(each) in (int, float) and abs(each) < LARGEST for each in part)
+
+
+def crowds_line(found, labels):
+    """How many of the pixels count nothing, as a line; `""` where there are none. `found` are the `Values` of drawn masks."""
+    share = found.share(~np.isin(found.values, labels))
+    return f"{max(share, 0.001):.1%} of the pixels are crowds, or of no class, and count nothing" if share else ""
 
 
 def known_labels(annotations, table, known):

@@ -9,10 +9,12 @@ from apps.common.data.images.decoding import Unreadable, open_image
 from apps.common.errors import UserError, nearest
 
 IGNORED = 255  # in our own masks: a pixel that counts nothing
+AUTO = "auto"
 MOST = 250
 LISTS = (
     "classes.txt", "class_names.txt", "labels.txt", "codes.txt", "label_colors.txt", "class_dict.csv", "classes.csv",
 )  # fmt: skip
+MANY = 0.1  # share of ignored pixels above which a user should look; CamVid has .03
 LOOKED_AT = 20  # masks by which it is seen whether they are coloured
 
 
@@ -34,27 +36,59 @@ class Classes:
     ignored: int | None
     colors: tuple
 
-    def completed(self, found, notes, path):
-        """The same with the values that training masks hold, where no list of classes says what there is."""
+    def completed(self, found, notes, path, *, free=False):
+        """The same with the values that training masks hold, where no list of classes says what there is.
+
+        Args:
+            found: The `Values` of these masks.
+            notes: List to which a line is added where something was decided.
+            path: Of the data, for messages.
+            free: Whether `ignored` is the usual label, which no one asked for.
+        Raises:
+            UserError: They hold one class, too many, or smoothed edges.
+        """
         if self.names:
             return self
-        values = sorted(set(np.unique(np.concatenate(found)).tolist()))
-        kept = [value for value in values if value != self.ignored]
-        ignored = self.ignored
-        if len(kept) < 2 and len(values) == 2 and not self.coloured:
-            notes.append(f"masks hold {values[0]} and {values[1]}: both are classes, none is ignored")
+        values, ignored = found.values.tolist(), self.ignored
+        kept = [value for value in values if value != ignored]
+        if not self.coloured and ignored in values and ((len(values) == 2) or (free and _are_greys(kept, ignored))):
+            both = f"{values[0]} and {values[1]}: both are" if len(values) == 2 else f"{_listed(values)}, as greys lie: all are"
+            notes.append(f"masks hold {both} classes, none is ignored")
             kept, ignored = values, None
         if len(kept) < 2:
             single = self.shown(kept[0]) if kept else "none"
             raise UserError(f"{path}: the masks hold a single class ({single}). Expected two or more")
+        what = "colours" if self.coloured else "labels"
+        edges = found.edges()
+        if edges.any():
+            first = _listed(map(self.shown, found.values[edges].tolist()))
+            raise UserError(
+                f"{path}: {edges.sum()} of the {len(values)} {what} in the masks lie along edges only ({first}), on "
+                f"{found.share(edges):.1%} of the pixels. Save masks as PNG, without smoothed edges, or list the classes"
+            )
         if len(kept) > MOST:
-            what = "colours" if self.coloured else "labels"
             raise UserError(
                 f"{path}: the masks hold {len(kept)} different {what}. Expected at most {MOST} classes: save masks as PNG, "
                 "without smoothed edges"
             )
         names = tuple(self.shown(value) if self.coloured else f"class {value}" for value in kept)
         return replace(self, names=names, values=tuple(kept), ignored=ignored, colors=self._colors(kept))
+
+    def ignored_line(self, found, trained):
+        """How many pixels count nothing, loudly where they are many, as a line; `""` where there are none.
+
+        Args:
+            found: The `Values` of all masks.
+            trained: Whether they are to evaluate a trained model.
+        """
+        share = found.share(~np.isin(found.values, self.values))
+        what = f"{'colour' if self.coloured else 'label'} {self.shown(self.ignored)}" if share else ""
+        line = f"{max(share, 0.001):.1%} of the pixels are {what} and count nothing"
+        if share < MANY:
+            return f"{line} (--ignore)" if share else ""
+        there = ", ".join(map(self.shown, self.values[:12])) + (", ..." if self.values[12:] else "")
+        advice = f"what the model knows is {there}" if trained else "if they are a class, train with --ignore none"
+        return f"beware: {line}, in no score either (--ignore); {advice}"
 
     def _colors(self, values):
         if self.coloured:
@@ -112,17 +146,30 @@ def palette(count):
     return colors
 
 
-def choose_classes(folder, pairs, class_names, ignore):
+def _listed(values):
+    """The first of some values, as text."""
+    values = list(map(str, values))
+    return ", ".join(values[:5]) + (", ..." if values[5:] else "")
+
+
+def _are_greys(labels, white):
+    """Whether `white` is the lightest of greys that lie apart (0, 127, 255), not a mark beside small labels (0, 15, 255)."""
+    gaps = np.diff(labels)
+    return len(gaps) > 0 and labels[-1] < white and gaps.min() >= 8 and white - labels[-1] <= 2 * gaps.max()
+
+
+def choose_classes(folder, pairs, class_names, ignore, coloured=False):
     """`Classes` as options, the folder's list or COCO name them; without names where the masks themselves must say.
 
     Args:
         folder: Where a list of classes may lie.
         pairs: Pictures with masks.
         class_names: Names of the labels 0, 1, ..., or none.
-        ignore: Label, colour or class that counts nothing, as text, or `None`.
+        ignore: Label, colour or class that counts nothing, as text, `"auto"` for the usual label, or `None`.
+        coloured: Whether masks are colours where no list of classes says so, however they look.
     """
     names, colors = (tuple(class_names), ()) if class_names else read_list(folder)
-    coloured = bool(colors) or (not names and _are_coloured(pairs))
+    coloured = bool(colors) or (not names and (coloured or _are_coloured(pairs)))
     values = tuple(65536 * red + 256 * green + blue for red, green, blue in colors) or tuple(range(len(names)))
     ignored = _ignored(ignore, names, values, coloured)
     kept = [place for place, value in enumerate(values) if value != ignored]
@@ -138,6 +185,8 @@ def _ignored(ignore, names, values, coloured):
     text = (ignore or "").strip()
     if not text:
         return None
+    if text == AUTO:
+        return None if coloured else IGNORED
     if text in names:
         return values[names.index(text)]
     if re.fullmatch(r"#[0-9a-fA-F]{6}", text) and coloured:

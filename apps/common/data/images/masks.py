@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.images.coco_masks import Drawn, find_annotations, read_annotations
+from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotations, read_annotations
 from apps.common.data.images.decoding import (
     Unreadable,
     choose_size,
@@ -15,7 +15,8 @@ from apps.common.data.images.decoding import (
     open_image,
 )
 from apps.common.data.images.gathering import gathered, stamp
-from apps.common.data.images.mask_classes import Classes, choose_classes
+from apps.common.data.images.mask_classes import AUTO, Classes, choose_classes
+from apps.common.data.images.mask_values import Values, differing_palettes
 from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.data.reading import split_of, visible_files
 from apps.common.errors import UserError, count_skipped
@@ -29,6 +30,7 @@ MASK_WORDS = (
     "masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "segmentation", "gt",
 )  # fmt: skip
 MASK_MODES = ("1", "L", "P", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
+LISTS = "ImageSets/Segmentation"  # where PASCAL VOC names the pictures of each split
 TURNED = (5, 6, 7, 8)  # EXIF orientations that change height for width
 
 
@@ -69,7 +71,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         path: A folder (see `FORMATS`).
         image_size: `(height, width)` of all; `None` keeps a size they share.
         class_names: Of the labels 0, 1, ...; by default what the folder's list of classes says, or the masks.
-        ignore: Label, colour or class of the pixels that count nothing, as text.
+        ignore: Label, colour or class of the pixels that count nothing, as text; `"auto"` for label 255 where it is no grey.
         classes: `Classes` of a trained model, to evaluate it.
     Raises:
         UserError: Nothing that can be trained on, saying what was expected and what to do.
@@ -80,26 +82,28 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     known = {name: place for place, name in enumerate(classes.names)} if classes else None
     pairs, notes, drawn_classes = find_pairs(path, known)
     drawn = any(isinstance(pair.mask, Drawn) for pair in pairs)
+    differing = None if drawn else differing_palettes([pair.mask for pair in pairs])
     if classes:
         asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None) if drawn else classes
     else:
-        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore)
-    workers = workers_for([pair.picture for pair in pairs])
-    scanned = each_in_threads(pairs, lambda pair: scan(pair, asked.coloured), "masks looked at", workers)
-    failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
-    good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
-    pairs, scanned = [pairs[place] for place in good], [scanned[place] for place in good]
-    if not pairs:
-        raise UserError(f"{path}: no picture with a mask can be read: {failed[0]}")
-    count_skipped(failed, len(pairs) + len(failed), "pictures with masks")
+        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore, bool(differing))
+    if differing and not asked.coloured:
+        advice = "Save masks as grey labels, or list the classes with their colours in classes.txt"
+        raise UserError(f"{path}: {differing}: an index is no label then. {advice}")
+    if differing:
+        notes.append(f"{differing}: masks are read as colours, not as labels")
+    pairs, scanned, failed = _scanned(path, pairs, asked.coloured)
     if not classes and not any(pair.split in (None, "train") for pair in pairs):
         unread = f"; could not be read: {', '.join(failed[:3])}" if failed else ""
         raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}{unread}")
     trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
-    found = asked if classes else asked.completed(trained, notes, path)
+    found = asked if classes else asked.completed(Values.of_all(trained), notes, path, free=ignore == AUTO)
     for pair, (_, values) in zip(pairs, scanned, strict=True):
         if not drawn:
-            found.refuse_unknown(values, pair.name)
+            found.refuse_unknown(values.values, pair.name)
+    everything = Values.of_all([values for _, values in scanned])
+    ignored = crowds_line(everything, found.values) if drawn else found.ignored_line(everything, bool(classes))
+    notes += [ignored] if ignored else []
     sizes = [size for size, _ in scanned]
     size, said = choose_size(sizes, image_size)
     arrays = _read(path, pairs, (*size, 3), found)
@@ -110,6 +114,18 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     resized = any(each != size for each in sizes)
     splits, paths = [pair.split for pair in kept], [pair.picture for pair in kept]
     return MaskedPictures(arrays["images"], arrays["masks"], splits, classes or found, resized, notes, paths)
+
+
+def _scanned(path, pairs, coloured):
+    """`(pairs that can be read, what `scan` finds of each, the others as text)`."""
+    workers = workers_for([pair.picture for pair in pairs])
+    scanned = each_in_threads(pairs, lambda pair: scan(pair, coloured), "masks looked at", workers)
+    failed = [f"{pair.name} ({found})" for pair, found in zip(pairs, scanned, strict=True) if isinstance(found, Unreadable)]
+    good = [place for place, found in enumerate(scanned) if not isinstance(found, Unreadable)]
+    if not good:
+        raise UserError(f"{path}: no picture with a mask can be read: {failed[0]}")
+    count_skipped(failed, len(pairs), "pictures with masks")
+    return [pairs[place] for place in good], [scanned[place] for place in good], failed
 
 
 def find_pairs(folder, known=None):
@@ -124,29 +140,69 @@ def find_pairs(folder, known=None):
     if annotations:
         found, notes, names = read_annotations(folder, annotations, files, known)
         return [Pair(*each) for each in found], notes, names
-    pictures, masks = {}, {}
+    pictures, masks = _by_key(folder, files)
+    both = [key for key in pictures if key in masks]
+    notes = []
+    for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
+        missing = [str(some[key].relative_to(folder)) for key in some if key not in others]
+        if missing:
+            notes.append(f"{len(missing)} {what} and are left out: {_first(missing)}")
+    splits = {key: next((split_of(part) for part in key[:-1] if split_of(part)), None) for key in both}
+    if listed := listed_splits(folder, files):
+        splits = {key: listed[key[-1]] for key in both if key[-1] in listed}
+        missing = sorted(listed.keys() - {key[-1] for key in splits})
+        if not splits:
+            raise UserError(f"{folder}: no picture that the lists in {LISTS} name has a mask, such as {missing[0]}. Mend them")
+        if len(splits) < len(both):
+            notes.append(f"{len(both) - len(splits)} pictures that no list in {LISTS} names are left out")
+        if missing:
+            notes.append(f"{len(missing)} pictures that the lists in {LISTS} name have no mask: {_first(missing)}")
+    names = {key: str(masks[key].relative_to(folder)) for key in splits}
+    return [Pair(names[key], split, pictures[key], masks[key]) for key, split in splits.items()], notes, ()
+
+
+def _first(names):
+    return ", ".join(names[:3]) + (", ..." if names[3:] else "")
+
+
+def _by_key(folder, files):
+    """`(pictures, masks)`, each `{what the two share of their paths: file}`.
+
+    Raises:
+        UserError: There are none that belong together, or two where one is expected.
+    """
+    pictures, masks, doubled = {}, {}, []
     for file in files:
-        if is_image_name(file.name):
+        if is_image_name(file.name) and file.parent.name != "SegmentationObject":  # VOC's single objects are no classes
             is_mask, key = _key(file.relative_to(folder))
-            (masks if is_mask else pictures)[key] = file
+            first = (masks if is_mask else pictures).setdefault(key, file)
+            if first != file:
+                doubled.append((key, f"{first.relative_to(folder)} and {file.relative_to(folder)}"))
     if not masks or not pictures:
         there = f"{len(pictures)} pictures, {len(masks)} masks"
         raise UserError(f"{folder}: found {there}. Expected {FORMATS}")
-    both = [key for key in pictures if key in masks]
-    if not both:
+    if pictures.keys().isdisjoint(masks):
         first = next(iter(pictures.values())).name
         raise UserError(f"{folder}: no mask is called as a picture is, such as {first}. Expected {FORMATS}")
-    notes = []
-    for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
-        missing = [some[key] for key in some if key not in others]
-        if missing:
-            shown = ", ".join(str(file.relative_to(folder)) for file in missing[:3])
-            notes.append(f"{len(missing)} {what} and are left out: {shown}{', ...' if len(missing) > 3 else ''}")
-    pairs = []
-    for key in both:
-        split = next((split_of(part) for part in key[:-1] if split_of(part)), None)
-        pairs.append(Pair(str(masks[key].relative_to(folder)), split, pictures[key], masks[key]))
-    return pairs, notes, ()
+    doubled = [both for key, both in doubled if key in pictures and key in masks]
+    if doubled:
+        raise UserError(f"{folder}: {doubled[0]} have one name ({len(doubled)} such). Keep one of them, or rename it")
+    return pictures, masks
+
+
+def listed_splits(folder, files):
+    """`{name of a picture: split}`, as PASCAL VOC lists them in ImageSets/Segmentation; empty without such lists.
+
+    Raises:
+        UserError: A picture is in two splits.
+    """
+    listed = {}
+    for path in (file for file in files if file.suffix.lower() == ".txt" and split_of(file.stem)):
+        if path.parent.parts[-2:] == Path(LISTS).parts:
+            for name in filter(None, map(str.strip, path.read_text(encoding="utf-8", errors="replace").splitlines())):
+                if listed.setdefault(name, split_of(path.stem)) != split_of(path.stem):
+                    raise UserError(f"{folder}: {name} is in several lists in {LISTS}. Keep each picture in one")
+    return listed
 
 
 def _key(path):
@@ -169,13 +225,13 @@ def _key(path):
 
 
 def scan(pair, coloured):
-    """`((height, width) of the upright picture, values in the mask)`.
+    """`((height, width) of the upright picture, the mask's Values)`.
 
     Raises:
         Unreadable: One of the two cannot be read, or they differ in size.
     """
     mask = raw_mask(pair, coloured)
-    return mask.shape, np.unique(mask)
+    return mask.shape, Values.of(mask)
 
 
 def raw_mask(pair, coloured):
