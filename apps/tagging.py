@@ -5,6 +5,7 @@
 half a minute on two cores: sentences with made-up people, places, products and dates, none of whose names training had. F1 of the
 entities is about 0.99; the tag a word most often had in training gives 0.28, for only neighbours tell what a new name is. A BERT
 trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
+`predict` takes texts, and CoNLL files whose words stay as they are.
 """
 
 from dataclasses import dataclass
