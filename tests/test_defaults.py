@@ -56,6 +56,14 @@ def test_few_pictures_with_masks_are_seen_often_and_the_drawings_as_before(count
     assert settled(segmentation, asked, pictures(count, 8)) == (asked, "")
 
 
+def test_detection_chooses_no_epoch_by_a_handful_of_pictures():
+    many, few = ({}, pictures(10, 8)), ({}, pictures(9, 8))
+    stopping, asked = ({"early_stopping": "3"}, few[1]), ({"keep": "best"}, few[1])
+    for (options, data), kept in ((many, "best"), (few, "last"), (stopping, "best"), (asked, "best")):
+        config, why = settled(object_detection, make_config(object_detection.Config, options), data)
+        assert config.keep == kept and ("9 pictures of validation are too few" in why) == (kept == "last")
+
+
 def test_the_network_is_chosen_by_the_pictures_and_why_is_said():
     small, why = settled(image_classification, image_classification.Config(), pictures(100, 28))
     assert small.model == "cnn" and "3 convolutions" in why and "28 by 28" in why
