@@ -157,7 +157,7 @@ def load_data(config, about=None):
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
     train, validation, test = complete_splits(splits, config, notes)
     about = {"class_names": found.class_names, "image_shape": list(train.x.shape[1:])}
-    example = shlex.quote(found.class_names[0]) if len(found.class_names) > 1 else "any"
+    example = shlex.quote(found.class_names[0]) if config.model in BY_CLASS else "any"
     data = Data(train, validation, test, about, notes, name, example)
     return captioned_by_class(data) if config.model in TEXT else data
 
@@ -333,7 +333,8 @@ def predict(model, inputs, about, options=PredictOptions()):
     strips, first = [], slice(None, None, len(options.seeds))
     if options.between:
         strips = ways(model, chosen[first] if conditional else None, titles[first], options.seeds, options.between, **sampling)
-    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name}
+    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+    origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
     said = [{**origin, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
     paths = write_images(options.folder, images, files, said)

@@ -1,5 +1,6 @@
 """Pictures drawn from captions: the autoencoder beneath, the judge of words, what lies between two texts, bad captions."""
 
+import hashlib
 import json
 
 import keras
@@ -78,6 +79,11 @@ def test_pictures_animations_and_ways_say_they_were_generated(trained, tmp_path)
     animation = Image.open(tmp_path / rows[1]["animation"])
     assert animation.n_frames > 1 and b"Generated: yes" in animation.info["comment"] and b"Seed: 3" in animation.info["comment"]
     assert b"light left of dark" in animation.info["comment"]
+    said = Image.open(tmp_path / rows[0]["picture"]).text
+    weights = hashlib.sha256((folder / result["model"] / "model.keras").read_bytes()).hexdigest()
+    assert (said["Run"], said["SHA-256 of model.keras"]) == (result["run_id"], weights)
+    assert (said["Seed"], said["Steps"], said["Guidance"]) == ("3", "3", "2.0") and said["Model"] == "latent_diffusion"
+    assert f"Run: {result['run_id']}".encode() in animation.info["comment"] and b"Guidance: 2.0" in animation.info["comment"]
     strip = Image.open(tmp_path / rows[2]["picture"])
     assert strip.size == (4 * 8, 8) and strip.text["Generated"] == "yes"
     for end, row in ((slice(0, 8), rows[0]), (slice(24, 32), rows[1])):
@@ -197,6 +203,7 @@ def test_what_a_model_cannot_draw_is_refused():
     for prompt, words in (
         ("a purple circle", "never seen: purple. It knows: a, circle, red"),
         ("...", "never seen: none at all"),
+        ("draw me a red circle", "never seen: draw, me. It knows"),
         ("a red red circle", "4 words; this model reads 3 at most"),
     ):
         with pytest.raises(UserError, match=words):

@@ -70,12 +70,13 @@ class Data:
 class About(dict):
     """The plain JSON of a bundle, and under `files` what is too large for it: `{name: bytes}`, each a file of the bundle.
 
-    A tokenizer is one: `About({"language": "de"}, {"tokenizer.json": content})`.
+    A tokenizer is one: `About({"language": "de"}, {"tokenizer.json": content})`. Of a bundle that was opened, `origin` says
+    which model it is, `{key: text}`: its run, and the checksum of its file.
     """
 
-    def __init__(self, values=(), files=None):
+    def __init__(self, values=(), files=None, origin=None):
         super().__init__(values)
-        self.files = dict(files or {})
+        self.files, self.origin = dict(files or {}), dict(origin or {})
 
 
 @dataclass

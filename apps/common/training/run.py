@@ -154,6 +154,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     counts = {name: len(split) for name, split in splits.items()}
     record = {
         "task": task_name(app),
+        "run_id": run.id,
         "options": to_plain(config),
         "about": data.about,
         "metrics": metrics,
