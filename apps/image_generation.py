@@ -280,6 +280,7 @@ def baselines(data, config):
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
     from apps.common import figures
+    from apps.common.reports.captions_found import judge_remarks
     from apps.common.reports.generated_images import bound, draw_images, labels_of, latents_of, sample, sheet, spherical
     from apps.common.reports.judges import judge_of
     from apps.common.training.batches import predict_all
@@ -309,12 +310,14 @@ def evaluate(model, data, config):
         given = data.test.x[evenly_spaced(len(data.test), 10)]
         again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
         drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
-    tables = {}
+    tables, remarks = {}, []
     if config.model in TEXT:
-        metrics["class_accuracy_of_real"] = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
+        of_real = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
+        metrics["class_accuracy_of_real"] = of_real
+        remarks = judge_remarks(judge, data.test, of_real, config.seed)
         if hasattr(judge, "words"):
             tables["words"] = judge.words(images, asked, data.about["words"])
-    return Report(metrics, drawn, tables)
+    return Report(metrics, drawn, tables, remarks)
 
 
 def predict(model, inputs, about, options=PredictOptions()):

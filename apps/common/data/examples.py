@@ -55,7 +55,7 @@ class Data:
     """What `load_data` returns: three splits and `about`, the plain JSON that prediction needs later (see `About`).
 
     `notes` are lines for the user, `source` names the data, `example` is an input that `triptych predict` takes, as typed, with
-    `PICTURE` where the first picture of the test is meant.
+    `PICTURE` where the first picture of the test is meant; `remarks` are lines that belong beside the results.
     """
 
     train: object
@@ -65,6 +65,7 @@ class Data:
     notes: list = field(default_factory=list)
     source: str = ""
     example: str = ""
+    remarks: list = field(default_factory=list)
 
 
 class About(dict):
@@ -81,11 +82,12 @@ class About(dict):
 
 @dataclass
 class Report:
-    """What `evaluate` returns: numbers, matplotlib figures and tables (lists of dicts), by name."""
+    """What `evaluate` returns: numbers, matplotlib figures and tables (lists of dicts), by name; lines of remarks on them."""
 
     metrics: dict
     figures: dict = field(default_factory=dict)
     tables: dict = field(default_factory=dict)
+    remarks: list = field(default_factory=list)
 
 
 def balanced(examples, classes):
