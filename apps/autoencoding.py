@@ -5,8 +5,8 @@
 The default, 8 x 8 digits, takes half a minute on two cores: 22.6 dB with 16 numbers a digit, principal components 19.8.
 """
 
+import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -60,6 +60,13 @@ class PredictOptions:
         "reconstruct", "what is written to --folder: pictures through the code and back, their codes, or nothing"
     )
     folder: str = option("pictures", "where the files go")
+
+    @functools.cached_property
+    def names(self):
+        """Names of the files that are written in one call, over all its parts."""
+        from apps.common.reports.drawn_files import FileNames
+
+        return FileNames()
 
 
 RECIPES = {
@@ -159,7 +166,7 @@ def pca_psnr(data, config, test, given):
 def evaluate(model, data, config):
     """PSNR beside PCA's, on other data alone; bytes beside JPEG's; maps; what stands out."""
     from apps.common import figures
-    from apps.common.reports.maps import maps, neighbours_kept, pixels, principal_map
+    from apps.common.reports.maps import NEIGHBOURS, maps, neighbours_kept, pixels, principal_map
     from apps.common.reports.reconstruction import (
         codes_of,
         components_of,
@@ -202,7 +209,7 @@ def evaluate(model, data, config):
     sample = evenly_spaced(len(data.test), MOST)
     images, labels = data.test.x[sample], data.test.y[sample]
     points = {"codes": principal_map(codes_of(model, images)), "pixels (PCA)": principal_map(pixels(images))}
-    if len(sample) > 2:
+    if len(sample) > 2 * NEIGHBOURS:  # of fewer, most others are neighbours whatever the map
         metrics["neighbours_kept"] = neighbours_kept(pixels(images), points["codes"])
         metrics["neighbours_kept_pca"] = neighbours_kept(pixels(images), points["pixels (PCA)"])
     strange = np.argsort(-errors)[:12]
@@ -275,7 +282,7 @@ def judged(model, paths, about, options):
     good = [index for index, reason in enumerate(reasons) if not reason]
     if not good:
         return rows
-    codes, names = codes_of(model, images), [name_of(paths[index]) for index in good]
+    codes, names = codes_of(model, images), [options.names.of(paths[index]) for index in good]
     back = decoded(model, codes)
     errors = np.square(back - images / 255).reshape(len(images), -1).mean(1)
     for index, error in zip(good, errors.tolist(), strict=True):
@@ -300,7 +307,7 @@ def unpacked(model, paths, about, options):
     for path in paths:
         try:
             codes.append(read_code(path, model.generator.input_shape[1:], about["code_range"]))
-            names.append(name_of(path))
+            names.append(options.names.of(path))
             rows.append({})
         except (Unreadable, OSError) as error:
             rows.append({"reason": f"not a readable code: {error}"})
@@ -309,11 +316,6 @@ def unpacked(model, paths, about, options):
         written = iter(write_images(options.folder, images, names))
         rows = [row or {"picture": str(next(written))} for row in rows]
     return rows
-
-
-def name_of(path):
-    """What is written of a file is called after it and its folder."""
-    return "-".join(filter(None, (Path(path).parent.name, Path(path).stem)))
 
 
 if __name__ == "__main__":

@@ -225,12 +225,13 @@ def more_examples(data, config):
     """The training examples and, with `--augment-with`, pictures that a generator draws of their classes."""
     if not config.augment_with:
         return data
-    from apps.common.reports.added_pictures import with_generated
+    from apps.common.reports.added_pictures import seen_by_generator, with_generated
 
     train, note = with_generated(data, config.augment_with, config.augment_times, config.seed)
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(data.about["class_names"])))
-    return replace(data, train=train, notes=[*data.notes, note])
+    remarks = [*data.remarks, *seen_by_generator(data, config.augment_with)]
+    return replace(data, train=train, notes=[*data.notes, note], remarks=remarks)
 
 
 def settle(config, data):

@@ -157,7 +157,7 @@ def load_data(config, about=None):
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}
     train, validation, test = complete_splits(splits, config, notes)
     about = {"class_names": found.class_names, "image_shape": list(train.x.shape[1:])}
-    example = shlex.quote(found.class_names[0]) if len(found.class_names) > 1 else "any"
+    example = shlex.quote(found.class_names[0]) if config.model in BY_CLASS else "any"
     data = Data(train, validation, test, about, notes, name, example)
     return captioned_by_class(data) if config.model in TEXT else data
 
@@ -280,6 +280,7 @@ def baselines(data, config):
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
     from apps.common import figures
+    from apps.common.reports.captions_found import judge_remarks
     from apps.common.reports.generated_images import bound, draw_images, labels_of, latents_of, sample, sheet, spherical
     from apps.common.reports.judges import judge_of
     from apps.common.training.batches import predict_all
@@ -309,12 +310,14 @@ def evaluate(model, data, config):
         given = data.test.x[evenly_spaced(len(data.test), 10)]
         again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
         drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
-    tables = {}
+    tables, remarks = {}, []
     if config.model in TEXT:
-        metrics["class_accuracy_of_real"] = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
+        of_real = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
+        metrics["class_accuracy_of_real"] = of_real
+        remarks = judge_remarks(judge, data.test, of_real, config.seed)
         if hasattr(judge, "words"):
             tables["words"] = judge.words(images, asked, data.about["words"])
-    return Report(metrics, drawn, tables)
+    return Report(metrics, drawn, tables, remarks)
 
 
 def predict(model, inputs, about, options=PredictOptions()):
@@ -333,7 +336,8 @@ def predict(model, inputs, about, options=PredictOptions()):
     strips, first = [], slice(None, None, len(options.seeds))
     if options.between:
         strips = ways(model, chosen[first] if conditional else None, titles[first], options.seeds, options.between, **sampling)
-    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name}
+    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+    origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
     said = [{**origin, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
     paths = write_images(options.folder, images, files, said)

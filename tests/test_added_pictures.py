@@ -91,6 +91,28 @@ def test_order_of_the_classes_does_not_matter(generator):
     np.testing.assert_array_equal(asked[0], 1 - more.y[len(data.train) :])
 
 
+@pytest.mark.parametrize("model", ["cvae", "text-flow"])
+def test_test_pictures_that_the_generator_learnt_from_are_remarked_upon(generator, tmp_path, model):
+    bundle = generator[0] / generator[1]
+    if model == "text-flow":
+        write_pictures(tmp_path / "pictures")
+        options = (*GENERATOR[:5], *GENERATOR[7:], "--model", model, "--judged-steps", "2")
+        bundle = tmp_path / train(*options, cwd=tmp_path)["model"]
+    pictures = generator[0] / "pictures"
+    assert loaded(pictures, bundle)[1].remarks == [], "of the same split it has seen none of the test"
+    data, more = loaded(pictures, bundle, seed="1")
+    parts = app.load_data(make_config(app.Config, {"data": str(pictures)}))
+    learnt, chosen = ({image.tobytes() for image in part.x} for part in (parts.train, parts.validation))
+    count = sum(image.tobytes() in learnt | chosen for image in data.test.x)
+    held = sum(image.tobytes() in learnt for image in data.validation.x)
+    assert count and held
+    expected = f"{count} of {len(data.test)} test pictures and {held} of {len(data.validation)} validation pictures of this run"
+    assert len(more.remarks) == 1 and expected in more.remarks[0]
+    if model == "cvae":
+        done = forked("train", *CLASSIFIER, "--augment-with", bundle, "--seed", "1", cwd=generator[0])
+        assert f"remark: {more.remarks[0]}" in done.stdout
+
+
 def test_a_generator_that_is_told_no_class_is_refused(generator, tmp_path):
     write_pictures(tmp_path / "pictures")
     plain = train(*GENERATOR, "--model", "vae", cwd=tmp_path)["model"]

@@ -3,6 +3,7 @@
 import gzip
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from runs import forked, train
 
 from apps import autoencoding as app
+from apps.common.bundles import answers
+from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.data.examples import Data, Examples
 from apps.common.data.images import codes
 from apps.common.data.images.decoding import Unreadable
@@ -178,6 +181,33 @@ def test_codes_written_to_files_give_the_picture_of_the_model(trained):
     written = next(row["picture"] for row in (bad, again) if "picture" in row)
     first, second = (np.asarray(Image.open(folder / path)).astype(int) for path in (direct["picture"], written))
     assert np.abs(first - second).max() <= 24 and first.shape == (8, 8)
+
+
+@pytest.mark.once
+def test_no_two_inputs_of_a_call_write_the_same_file(trained, tmp_path, monkeypatch):
+    folder, result = trained
+    inputs = ["dup/cat.png", "dup/cat.jpg", "dup/cat.bmp", "x/a/1.png", "y/a/1.png", "dup/CAT-2.png"]
+    save_all(tmp_path, inputs)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(answers, "CHUNK", 2)  # a call comes to the app in parts
+    bundle = open_bundle(str(folder / result["model"]))
+    model = load_model(bundle)
+    for mode, kind in (("codes", "code"), ("reconstruct", "picture")):
+        options = app.PredictOptions(mode=mode, folder=mode)
+        written = [row[kind] for row in answers.answer(app, model, bundle.about, inputs, (options,))]
+        assert len({name.lower() for name in written}) == len(inputs) and all((tmp_path / name).is_file() for name in written)
+        assert [Path(name).stem for name in written[:3]] == ["dup-cat", "dup-cat-2", "dup-cat-3"]
+        again = [row[kind] for row in answers.answer(app, model, bundle.about, inputs, (app.PredictOptions(mode, mode),))]
+        assert again == written, "another call writes the same files anew"
+
+
+@pytest.mark.once
+def test_neighbours_are_counted_only_where_there_are_others_as_well(trained):
+    assert "neighbours_kept" not in trained[1]["metrics"]  # each of 5 pictures is a neighbour of each other one
+    about = {"class_names": [], "image_shape": [8, 8, 1]}
+    data = Data(*(Examples(np.tile(PICTURES, (2, 1, 1, 1)), np.zeros(24, int)) for _ in range(3)), about)
+    config = app.Config(latent_dim=2, width=4, epochs=1)
+    assert "neighbours_kept" in app.evaluate(make_model(app, config, data), data, config).metrics
 
 
 @pytest.mark.once

@@ -1,5 +1,6 @@
 """Pictures drawn from captions: the autoencoder beneath, the judge of words, what lies between two texts, bad captions."""
 
+import hashlib
 import json
 
 import keras
@@ -78,6 +79,11 @@ def test_pictures_animations_and_ways_say_they_were_generated(trained, tmp_path)
     animation = Image.open(tmp_path / rows[1]["animation"])
     assert animation.n_frames > 1 and b"Generated: yes" in animation.info["comment"] and b"Seed: 3" in animation.info["comment"]
     assert b"light left of dark" in animation.info["comment"]
+    said = Image.open(tmp_path / rows[0]["picture"]).text
+    weights = hashlib.sha256((folder / result["model"] / "model.keras").read_bytes()).hexdigest()
+    assert (said["Run"], said["SHA-256 of model.keras"]) == (result["run_id"], weights)
+    assert (said["Seed"], said["Steps"], said["Guidance"]) == ("3", "3", "2.0") and said["Model"] == "latent_diffusion"
+    assert f"Run: {result['run_id']}".encode() in animation.info["comment"] and b"Guidance: 2.0" in animation.info["comment"]
     strip = Image.open(tmp_path / rows[2]["picture"])
     assert strip.size == (4 * 8, 8) and strip.text["Generated"] == "yes"
     for end, row in ((slice(0, 8), rows[0]), (slice(24, 32), rows[1])):
@@ -197,6 +203,7 @@ def test_what_a_model_cannot_draw_is_refused():
     for prompt, words in (
         ("a purple circle", "never seen: purple. It knows: a, circle, red"),
         ("...", "never seen: none at all"),
+        ("draw me a red circle", "never seen: draw, me. It knows"),
         ("a red red circle", "4 words; this model reads 3 at most"),
     ):
         with pytest.raises(UserError, match=words):
@@ -224,11 +231,70 @@ def test_the_way_between_two_seeds_begins_and_ends_in_their_pictures():
         assert np.abs(strip[:, end] - alone).max() <= 1
 
 
-def test_a_caption_that_was_not_trained_on_is_left_out_of_an_evaluation(tmp_path):
+def loaded(path, about=None):
+    return app.load_data(make_config(app.Config, {"data": str(path), "model": "text-flow", "image_size": "8"}), about)
+
+
+def test_a_caption_without_a_known_word_is_left_out_of_an_evaluation(tmp_path):
     path = write_pairs(tmp_path, 24)
-    config = make_config(app.Config, {"data": str(path), "model": "text-flow", "image_size": "8"})
-    data = app.load_data(config)
-    path.write_text(path.read_text() + "\n0.png,a new thing")
-    other = app.load_data(config, data.about)
-    assert isinstance(other, Data) and len(other.test) == 24
-    assert any("1 pictures left out" in note for note in other.notes)
+    about = loaded(path).about
+    path.write_text(path.read_text() + "\n0.png,any new thing\n1.png,new light")
+    other = loaded(path, about)
+    assert sum(map(len, (other.train, other.validation, other.test))) == 25
+    assert "1 pictures left out: no word of their caption is trained on, as of 'any new thing'" in other.notes
+    assert "2 captions are read without the words that are not trained on: new, any, thing" in other.notes
+    assert other.about["class_names"] == about["class_names"] and isinstance(other, Data)
+
+
+def test_captions_are_split_once_and_only_words_of_the_training_captions_are_known(tmp_path):
+    path = write_pairs(tmp_path, 48)
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], *(f"{row} number word{number}" for number, row in enumerate(rows[1:]))]))
+    data = loaded(path)
+    parts = split_pairs(drawn(48)[0], 0)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [len(part) for part in parts]
+    words = data.about["words"]
+    assert set(data.train.y["text"].ravel()) - {0} == set(range(2, len(words) + 2)), "each word occurs in training"
+    for index, text in zip(parts[2], data.test.y["text"], strict=True):
+        assert f"word{index}" not in words and (text[text > 0] > 1).all()
+        assert [words[token - 2] for token in text if token] == [*CAPTIONS[index % 4].split(), "number"]
+    assert f"{len(parts[2])} test pictures have a caption" in " ".join(data.notes)
+    assert any(note.endswith(f"{len(parts[1])} for validation, {len(parts[2])} for the test") for note in data.notes)
+    with pytest.raises(UserError, match=f"never seen: word{parts[2][0]}"):
+        app.conditions_of(None, [(f"dark word{parts[2][0]}", 0)], data.about)
+    path.write_text("\n".join([rows[0], *(f"{row.split(',')[0]},word{number}" for number, row in enumerate(rows[1:]))]))
+    with pytest.raises(UserError, match="no validation caption has a word that is trained on"):
+        loaded(path)
+
+
+def test_new_captions_of_known_words_stay_in_the_test(tmp_path):
+    path = write_pairs(tmp_path, 48)
+    rows, test = path.read_text().splitlines(), split_pairs(drawn(48)[0], 0)[2]
+    rows[1 + test[0]] = rows[1 + test[0]].split(",")[0] + ",light of dark"
+    path.write_text("\n".join(rows))
+    data = loaded(path)
+    assert "light of dark" in data.about["class_names"] and len(data.test) == len(test)
+    assert f"1 of {len(test)} test pictures have a caption that no training picture has" in data.notes
+    assert data.example != "'light of dark'"
+
+
+def test_a_judge_that_cannot_read_real_pictures_is_remarked_upon():
+    class Guessing:
+        def look(self, images):
+            return None, np.arange(len(images)) % 4
+
+    examples = Examples(np.zeros((40, 2, 2, 1)), {"label": np.arange(40) // 10})
+    [line] = captions_found.judge_remarks(Guessing(), examples, 0.25, 0)
+    assert "class_accuracy says nothing here" in line and "25.0% of the real pictures, by chance 2" in line
+    assert captions_found.judge_remarks(Guessing(), examples, 0.7, 0) == []
+
+
+def test_a_model_of_captions_is_evaluated_on_other_pictures(trained, tmp_path):
+    path = write_pairs(tmp_path, 60)
+    path.write_text(path.read_text().replace("dark left of light", "light of dark"))  # a new caption of known words
+    done = forked("evaluate", trained[0] / trained[1]["model"], "--data", path, "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)["metrics"]
+    names = {"frechet_own_features", "frechet_of_train", "class_accuracy", "class_accuracy_of_real"}
+    assert names <= found.keys() and "were trained or validated on" in done.stderr
+    expected = forked("evaluate", trained[0] / trained[1]["model"], "--json", cwd=trained[0])
+    assert json.loads(expected.stdout)["metrics"] == trained[1]["metrics"]

@@ -258,6 +258,7 @@ def digits():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generation, "CLASSIFIER_STEPS", 150)
         data = app.load_data(app.Config())
+        assert data.example == "0" and app.load_data(app.Config(model="vae")).example == "any"
         judges.judge_of(data)
         yield data
 
@@ -395,7 +396,7 @@ def test_without_labels_groups_of_alike_pictures_stand_in_for_classes(tmp_path):
         Image.fromarray(shade.astype("uint8")).save(tmp_path / f"{number}.png")
     config = make_config(app.Config, {"data": str(tmp_path), "model": "vae"})
     data = app.load_data(config)
-    assert data.about["class_names"] == ["group 1", "group 2"]
+    assert data.about["class_names"] == ["group 1", "group 2"] and data.example == "any"  # a group cannot be asked for
     light = data.train.x.mean((1, 2, 3)) > 120
     assert len(set(data.train.y[light])) == len(set(data.train.y[~light])) == 1 and len(set(data.train.y)) == 2
     assert app.load_data(config, data.about).about["class_names"] == ["group 1", "group 2"]

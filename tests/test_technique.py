@@ -6,12 +6,14 @@ import keras
 import numpy as np
 import pytest
 
+from apps.common.app import Metric
 from apps.common.data.examples import Examples, class_weights
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.options.training import ACTIVATIONS, Training
 from apps.common.reports.classification import softmax
 from apps.common.training.batches import Batches
+from apps.common.training.callbacks import AfterEpoch, KeepBest
 from apps.common.training.losses import LOSSES, OneHotLoss
 from apps.common.training.optimizers import (
     Schedule,
@@ -356,6 +358,13 @@ def test_an_activation_is_applied_to_the_hidden_units(name):
 def test_compilation_is_as_asked(data, word, switch):
     backend.configure(deterministic=word != "on")
     assert linear(*data, compile=word).jit_compile is switch
+
+
+def test_an_epoch_whose_loss_is_not_finite_is_left_to_what_ends_the_run():
+    stopper = KeepBest(Metric("quality"), patience=1)
+    for callback in (AfterEpoch(lambda *_: {"val_quality": 1.0}, None), stopper):
+        callback.on_epoch_end(0, {"loss": math.nan})
+    assert not stopper.stopped and stopper.best_epoch == -1
 
 
 def test_the_rate_finder_suggests_a_rate_that_descends_and_stops_once_the_loss_diverges(data):

@@ -16,7 +16,7 @@ from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.training import run
 from apps.common.training.batches import Batches, InOrder, predict_all
-from apps.common.training.callbacks import EpochRecorder, GradientFlow, KeepBest, Plateau, Seeds
+from apps.common.training.callbacks import AfterEpoch, EpochRecorder, GradientFlow, KeepBest, Plateau, Seeds
 from apps.common.training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from layers import models
 from layers.initialization import initialize
@@ -142,7 +142,7 @@ def test_of_equally_good_epochs_the_one_of_the_least_loss_is_kept_and_patience_d
     assert stopper.stopped, "a lesser loss alone is no progress"
     again = KeepBest(Metric("accuracy"), patience=3)
     again.set_state(*stopper.get_state())
-    assert (again.best_epoch, again.loss, again.progress, again.stopped) == (2, 0.3, 1, True)
+    assert (again.best_epoch, again.loss, again.waited, again.stopped) == (2, 0.3, 3, True)
 
 
 def test_early_stopping_of_a_metric_that_should_rise():
@@ -164,6 +164,23 @@ def test_early_stopping_goes_on_from_its_state_as_if_never_interrupted():
     again = KeepBest(LOSS, 3)
     again.set_state(*after.get_state())
     assert again.stopped and not before.stopped, "a stopped run that is resumed trains no further"
+
+
+def test_epochs_that_are_not_judged_are_neither_the_best_nor_waited_for():
+    judged = iter([0.9, None, None, 0.5, None, None, 0.6, None, 0.7])
+    look = AfterEpoch(lambda *_: None if (value := next(judged)) is None else {"val_quality": value}, None)
+    quality = Metric("quality", higher_is_better=False)
+    rate = keras.Variable(0.8)
+    model = SimpleNamespace(stop_training=False, get_weights=lambda: [], optimizer=SimpleNamespace(learning_rate=rate))
+    stopper, plateau = KeepBest(quality, patience=2), Plateau(quality, 0.5, 2)
+    for epoch in range(9):
+        assert not model.stop_training and float(rate) == pytest.approx(0.8)
+        logs = {"loss": 1.0, "val_loss": 1.0 - epoch / 10}  # falls all the time, so that a tie would go to a later epoch
+        for callback in (look, stopper, plateau):
+            callback.set_model(model)
+            callback.on_epoch_end(epoch, logs)
+    assert stopper.best_epoch == 3 and stopper.stopped and model.stop_training, "patience counts looks"
+    assert float(rate) == pytest.approx(0.4)
 
 
 def rate_after(values, **options):

@@ -31,7 +31,7 @@ OPTIONAL = {
     "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
     "more_examples": "`(data, config) -> Data`: with what is added to the training examples, before a run and never to evaluate",
     "prepare": "`(model, data, config)`: what is done once before the first epoch, and not again where a run goes on",
-    "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: the last ones stand",
+    "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: it is not judged",
     "compare_inputs": "`(inputs, rows) -> rows`: of all the rows of a call, what only all together tell; they wait for the last",
     "reply": "`(model, turns, about[, options]) -> pieces of text`: the answer in a dialogue, for `triptych chat`",
     "check_about": "`(about)`: refuses the `about` of a bundle that training cannot have written, before it is used",

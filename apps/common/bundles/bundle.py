@@ -50,7 +50,7 @@ def save_bundle(folder, model, record, figures, *, digests=None, texts=None, pic
     Args:
         folder: Where it goes; an older one there is replaced.
         model: The trained Keras model; its optimizer stays behind in the checkpoint.
-        record: `task`, `options`, `about` (whose `files`, if it has any, become files), `metrics`, `versions`.
+        record: `task`, `run_id`, `options`, `about` (whose `files`, if it has any, become files), `metrics`, `versions`.
         figures: `{name: matplotlib figure}`.
         digests: `{split: uint64 array}`, what the examples are known by.
         texts, pictures: `{file name: content}` of what else lies in it: `README.md`, `MLmodel`, an example.
@@ -108,7 +108,9 @@ def open_bundle(name, task=None):
     unchecked = {"model.keras", "bundle.json", *files} - checksums.keys()
     if unchecked:
         raise UserError(f"{folder / 'bundle.json'}: has no checksum of {min(unchecked)}; restore it or train again")
-    about = About(bundle.about, {name: (folder / name).read_bytes() for name in files})
+    origin = {"Run": str(record["run_id"])} if record.get("run_id") else {}  # bundles of earlier versions do not name it
+    origin["SHA-256 of model.keras"] = checksums["model.keras"]
+    about = About(bundle.about, {name: (folder / name).read_bytes() for name in files}, origin)
     return replace(bundle, about=about)
 
 

@@ -55,7 +55,7 @@ class Data:
     """What `load_data` returns: three splits and `about`, the plain JSON that prediction needs later (see `About`).
 
     `notes` are lines for the user, `source` names the data, `example` is an input that `triptych predict` takes, as typed, with
-    `PICTURE` where the first picture of the test is meant.
+    `PICTURE` where the first picture of the test is meant; `remarks` are lines that belong beside the results.
     """
 
     train: object
@@ -65,26 +65,29 @@ class Data:
     notes: list = field(default_factory=list)
     source: str = ""
     example: str = ""
+    remarks: list = field(default_factory=list)
 
 
 class About(dict):
     """The plain JSON of a bundle, and under `files` what is too large for it: `{name: bytes}`, each a file of the bundle.
 
-    A tokenizer is one: `About({"language": "de"}, {"tokenizer.json": content})`.
+    A tokenizer is one: `About({"language": "de"}, {"tokenizer.json": content})`. Of a bundle that was opened, `origin` says
+    which model it is, `{key: text}`: its run, and the checksum of its file.
     """
 
-    def __init__(self, values=(), files=None):
+    def __init__(self, values=(), files=None, origin=None):
         super().__init__(values)
-        self.files = dict(files or {})
+        self.files, self.origin = dict(files or {}), dict(origin or {})
 
 
 @dataclass
 class Report:
-    """What `evaluate` returns: numbers, matplotlib figures and tables (lists of dicts), by name."""
+    """What `evaluate` returns: numbers, matplotlib figures and tables (lists of dicts), by name; lines of remarks on them."""
 
     metrics: dict
     figures: dict = field(default_factory=dict)
     tables: dict = field(default_factory=dict)
+    remarks: list = field(default_factory=list)
 
 
 def balanced(examples, classes):

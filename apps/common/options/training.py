@@ -56,7 +56,7 @@ class Training:
         0.1, "factor of each drop of the learning rate", above=0, high=1, needs={"schedule": ("step", "exponential", "plateau")}
     )
     decay_epochs: int = option(
-        10, "epochs between drops (plateau: epochs without progress before one)", low=1,
+        10, "epochs between drops (plateau: judged epochs without progress before one)", low=1,
         needs={"schedule": ("step", "exponential", "plateau")},
     )  # fmt: skip
     clip_norm: float | None = option(None, "largest norm of the whole gradient", above=0)
@@ -66,7 +66,7 @@ class Training:
     initializer: Literal[
         "default", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal", "random_normal"
     ] = option("default", "how kernels are drawn; default is each layer's own (Xavier = glorot, He = he)")
-    early_stopping: int = option(0, "epochs without progress on validation before stopping (0: never)", low=0)
+    early_stopping: int = option(0, "judged epochs without progress on validation before stopping (0: never)", low=0)
     keep: Literal["best", "last"] = option("best", "the epoch whose weights are kept: the best on validation, or the last")
     ema: float = option(0.0, "decay of the moving average of the weights used at the end (0: off)", low=0, high=0.99999)
     accumulate: int = option(1, "steps whose gradients are averaged into one update", low=1, high=10_000)

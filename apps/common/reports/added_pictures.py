@@ -6,7 +6,7 @@ import numpy as np
 
 from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.data.examples import Examples
-from apps.common.data.fingerprint import digest
+from apps.common.data.fingerprint import digest, known_again
 from apps.common.data.images.arrays import resize_images
 from apps.common.data.images.captioned import encode, text_of
 from apps.common.errors import UserError
@@ -67,3 +67,33 @@ def with_generated(data, source, times, seed):
     known = digest(train.x, train.y, np.array([sha256(bundle.folder / "model.keras"), str(times), str(seed)]))
     note = f"{len(labels)} pictures drawn by {source} added to {len(train)} of your own{resized}"
     return Enlarged(x, y.astype(train.y.dtype), None, known), note
+
+
+def seen_by_generator(data, source):
+    """A line that counts the test and validation pictures that the generator was trained on, where there are any.
+
+    They are known by the digests in its bundle, so only at the size in which it was trained on them. Pictures that both validate
+    on choose epochs and are no leak; those of the test should have done nothing.
+
+    Args:
+        data: `Data` of which the generator draws the classes, as `with_generated` takes them.
+        source: Bundle of image-generation.
+    """
+    bundle = open_bundle(source, "image-generation")
+    about, names, known = bundle.about, data.about["class_names"], bundle.digests()
+    if "train" not in known:
+        return []
+    asked = [text_of(name) for name in names] if about.get("captions") else names
+    place = np.array([about["class_names"].index(name) for name in asked])
+    counted, seen = [], {"test": ("train", "validation"), "validation": ("train",)}
+    for split, examples in (("test", data.test), ("validation", data.validation)):
+        labels = place[examples.y].astype(examples.y.dtype)
+        if about.get("captions"):
+            labels = {"label": labels, "text": encode(asked, about["words"], about["length"])[examples.y]}
+        among = np.concatenate([known[name] for name in seen[split] if name in known])
+        count = known_again(Examples(examples.x, labels), among).sum()
+        counted += [f"{count} of {len(examples)} {split} pictures"] if count else []
+    if not counted:
+        return []
+    advice = "train it with the same --data and --seed as the classifier"
+    return [f"{source} was trained on {' and '.join(counted)} of this run, whose numbers flatter; {advice}"]

@@ -76,3 +76,19 @@ def shuffled_share(judge, examples, seed):
     classes, labels = judge.look(examples.x)[1], labels_of(examples.y)
     draws = np.random.default_rng([seed, 45])
     return float(np.mean([np.mean(classes == draws.permutation(labels)) for _ in range(20)]))
+
+
+def judge_remarks(judge, examples, accuracy, seed):
+    """A line where real pictures are read hardly better than by chance, so that what is drawn cannot be judged; else none.
+
+    Args:
+        judge: Of the captions or the classes.
+        examples: Real pictures and their captions.
+        accuracy: Share of them that the judge finds to show their own caption.
+        seed: Of the captions that they are shown under by chance.
+    """
+    by_chance = max(shuffled_share(judge, examples, seed), 1 / len(examples))
+    if accuracy > by_chance + 2 * np.sqrt(by_chance / len(examples)):
+        return []
+    seen = f"the network that judges finds the own caption of {accuracy:.1%} of the real pictures, by chance {by_chance:.1%}"
+    return [f"class_accuracy says nothing here: {seen}. Captions that share words, and more pictures, teach it to read"]

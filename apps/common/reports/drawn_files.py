@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,31 @@ def write_images(folder, images, names, said=None):
 
 
 def file_name(name, ending):
-    return f"{''.join(c if c.isalnum() or c in '-_ ' else '_' for c in name)}.{ending}"
+    return f"{plain_name(name)}.{ending}"
+
+
+def plain_name(name):
+    """The name with `_` for each character that may mean something in a path."""
+    return "".join(c if c.isalnum() or c in "-_ " else "_" for c in name)
+
+
+class FileNames:
+    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one."""
+
+    def __init__(self):
+        self.names, self.taken, self.counts = {}, set(), Counter()
+
+    def of(self, path):
+        """The file's folder and its own name without the ending, and a number where that is another file's already."""
+        path = Path(path)
+        if path not in self.names:
+            name = first = plain_name("-".join(filter(None, (path.parent.name, path.stem))))
+            while name.lower() in self.taken:  # some file systems do not tell A from a
+                self.counts[first] += 1
+                name = f"{first}-{self.counts[first] + 1}"
+            self.taken.add(name.lower())
+            self.names[path] = name
+        return self.names[path]
 
 
 def write_gif(folder, frames, name, said):

@@ -5,6 +5,7 @@ import numpy as np
 from apps.common import figures
 
 MOST = 1000  # points: more are a cloud
+NEIGHBOURS = 10  # of a point, by which a map is judged
 
 
 def pixels(images):
@@ -36,7 +37,7 @@ def neighbour_map(rows, seed=0):
     return TSNE(init=start, random_state=seed, learning_rate="auto").fit_transform(rows)
 
 
-def neighbours_kept(rows, points, count=10):
+def neighbours_kept(rows, points, count=NEIGHBOURS):
     """Share of each row's nearest neighbours that are among the nearest of its point as well."""
     from sklearn.neighbors import NearestNeighbors
 

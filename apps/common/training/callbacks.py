@@ -93,12 +93,18 @@ def set_seeds(states, seed, epoch):
         state.assign(drawn.astype(keras.backend.standardize_dtype(state.dtype)))
 
 
+class Carried(float):
+    """A metric of an epoch in which it was not worked out: that of an earlier one, which says nothing of this one."""
+
+
 def monitored(metric, logs):
-    """The value of the app's metric in an epoch, so signed that the least is the best.
+    """The value of the app's metric in an epoch, so signed that the least is the best; `None` where it was not worked out.
 
     Raises:
         ContractError: The epoch has no such number.
     """
+    if isinstance(logs.get(metric.monitor), Carried) or not math.isfinite(logs.get("loss", 0.0)):  # a run about to be ended
+        return None
     if metric.monitor not in logs:
         raise ContractError(f"`METRIC` names {metric.monitor}, which is not among an epoch's numbers: {', '.join(logs)}")
     return metric.sign * float(logs[metric.monitor])
@@ -109,6 +115,7 @@ class KeepBest(keras.callbacks.Callback):
 
     Of epochs that are equally good, as many are where a dozen examples are judged by their accuracy, the one of the least
     validation loss counts. Unlike Keras's early stopping, what it knows goes into the checkpoint, the best weights included.
+    Epochs in which the metric is not worked out count for nothing.
 
     Args:
         metric: The app's `Metric`.
@@ -119,16 +126,17 @@ class KeepBest(keras.callbacks.Callback):
         super().__init__()
         self.metric, self.patience = metric, patience
         self.best, self.loss, self.best_epoch, self.best_weights = math.inf, math.inf, -1, {}
-        self.progress, self.stopped = -1, False
+        self.waited, self.stopped = 0, False
 
     def on_epoch_end(self, epoch, logs=None):
         value, loss = monitored(self.metric, logs), float(logs.get("val_loss", math.inf))
-        if value < self.best:
-            self.progress = epoch
+        if value is None:
+            return
+        self.waited = 0 if value < self.best else self.waited + 1
         if (value, loss) < (self.best, self.loss):
             self.best, self.loss, self.best_epoch = value, loss, epoch
             self.best_weights = {str(i): np.array(w) for i, w in enumerate(self.model.get_weights())}
-        if self.patience and epoch - self.progress >= self.patience:
+        if self.patience and self.waited >= self.patience:
             self.model.stop_training = self.stopped = True
 
     def restore(self, model):
@@ -136,16 +144,19 @@ class KeepBest(keras.callbacks.Callback):
             model.set_weights([self.best_weights[str(i)] for i in range(len(self.best_weights))])
 
     def get_state(self):
-        plain = {"best": self.best, "loss": self.loss, "best_epoch": self.best_epoch, "progress": self.progress}
+        plain = {"best": self.best, "loss": self.loss, "best_epoch": self.best_epoch, "waited": self.waited}
         return {**plain, "stopped": self.stopped}, self.best_weights
 
     def set_state(self, plain, arrays):
         self.best, self.loss, self.best_epoch = plain["best"], plain["loss"], plain["best_epoch"]
-        self.progress, self.stopped, self.best_weights = plain["progress"], plain["stopped"], arrays
+        self.waited, self.stopped, self.best_weights = plain["waited"], plain["stopped"], arrays
 
 
 class Plateau(keras.callbacks.Callback):
-    """Multiplies the learning rate by `factor` after `patience` epochs without progress of the app's metric."""
+    """Multiplies the learning rate by `factor` after `patience` epochs without progress of the app's metric.
+
+    Epochs in which the metric is not worked out count for nothing.
+    """
 
     def __init__(self, metric, factor, patience):
         super().__init__()
@@ -154,6 +165,8 @@ class Plateau(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         value = monitored(self.metric, logs)
+        if value is None:
+            return
         self.best, self.waited = (value, 0) if value < self.best else (self.best, self.waited + 1)
         if self.waited >= self.patience:
             self.waited = 0
@@ -193,7 +206,7 @@ class GradientFlow(keras.callbacks.Callback):
 class AfterEpoch(keras.callbacks.Callback):
     """What an app does after each epoch, before the other callbacks: the numbers it returns are metrics of the epoch.
 
-    Where it returns nothing the last ones stand, in a run that is gone on with as well.
+    Where it returns nothing the last ones stand as `Carried`, in a run that is gone on with as well.
 
     Args:
         act: Function of (model, epoch, tracker) that returns `{metric: value}` or `None`.
@@ -207,8 +220,9 @@ class AfterEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if math.isfinite(logs["loss"]):  # or else the run is about to be ended
             found = self.act(self.model, epoch + 1, self.tracker)
-            self.last = self.last if found is None else {name: float(value) for name, value in found.items()}
-            logs.update(self.last)
+            if found is not None:
+                self.last = {name: float(value) for name, value in found.items()}
+            logs.update(self.last if found is not None else {name: Carried(value) for name, value in self.last.items()})
 
     def get_state(self):
         return {"last": self.last}, {}

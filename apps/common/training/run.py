@@ -142,6 +142,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     with said_meanwhile("trying the plain methods"):
         baselines = baselines_of(app, data, config)
     said = remarks(metric_of(app, data.about), metrics, baselines, data, (beside["best_epoch"], beside["epochs"]))
+    said += [f"remark: {line}" for line in (*data.remarks, *report.remarks)]
     beside |= {"baselines": baselines, "remarks": said}
     drawn = {**report.figures, **run_figures(history, norms)}
     tracker.metrics({f"test_{name}": value for name, value in metrics.items()}, step=len(history["loss"]))
@@ -154,6 +155,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
     counts = {name: len(split) for name, split in splits.items()}
     record = {
         "task": task_name(app),
+        "run_id": run.id,
         "options": to_plain(config),
         "about": data.about,
         "metrics": metrics,
@@ -262,6 +264,8 @@ def evaluate(app, bundle, data_name=None):
         metrics = {name: float(value) for name, value in report.metrics.items()}
         if data_name is not None:
             metrics |= on_unseen(app, model, data, config, known)
+    for line in report.remarks:
+        say(f"remark: {line}")
     return {
         "task": bundle.task,
         "backend": describe_machine()["backend"],

@@ -53,11 +53,11 @@ def refuse_unreadable(prompt, vocabulary, length):
         UserError: It has more words than `length`, one that is not known, or none.
     """
     words, unknown = words_of(prompt), unknown_words(prompt, vocabulary)
+    if unknown or not words:
+        strange, known = ", ".join(unknown[:30]) or "none at all", ", ".join(vocabulary[:30])
+        raise UserError(f"{prompt[:60]}: words this model has never seen: {strange}. It knows: {known}")
     if len(words) > length:
         raise UserError(f"{prompt[:60]}: {len(words)} words; this model reads {length} at most")
-    if unknown or not words:
-        strange, known = ", ".join(unknown) or "none at all", ", ".join(vocabulary[:30])
-        raise UserError(f"{prompt}: words this model has never seen: {strange}. It knows: {known}")
 
 
 def caption_file(name):

@@ -1,6 +1,7 @@
 """Pictures with the captions that they are to be drawn from, each different caption a class for the judge."""
 
 import shlex
+from collections import Counter
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from apps.common.data.images.captioned import (
     vocabulary_of,
     words_of,
 )
+from apps.common.errors import UserError
 
 DRAWN = "captioned-shapes"
 
@@ -32,34 +34,73 @@ def captioned_by_class(data):
 
 
 def captioned(name, side, seed, about=None):
-    """Pictures and the ids of their captions, each different caption a class for the judge; drawn shapes without data.
+    """Pictures and the ids of their captions in three splits, each different caption a class for the judge.
+
+    Without data they are drawn shapes. The words are those of the training captions, and of captions with others these alone
+    count. Other data have three splits as well, since their judge is trained on a part of them.
 
     Args:
         name: What `--data` says.
         side: Of the pictures.
         seed: Of the shapes and of the split.
         about: Of a trained model, to evaluate it.
+    Raises:
+        UserError: There are too few pictures, or a split without a caption that can be read.
     """
+    side = about["image_shape"][0] if about else side
     if name and name != DRAWN:
-        images, captions, notes = read_captioned(caption_file(name), about["image_shape"][0] if about else side)
+        images, captions, notes = read_captioned(caption_file(name), side)
     else:
         images, captions = draw_captioned(3000, side, seed, pairs=side >= 20)
         notes = [f"{len(images)} drawn shapes of {side} x {side} pixels with captions"]
-    names, words = (about or {}).get("class_names"), (about or {}).get("words")
-    trained_on = split_pairs(images, seed)[0]
-    names = names or sorted({captions[index] for index in trained_on})
-    words = words or vocabulary_of(names)
-    length = about["length"] if about else max(len(words_of(name)) for name in names)
-    position = {name: index for index, name in enumerate(names)}
-    inside = [index for index, caption in enumerate(captions) if caption in position]
-    if len(inside) < len(images):
-        notes.append(f"{len(images) - len(inside)} pictures left out: their caption is not among those trained on")
-    captions = [captions[index] for index in inside]
+    parts = split_pairs(images, seed)
+    trained_on = [captions[index] for index in parts[0]]
+    words = about["words"] if about else vocabulary_of(trained_on)
+    length = about["length"] if about else max(len(words_of(caption)) for caption in trained_on)
+    captions, said = readable(captions, words, length)
+    parts = [np.array([index for index in part if captions[index]], int) for part in parts]
+    empty = next((split for split, part in zip(("training", "validation", "test"), parts, strict=True) if not len(part)), None)
+    if empty:
+        expected = f"captions that share words with those trained on: {', '.join(words[:30])}"
+        raise UserError(f"{name or DRAWN}: no {empty} caption has a word that is trained on; give {expected}")
+    # What a trained model numbered keeps its number, by which the examples are known again.
+    names = list(about["class_names"]) if about else []
+    names += sorted(set(captions) - {"", *names})
+    position = {name: index for index, name in enumerate(["", *names], -1)}
     y = {"label": np.array([position[caption] for caption in captions]), "text": encode(captions, words, length)}
-    examples = Examples(images[inside], y)
-    source = name or DRAWN
-    if about:
-        return Data(None, None, examples, about, notes, source)
-    parts = split_pairs(examples.x, seed)
-    described = {"class_names": names, "image_shape": list(images.shape[1:]), "words": words, "length": length, "captions": True}
-    return Data(*(examples.subset(part) for part in parts), described, notes, source, example=shlex.quote(names[0]))
+    train, validation, test = (Examples(images, y).subset(part) for part in parts)
+    new = ~np.isin(test.y["label"], train.y["label"])
+    said += [f"{new.sum()} of {len(test)} test pictures have a caption that no training picture has"] if new.any() else []
+    said.append(f"{len(train)} examples to train on, {len(validation)} for validation, {len(test)} for the test")
+    described = about or {"image_shape": list(images.shape[1:]), "words": words, "length": length, "captions": True}
+    example = shlex.quote(names[train.y["label"].min()])
+    return Data(train, validation, test, {**described, "class_names": names}, [*notes, *said], name or DRAWN, example)
+
+
+def readable(captions, words, length):
+    """`(captions, notes)`: the same captions with the known words of one that has others, cut where it is too long.
+
+    Args:
+        captions: Texts; what is left of one without a known word is nothing.
+        words: Those known.
+        length: Words that are read.
+    """
+    known, found, strange, changed, cut = set(words), [], Counter(), 0, 0
+    for caption in captions:
+        own = words_of(caption)
+        kept = [word for word in own if word in known]
+        strange.update(set(own) - known)
+        changed += len(kept) < len(own)
+        cut += len(kept) > length
+        found.append(caption if len(kept) == len(own) <= length else " ".join(kept[:length]))
+    notes = []
+    if strange:
+        named = ", ".join(word for word, _ in strange.most_common(5))
+        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+        notes.append(f"{changed} captions are read without the words that are not trained on: {named}{more}")
+    if cut:
+        notes.append(f"{cut} captions are read to their word {length}, the most that is trained on")
+    lost = [caption for caption, left in zip(captions, found, strict=True) if not left]
+    if lost:
+        notes.append(f"{len(lost)} pictures left out: no word of their caption is trained on, as of {lost[0]!r}")
+    return found, notes
