@@ -72,6 +72,9 @@ class Config(Splitting):
     noise_schedule: Literal["cosine", "linear"] = option("cosine", "how noise grows with time", needs={"model": NOISED})
     prediction: Literal["epsilon", "v"] = option("v", "what is predicted: the noise, or v", needs={"model": NOISED})
     judged_steps: int = option(25, "steps in which samples are drawn to be judged", low=1, high=1000, needs={"model": STEPPED})
+    inception: str | None = option(
+        None, "keras:InceptionV3 (its weights are downloaded) or keras:InceptionV3=FILE: Fréchet distance by its features, too"
+    )
     autoencoder: str | None = option(
         None, "bundle of `autoencoding --model spatial` whose codes are drawn; else one is trained first", needs={"model": CODED}
     )
@@ -86,6 +89,10 @@ class Config(Splitting):
         super().check()
         if self.model in (*GANS, *CRITICS) and self.schedule == "plateau":
             raise UserError("--schedule plateau: two players have no common learning rate; choose constant or cosine")
+        if self.inception:
+            from apps.common.reports.inception import check_source
+
+            check_source(self.inception)
 
 
 @dataclass(frozen=True)
@@ -219,7 +226,14 @@ def build_model(config, data):
 
 
 def prepare(model, data, config):
-    """The autoencoder whose codes are drawn: the one that is named, or one trained now on the training pictures."""
+    """The autoencoder whose codes are drawn: the one that is named, or one trained now on the training pictures.
+
+    The network that judges beside ours is read now, so that weights that are none stop the run before it has begun.
+    """
+    if config.inception:
+        from apps.common.reports.inception import inception
+
+        inception(config.inception)
     if config.model not in CODED:
         return
     from apps.common.training.codes import named_autoencoder, trained_autoencoder
@@ -290,6 +304,10 @@ def evaluate(model, data, config):
     metrics = judge.metrics(images, asked, "test", data.test)
     real = data.train.x[evenly_spaced(len(data.train), count)]
     metrics["frechet_of_train"] = judge.metrics(real, None, "test", data.test)["frechet_own_features"]
+    if config.inception:
+        from apps.common.reports.inception import inception_distance
+
+        metrics["frechet_inception_v3"] = inception_distance(config.inception, images, data.test.x)
     ends = latents_of(model, [config.seed, 43], 12)
     ways = np.concatenate([spherical(*pair, np.linspace(0, 1, 10)) for pair in zip(ends[:6], ends[6:], strict=True)])
     labels = np.repeat(np.arange(6) % len(data.about["class_names"]), 10)

@@ -3,12 +3,9 @@
 import functools
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from apps.common.errors import UserError
-from apps.common.reports.generated_images import frechet_distance
-from apps.common.training.batches import predict_all
 
 NAME, SIDE, AT_ONCE = "keras:InceptionV3", 299, 32
 
@@ -30,6 +27,8 @@ def inception(source):
     Raises:
         UserError: The weights cannot be read.
     """
+    import keras
+
     from apps.common.training.trunks import TRUNKS, trained_network
 
     network = trained_network(f"--inception {source}", "InceptionV3", source.partition("=")[2], (SIDE, SIDE, 3))
@@ -45,6 +44,9 @@ def inception_distance(source, images, real):
     It is near the FID of the literature and not it: that one's network has other weights, of 2015, and is shown 50,000
     pictures. Reference: Heusel et al., 2017, arXiv 1706.08500.
     """
+    from apps.common.reports.generated_images import frechet_distance
+    from apps.common.training.batches import predict_all
+
     network = inception(source)
     found = []
     for pictures in (images, real):
