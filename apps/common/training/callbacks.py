@@ -149,7 +149,7 @@ class KeepBest(keras.callbacks.Callback):
 
     def set_state(self, plain, arrays):
         self.best, self.loss, self.best_epoch = plain["best"], plain["loss"], plain["best_epoch"]
-        self.waited, self.stopped, self.best_weights = plain["waited"], plain["stopped"], arrays
+        self.waited, self.stopped, self.best_weights = plain.get("waited", 0), plain["stopped"], arrays
 
 
 class Plateau(keras.callbacks.Callback):
@@ -176,7 +176,7 @@ class Plateau(keras.callbacks.Callback):
         return {"best": self.best, "waited": self.waited}, {}
 
     def set_state(self, plain, arrays):
-        self.best, self.waited = plain["best"], plain["waited"]
+        self.best, self.waited = plain["best"], plain.get("waited", 0)
 
 
 class GradientFlow(keras.callbacks.Callback):
