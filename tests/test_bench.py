@@ -77,6 +77,7 @@ def test_utilisation_is_the_models_arithmetic_over_the_peak():
         accelerator.measure("gpt-124m", size)
 
 
+@pytest.mark.once
 def test_texts_side_by_side_are_those_of_one_by_one():
     (row,) = generation.measure("gpt", prompts=3, added=4, turns=1)
     assert row["alike"] == 3 and row["one_by_one"] > 0 and row["side_by_side"] > 0

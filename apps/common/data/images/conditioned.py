@@ -89,7 +89,7 @@ def readable(captions, words, length):
     for caption in captions:
         own = words_of(caption)
         kept = [word for word in own if word in known]
-        strange.update(set(own) - known)
+        strange.update(word for word in dict.fromkeys(own) if word not in known)  # a set's order is another each time
         changed += len(kept) < len(own)
         cut += len(kept) > length
         found.append(caption if len(kept) == len(own) <= length else " ".join(kept[:length]))
