@@ -5,11 +5,10 @@
 
 import itertools
 import statistics
-import time
 
 import numpy as np
 
-from bench.turns import in_turns, ratio
+from bench.turns import in_turns, ratio, timed
 
 PROMPTS, PROMPT, ADDED, TURNS = 32, 8, 56, 5
 DETERMINISTIC = False
@@ -62,13 +61,9 @@ def measure(subject, prompts=PROMPTS, added=ADDED, turns=TURNS):
         continuations(batched, given, Sampler(), generators(), goes_on)
         return written
 
-    def seconds(way):
-        start = time.perf_counter()
-        way()
-        return time.perf_counter() - start
-
     alike = sum(one == other for one, other in zip(one_by_one(), side_by_side(), strict=True))
-    times = in_turns({"one": lambda: seconds(one_by_one), "side": lambda: seconds(side_by_side)}, turns)
+    one, side = timed(one_by_one), timed(side_by_side)
+    times = in_turns({"one": lambda: one(1), "side": lambda: side(1)}, turns)
     against, spread = ratio(times["one"], times["side"])
     return [
         {

@@ -200,7 +200,9 @@ def _from_table(path, inputs, orders):
         raise UserError(f"{path}: not a file but a device or a pipe; expected a table")
     row = None
     for row, reason in rows_of(path, orders, inputs.column if inputs.kind == "texts" else ()):
-        fields = {as_text(name): as_text(value) for name, value in row.items()}  # what comes back beside the answer
+        fields = row  # what comes back beside the answer
+        if not is_text("".join(map(str, (*row, *row.values())))):
+            fields = {as_text(name): as_text(value) for name, value in row.items()}
         if reason:
             yield Item(fields, None, reason)
         elif inputs.kind == "rows":
