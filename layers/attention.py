@@ -78,12 +78,8 @@ class SelfAttention(keras.layers.Layer):
             key, value = ops.take(key, new, axis=1), ops.take(value, new, axis=1)
         here = ops.reshape(here, (1, -1, 1, 1))
         keys, values = ops.where(here, key, state[0]), ops.where(here, value, state[1])
-        if tokens > 1:
-            past = ops.expand_dims(places, 0) <= ops.expand_dims(position + ops.arange(tokens), 1)
-            heads = selective_attention(query, *shared(query, keys, values), ops.broadcast_to(past, (batch, tokens, length)))
-        else:
-            past = ops.broadcast_to(ops.expand_dims(places <= position, 0), (batch, length))
-            heads = attend(query, keys, values, False, past)
+        past = ops.expand_dims(places, 0) <= ops.expand_dims(position + ops.arange(tokens), 1)
+        heads = attend(query, keys, values, False, ops.broadcast_to(past, (batch, tokens, length)))
         return joined(self.output_projection, heads), [keys, values]
 
     def heads(self, x, position=None):
@@ -184,29 +180,14 @@ def joined(projection, heads):
 
 
 def attend(query, key, value, causal, mask):
-    """`backend.attention`, a head of keys and values serving a group of neighbouring heads of queries."""
-    return backend.attention(query, *shared(query, key, value), causal, mask)
+    """`backend.attention`, a head of keys and values serving a group of neighbouring heads of queries.
 
-
-def shared(query, key, value):
-    """Keys and values, each head repeated for its group of neighbouring heads of queries."""
-    group = query.shape[2] // key.shape[2]
-    return (key, value) if group == 1 else (ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2))
-
-
-def selective_attention(query, key, value, mask):
-    """Attention where each query has a mask of its own, and a query that may see nothing gets zeros.
-
-    Args:
-        query: `(batch, tokens, heads, features)`.
-        key, value: `(batch, context_tokens, heads, features)`.
-        mask: `(batch, tokens, context_tokens)`, true where a context token counts.
+    `mask` is `(batch, keys)`, or `(batch, queries, keys)` where each query has its own; each sees one key at least.
     """
-    mask = ops.cast(ops.expand_dims(mask, 1), "bool")
-    scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
-    scores = ops.where(mask, ops.cast(scores, keras.config.floatx()), -1e9)
-    shares = ops.where(mask, ops.softmax(scores, axis=-1), 0.0)
-    return ops.einsum("bhqk,bkhd->bqhd", ops.cast(shares, value.dtype), value)
+    group = query.shape[2] // key.shape[2]
+    if group > 1:
+        key, value = ops.repeat(key, group, axis=2), ops.repeat(value, group, axis=2)
+    return backend.attention(query, key, value, causal, mask)
 
 
 def gpt2_initializers(depth):

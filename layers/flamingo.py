@@ -3,7 +3,7 @@
 import keras
 
 from ._arguments import positive
-from .attention import CrossAttention, joined, selective_attention, separated
+from .attention import CrossAttention, joined, separated
 from .dense import Dense
 from .normalization import LayerNormalization
 
@@ -162,3 +162,18 @@ def gathered(attention, x, context, mask):
     query = separated(attention.query.call(x), attention.features)
     heads = selective_attention(query, *attention.keys_and_values(context), mask)
     return joined(attention.output_projection, heads)
+
+
+def selective_attention(query, key, value, mask):
+    """Attention where each query has a mask of its own, and a query that may see nothing gets zeros.
+
+    Args:
+        query: `(batch, tokens, heads, features)`.
+        key, value: `(batch, context_tokens, heads, features)`.
+        mask: `(batch, tokens, context_tokens)`, true where a context token counts.
+    """
+    mask = ops.cast(ops.expand_dims(mask, 1), "bool")
+    scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
+    scores = ops.where(mask, ops.cast(scores, keras.config.floatx()), -1e9)
+    shares = ops.where(mask, ops.softmax(scores, axis=-1), 0.0)
+    return ops.einsum("bhqk,bkhd->bqhd", ops.cast(shares, value.dtype), value)

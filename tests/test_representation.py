@@ -6,8 +6,8 @@ import pytest
 
 import layers
 from layers import backend, models
-from layers.attention import selective_attention
 from layers.contrastive import nt_xent, regression_loss, symmetric_loss
+from layers.flamingo import selective_attention
 from layers.models.representation.simclr import two_views
 
 draws = np.random.default_rng(0)

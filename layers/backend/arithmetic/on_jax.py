@@ -85,7 +85,8 @@ def attended(query, key, value, causal, mask):
         if causal:
             scores = jnp.where(jnp.arange(start, end)[:, None] >= jnp.arange(keys.shape[2]), scores, lowest)
         if mask is not None:
-            scores = jnp.where(mask[:, None, None, seen], scores, lowest)
+            counts = mask[:, None, None, seen] if mask.ndim == 2 else mask[:, None, start:end, seen]
+            scores = jnp.where(counts, scores, lowest)
         weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
         results.append(jnp.einsum("bhqk,bhkf->bhqf", weights, values) / weights.sum(-1)[..., None])
     return jnp.concatenate(results, 2).astype(query.dtype)

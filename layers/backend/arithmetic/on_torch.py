@@ -128,7 +128,7 @@ def logits(x, table):
 def attention(query, key, value, causal, mask):
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     if mask is not None:
-        mask = mask[:, None, None, :]
+        mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
         if causal:
             mask = mask & torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
     x = functional.scaled_dot_product_attention(query, key, value, mask, is_causal=causal and mask is None)

@@ -64,7 +64,8 @@ def layer_normalization(x, gamma, beta, epsilon):
 
 def attention(query, key, value, causal, mask):
     scale = 1.0 / math.sqrt(query.shape[-1])
-    mask = None if mask is None else mask[:, None, None, :]
+    if mask is not None:
+        mask = mask[:, None, None, :] if len(mask.shape) == 2 else mask[:, None]
     return ops.dot_product_attention(query, key, value, mask=mask, scale=scale, is_causal=causal)
 
 
