@@ -5,7 +5,6 @@
 The default, 8 x 8 digits, takes half a minute on two cores: 22.6 dB with 16 numbers a digit, principal components 19.8.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +19,7 @@ from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Recipe, Splitting
 
 KINDS = ("convolutional", "dense", "spatial")
@@ -55,18 +55,12 @@ class Config(Splitting):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(NamedFiles):
     mode: Literal["reconstruct", "codes", "scores"] = option(
         "reconstruct", "what is written to --folder: pictures through the code and back, their codes, or nothing"
     )
     folder: str = option("pictures", "where the files go")
-
-    @functools.cached_property
-    def names(self):
-        """Names of the files that are written in one call, over all its parts."""
-        from apps.common.reports.drawn_files import FileNames
-
-        return FileNames()
+    with_folder = True  # digits/3/1.png and digits/4/1.png
 
 
 RECIPES = {

@@ -7,7 +7,6 @@ Without --data: drawings of discs, squares and triangles, whose colours say noth
 """
 
 import shlex
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +25,7 @@ from apps.common.data.images.pixels import Pixels, count_pixels, median_frequenc
 from apps.common.data.stored import Stored
 from apps.common.errors import UserError
 from apps.common.options.declare import option
+from apps.common.options.files import NamedFiles
 from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer
 
@@ -77,7 +77,7 @@ class Config(Transfer, Splitting):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(NamedFiles):
     folder: str = option("masks", "where the masks and the pictures with masks over them go")
     tiles: Literal["auto", "yes", "no"] = option(
         "auto", "see a picture in overlapping tiles of the model's size; auto: unless training resized its pictures"
@@ -208,7 +208,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     """For each picture a mask in the labels of training, the picture with it on top, and the share of each class."""
     from apps.common.reports.segmentation import mask_of, write_mask
 
-    rows, used = [], Counter()
+    rows = []
     for path in map(Path, inputs):
         try:
             picture = decode(path, (*read_header(path)[0], 3))
@@ -216,9 +216,7 @@ def predict(model, inputs, about, options=PredictOptions()):
             rows.append({"reason": f"not a readable image: {reason}"})
             continue
         mask = mask_of(model, picture, about, options.tiles)
-        used[path.stem] += 1
-        name = path.stem if used[path.stem] == 1 else f"{path.stem}-{used[path.stem]}"
-        written = write_mask(options.folder, name, picture, mask, about)
+        written = write_mask(options.folder, options.names.of(path), picture, mask, about)
         shares = np.bincount(mask.reshape(-1), minlength=len(about["class_names"])) / mask.size
         order = [place for place in np.argsort(-shares, kind="stable") if shares[place]]
         named = {about["class_names"][place]: float(shares[place]) for place in order}

@@ -20,6 +20,7 @@ from apps.common.data.examples import About, Data, Examples, Report, evenly_spac
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Training
 
 # The epoch is chosen by the whole objective: style alone is best where nothing of the picture is left.
@@ -66,7 +67,7 @@ class Config(Training):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(NamedFiles):
     folder: str = option("restyled", "where the PNG files go")
     size: int = option(512, "pixels that the longer side of a picture is made smaller to", low=8, high=4096)
 
@@ -197,18 +198,17 @@ def predict(model, inputs, about, options=PredictOptions()):
     from apps.common.data.images.decoding import Unreadable
     from apps.common.data.images.pictures import read_picture
     from apps.common.reports.drawn_files import write_images
-    from apps.common.reports.pictures import file_names
     from apps.common.training.restyling import Restyler
 
     restyle, rows = Restyler(model.generator), []
-    for path, name in zip(inputs, file_names(inputs, "restyled"), strict=True):
+    for path in inputs:
         try:
             pixels = read_picture(path)
         except Unreadable as reason:
             rows.append({"reason": f"not a readable picture: {reason}"})
             continue
         made = restyle(pixels, options.size)
-        [written] = write_images(options.folder, [made], [name])
+        [written] = write_images(options.folder, [made], [f"{options.names.of(path)}-restyled"])
         rows.append({"width": made.shape[1], "height": made.shape[0], "picture": str(written)})
     return rows
 

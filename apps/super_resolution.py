@@ -17,6 +17,7 @@ from apps.common.data.examples import Data, Report, find_data
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import is_active, option, options_of, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Recipe, Training
 
 MODELS = ("espcn", "fsrcnn", "edsr", "srgan")
@@ -67,7 +68,7 @@ class Config(Training):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(NamedFiles):
     folder: str = option("enlarged", "where the PNG files go")
 
 
@@ -247,17 +248,17 @@ def predict(model, inputs, about, options=PredictOptions()):
     from apps.common.data.images.decoding import Unreadable
     from apps.common.data.images.pictures import read_picture
     from apps.common.reports.drawn_files import write_images
-    from apps.common.reports.pictures import enlarged_colours, file_names
+    from apps.common.reports.pictures import enlarged_colours
 
     enlarge, factor, rows = enlarger(model, about), about["factor"], []
-    for path, name in zip(inputs, file_names(inputs, f"x{factor}"), strict=True):
+    for path in inputs:
         try:
             pixels = read_picture(path)
         except Unreadable as reason:
             rows.append({"reason": f"not a readable picture: {reason}"})
             continue
         large = enlarged_colours(enlarge, pixels)
-        [written] = write_images(options.folder, [large], [name])
+        [written] = write_images(options.folder, [large], [f"{options.names.of(path)}-x{factor}"])
         rows.append({"width": large.shape[1], "height": large.shape[0], "picture": str(written)})
     return rows
 

@@ -21,12 +21,14 @@ from one_backend import share
 from runs import bundle_weights, environment, forked, train, train_and_kill
 
 import triptych
-from apps.common.app import ARGUMENTS, ContractError, checked, load_app, metric_of, tasks
-from apps.common.bundles.bundle import open_bundle
+from apps.common.app import ARGUMENTS, ContractError, checked, inputs_of, load_app, metric_of, tasks
+from apps.common.bundles import answers
+from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.options.declare import make_config
 
 BACKEND = keras.backend.backend()
 KEYS = {"task", "backend", "run_id", "model", "metrics", "seconds"}
+FILE_TASKS = [task for task in sorted(APP_CASES) if inputs_of(load_app(task)).kind == "files"]
 every_app = pytest.mark.parametrize("task", sorted(APP_CASES))
 
 
@@ -81,6 +83,22 @@ def test_prediction_gives_one_row_for_each_input_and_the_same_again(task):
     case, first = APP_CASES[task], predicted(task, trained(task)["model"])
     assert len(first) == (case.rows or len(case.inputs)) and all(isinstance(row, dict) for row in first)
     assert predicted(task, trained(task)["run_id"][:10]) == first
+
+
+@pytest.mark.parametrize("task", share(FILE_TASKS, "files of one name"))
+def test_what_is_written_of_two_inputs_of_one_name_is_two_files(task, tmp_path, monkeypatch):
+    bundle, first = open_bundle(place(task) / trained(task)["model"]), Path(APP_CASES[task].inputs[0])
+    paths = [tmp_path / folder / first.name for folder in ("here", "there")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes((place(task) / first).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(answers, "CHUNK", 1)  # inputs come to the app in parts
+    app = load_app(task)
+    options = (app.PredictOptions(),) if hasattr(app, "PredictOptions") else ()
+    one, other = answers.answer(app, load_model(bundle), bundle.about, map(str, paths), options)
+    files = [name for name, value in one.items() if name != "input" and isinstance(value, str) and Path(value).is_file()]
+    assert one.keys() == other.keys() and not [name for name in files if one[name] == other[name]]
 
 
 @on_one_backend

@@ -57,16 +57,20 @@ def plain_name(name):
 
 
 class FileNames:
-    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one."""
+    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one.
 
-    def __init__(self):
-        self.names, self.taken, self.counts = {}, set(), Counter()
+    Args:
+        folders: Whether the name of a file's folder stands before its own.
+    """
+
+    def __init__(self, folders=False):
+        self.folders, self.names, self.taken, self.counts = folders, {}, set(), Counter()
 
     def of(self, path):
-        """The file's folder and its own name without the ending, and a number where that is another file's already."""
+        """The file's own name without the ending, and a number where that is another file's already."""
         path = Path(path)
         if path not in self.names:
-            name = first = plain_name("-".join(filter(None, (path.parent.name, path.stem))))
+            name = first = plain_name("-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
             while name.lower() in self.taken:  # some file systems do not tell A from a
                 self.counts[first] += 1
                 name = f"{first}-{self.counts[first] + 1}"

@@ -157,13 +157,3 @@ def side_by_side(columns, titles, names=None):
         if column == 0 and names is not None:
             axis.set_ylabel(str(names[row])[-28:], fontsize=7)
     return figure
-
-
-def file_names(paths, ending):
-    """A name for each picture made of a file, its stem and `ending`; files of one name get a number as well."""
-    seen, names = {}, []
-    for path in paths:
-        stem = path.stem
-        seen[stem] = seen.get(stem, 0) + 1
-        names.append(f"{stem}{f'-{seen[stem]}' if seen[stem] > 1 else ''}-{ending}")
-    return names
