@@ -151,14 +151,14 @@ RECIPES = {
 def load_data(config, about=None):
     """Images as uint8 `(n, height, width, channels)` and class indices, in three splits, of other data as well."""
     if config.model in TEXT and config.data in (None, "captioned-shapes"):
-        return captioned(config.data, drawn_side(config), config.seed, about)
+        return captioned(config, drawn_side(config), about)
     name, options = config.data or "digits", {"image_size": config.image_size}
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about.get("classes", about["class_names"])}
     found = named_images(name, **options)
     if config.model in TEXT and not found and caption_file(name):
-        return captioned(name, config.image_size, config.seed, about)
+        return captioned(config, config.image_size, about)
     found = found or read_some(name, options, config, about)
     splits, notes = {key: Examples(part.images, part.labels) for key, part in found.splits.items()}, list(found.notes)
     splits = splits if "train" in splits else {"train": next(iter(splits.values()))}

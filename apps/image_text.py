@@ -35,7 +35,7 @@ from apps.common.data.images.captioned import (
     caption_file,
     draw_captioned,
     encode,
-    read_split_captions,
+    read_captioned,
     refuse_unreadable,
     said_twice,
     unknown_words,
@@ -178,7 +178,7 @@ def read_pairs(config, about):
     found = named_images(config.data, image_size=side or 32, channels=3)
     captioned = None if found else caption_file(config.data)
     if captioned:
-        *pairs, notes = read_split_captions(captioned, side)
+        *pairs, notes = read_captioned(captioned, side)
         return by_split(*pairs), notes
     found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
     texts = [config.prompt.replace("{}", name.replace("_", " ")) for name in found.class_names]

@@ -158,7 +158,7 @@ def test_captions_that_are_missing_or_repeated_are_counted(tmp_path):
     path = write_pairs(tmp_path, 24)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1], lines[1], "3.png,"]))
-    images, captions, notes = read_captioned(path, 8)
+    images, captions, _, notes = read_captioned(path, 8)
     assert len(images) == len(captions) == 24
     assert "left out 1 of 25 captions that cannot be read (4.0%): 3.png (no caption)" in notes
     assert "2 rows say what another row says and count once" in notes
@@ -168,6 +168,19 @@ def test_captions_that_are_missing_or_repeated_are_counted(tmp_path):
     (tmp_path / "broken.jsonl").write_text('{"image": "0.png", "text": "dark"}\n{"image": ')
     with pytest.raises(UserError, match="line 2: not JSON"):
         read_captioned(tmp_path / "broken.jsonl", 8)
+
+
+def test_the_splits_that_a_file_of_captions_names_are_kept(tmp_path):
+    path = write_pairs(tmp_path, 24)
+    head, *lines = path.read_text().splitlines()
+    splits = [*(["train"] * 12), *(["validation"] * 4), *(["test"] * 8)]
+    path.write_text("\n".join([f"{head},split", *map(",".join, zip(lines, splits, strict=True))]))
+    config = make_config(app.Config, {"data": str(path), "model": "text-flow", "image_size": 8})
+    data, (images, _, _, _) = app.load_data(config), read_captioned(path, 8)
+    for part, first, last in ((data.train, 0, 12), (data.validation, 12, 16), (data.test, 16, 24)):
+        np.testing.assert_array_equal(part.x, images[first:last])
+    with pytest.raises(UserError, match=r"--folds: pictures with captions"):
+        app.load_data(make_config(app.Config, {"data": str(path), "model": "text-flow", "folds": 3}))
 
 
 def test_the_captions_of_one_picture_stay_in_one_split():
@@ -183,7 +196,7 @@ def test_the_captions_of_one_picture_stay_in_one_split():
 def test_pictures_of_several_sizes_and_grey_ones_among_colours_are_made_alike(tmp_path):
     path = write_pairs(tmp_path, 24)
     Image.new("L", (20, 11), 50).save(tmp_path / "0.png")
-    images, captions, notes = read_captioned(path, 8)
+    images, captions, _, notes = read_captioned(path, 8)
     assert images.shape == (24, 8, 8, 3) and notes == ["pictures made 8 x 8"] and len(captions) == 24
     assert (images[0] == 50).all()
 

@@ -73,19 +73,15 @@ def caption_file(name):
 
 
 def read_captioned(path, image_size):
-    """`(pictures uint8, captions, notes)` of a CSV, TSV or JSONL file whose rows name a picture and its text.
+    """`(pictures uint8, captions, split names, notes)` of a CSV, TSV or JSONL file whose rows name a picture and its text.
+
+    The split of a pair is what the row's column `split` says, else train.
 
     A row that says what another one says counts once; one without a picture or a text is left out, counted and named.
 
     Raises:
         UserError: No such columns, or too many pictures that cannot be read or have no caption.
     """
-    images, captions, _, notes = read_split_captions(path, image_size)
-    return images, captions, notes
-
-
-def read_split_captions(path, image_size):
-    """The same with the split of each pair before the notes: what the row's column `split` says, else train."""
     path = Path(path)
     rows, picture, text = picture_rows(path, TEXTS)
     side = image_size or 32

@@ -11,11 +11,11 @@ from apps.common.data.images.captioned import (
     draw_captioned,
     encode,
     read_captioned,
-    split_pairs,
     text_of,
     vocabulary_of,
     words_of,
 )
+from apps.common.data.images.paired import by_split, complete_pairs, joined
 from apps.common.errors import UserError
 
 DRAWN = "captioned-shapes"
@@ -33,32 +33,37 @@ def captioned_by_class(data):
     return Data(*parts, about, notes, data.source, example=shlex.quote(names[0]))
 
 
-def captioned(name, side, seed, about=None):
+def captioned(config, side, about=None):
     """Pictures and the ids of their captions in three splits, each different caption a class for the judge.
 
     Without data they are drawn shapes. The words are those of the training captions, and of captions with others these alone
     count. Other data have three splits as well, since their judge is trained on a part of them.
 
     Args:
-        name: What `--data` says.
+        config: What `--data` says and the seed, of the shapes and of what the data do not split.
         side: Of the pictures.
-        seed: Of the shapes and of the split.
         about: Of a trained model, to evaluate it.
     Raises:
         UserError: There are too few pictures, or a split without a caption that can be read.
     """
-    side = about["image_shape"][0] if about else side
+    name, side = config.data, about["image_shape"][0] if about else side
+    if config.folds:
+        raise UserError("--folds: pictures with captions are split as their column split says, else by the seed; leave it out")
     if name and name != DRAWN:
-        images, captions, notes = read_captioned(caption_file(name), side)
+        *pairs, notes = read_captioned(caption_file(name), side)
+        splits = by_split(*pairs)
+        splits = {"train": joined(splits)} if about and "train" not in splits else splits
     else:
-        images, captions = draw_captioned(3000, side, seed, pairs=side >= 20)
-        notes = [f"{len(images)} drawn shapes of {side} x {side} pixels with captions"]
-    parts = split_pairs(images, seed)
-    trained_on = [captions[index] for index in parts[0]]
+        splits = {"train": draw_captioned(3000, side, config.seed, pairs=side >= 20)}
+        notes = [f"{len(splits['train'][0])} drawn shapes of {side} x {side} pixels with captions"]
+    splits = complete_pairs(splits, config, notes)
+    trained_on = splits[0][1]
     words = about["words"] if about else vocabulary_of(trained_on)
     length = about["length"] if about else max(len(words_of(caption)) for caption in trained_on)
+    images, captions = joined(dict(enumerate(splits)))
     captions, said = readable(captions, words, length)
-    parts = [np.array([index for index in part if captions[index]], int) for part in parts]
+    places = np.split(np.arange(len(captions)), np.cumsum([len(part[1]) for part in splits])[:-1])
+    parts = [np.array([index for index in part if captions[index]], int) for part in places]
     empty = next((split for split, part in zip(("training", "validation", "test"), parts, strict=True) if not len(part)), None)
     if empty:
         expected = f"captions that share words with those trained on: {', '.join(words[:30])}"
