@@ -134,3 +134,35 @@ def test_palettes_of_greys_and_others_that_agree_are_labels(tmp_path):
     found = read_masked_pictures(tmp_path, ignore="auto")
     assert found.classes.values == (0, 1, 2) and not found.notes
     np.testing.assert_array_equal(found.masks, np.stack(masks))
+
+
+def test_the_layouts_of_labelling_tools_are_read(tmp_path):
+    masks, colors = label_masks(), np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], "uint8")
+    for folder in ("cvat", "roboflow", "plain"):
+        (tmp_path / folder).mkdir()
+    write_set(tmp_path / "cvat", [colors[mask] for mask in masks], pictures="JPEGImages", masked="SegmentationClass")
+    lines = ["background:0,0,0::", "big car:200,0,0::", "sea:0,0,200:keel,sail:float"]
+    (tmp_path / "cvat" / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *lines]))
+    for split in ("train", "valid"):
+        for number, mask in enumerate(masks):
+            picture = np.random.default_rng(number).integers(0, 256, (*mask.shape, 3), dtype="uint8")
+            save(tmp_path / "roboflow", f"{split}/{number}_jpg.rf.1a2b.jpg", picture)
+            save(tmp_path / "roboflow", f"{split}/{number}_jpg.rf.1a2b_mask.png", mask)
+            save(tmp_path / "plain", f"{number}.jpg", picture)
+            save(tmp_path / "plain", f"{number}_segmentation.png", mask)
+        (tmp_path / "roboflow" / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n2, sea\n1, big car\n")
+    for folder in ("cvat", "roboflow"):
+        found = read_masked_pictures(tmp_path / folder)
+        assert found.classes.names == ("background", "big car", "sea")
+        np.testing.assert_array_equal(found.masks[:3], masks)
+    assert found.splits == ["train"] * 3 + ["validation"] * 3
+    np.testing.assert_array_equal(read_masked_pictures(tmp_path / "plain").masks, masks)
+    (tmp_path / "roboflow" / "valid" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, sea\n2, big car\n")
+    with pytest.raises(UserError, match=r"valid/_classes.csv: other classes than in .*train/_classes.csv"):
+        read_masked_pictures(tmp_path / "roboflow")
+
+
+def test_masks_are_colours_though_the_first_are_empty(tmp_path):
+    red = np.array([255, 0, 0], "uint8")
+    write_set(tmp_path, [(np.arange(48).reshape(6, 8, 1) % 2 * (number > 23) * red).astype("uint8") for number in range(26)])
+    assert read_masked_pictures(tmp_path).classes.coloured

@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from apps.common.data.images.decoding import Unreadable, open_image
+from apps.common.data.images.mask_lists import read_list
 from apps.common.errors import UserError, nearest
 
 IGNORED = 255  # in our own masks: a pixel that counts nothing
 AUTO = "auto"
 MOST = 250
-LISTS = (
-    "classes.txt", "class_names.txt", "labels.txt", "codes.txt", "label_colors.txt", "class_dict.csv", "classes.csv",
-)  # fmt: skip
 MANY = 0.1  # share of ignored pixels above which a user should look; CamVid has .03
-LOOKED_AT = 20  # masks by which it is seen whether they are coloured
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def _are_greys(labels, white):
     return len(gaps) > 0 and labels[-1] < white and gaps.min() >= 8 and white - labels[-1] <= 2 * gaps.max()
 
 
-def choose_classes(folder, pairs, class_names, ignore, coloured=False):
+def choose_classes(folder, pairs, class_names, ignore, notes, coloured=False):
     """`Classes` as options, the folder's list or COCO name them; without names where the masks themselves must say.
 
     Args:
@@ -166,9 +163,10 @@ def choose_classes(folder, pairs, class_names, ignore, coloured=False):
         pairs: Pictures with masks.
         class_names: Names of the labels 0, 1, ..., or none.
         ignore: Label, colour or class that counts nothing, as text, `"auto"` for the usual label, or `None`.
+        notes: List to which a line is added where something was decided.
         coloured: Whether masks are colours where no list of classes says so, however they look.
     """
-    names, colors = (tuple(class_names), ()) if class_names else read_list(folder)
+    names, colors = (tuple(class_names), ()) if class_names else read_list(folder, notes)
     coloured = bool(colors) or (not names and (coloured or _are_coloured(pairs)))
     values = tuple(65536 * red + 256 * green + blue for red, green, blue in colors) or tuple(range(len(names)))
     ignored = _ignored(ignore, names, values, coloured)
@@ -198,40 +196,15 @@ def _ignored(ignore, names, values, coloured):
 
 
 def _are_coloured(pairs):
-    """Whether the first masks are colours: RGB, and not grey all of them."""
-    found = False
-    for pair in pairs[:LOOKED_AT]:
+    """Whether the masks are colours: RGB, and not grey all of them."""
+    for pair in pairs:
         try:
             with open_image(pair.mask) as image:
                 if image.mode not in ("RGB", "RGBA"):
                     return False
                 pixels = np.asarray(image.convert("RGB"))
-                found = found or not (pixels[..., :1] == pixels).all()
+                if not (pixels[..., :1] == pixels).all():
+                    return True
         except (Unreadable, OSError):
             continue
-    return found
-
-
-def read_list(folder):
-    """`(names, colours)` of the folder's list of classes, one a line, with or without `r g b` before or after the name."""
-    path = next((folder / name for name in LISTS if (folder / name).is_file()), None)
-    if path is None:
-        return (), ()
-    names, colors = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        cells = [cell for cell in re.split(r"[,;\t]| (?=\d+\b)|(?<=\d) ", line.strip()) if cell.strip()]
-        digits = [int(cell) for cell in cells if cell.strip().isdecimal()]
-        words = [cell.strip() for cell in cells if not cell.strip().isdecimal()]
-        if not cells or [word.lower() for word in words[1:4]] == ["r", "g", "b"]:
-            continue
-        if len(words) != 1 or len(digits) not in (0, 3) or (digits and max(digits) > 255):
-            expected = "expected a name, or a name and the three numbers of a colour"
-            raise UserError(f"{path}: line {number}: {expected}. Received: {line[:80]}")
-        names.append(words[0])
-        colors += [tuple(digits)] if digits else []
-    if colors and len(colors) != len(names):
-        raise UserError(f"{path}: {len(colors)} of {len(names)} classes have a colour. Give all of them one, or none")
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated or len(set(colors)) < len(colors):
-        raise UserError(f"{path}: {f'class {repeated}' if repeated else 'a colour'} stands there twice. Name each once")
-    return tuple(names), tuple(colors)
+    return False

@@ -23,6 +23,7 @@ from apps.common.errors import UserError, count_skipped
 
 FORMATS = (
     "pictures and masks of the same names in folders such as images and masks, or train, trainannot, val and valannot, "
+    "pictures with masks called NAME_mask.png beside them, "
     "or pictures beside a COCO annotation file"
 )
 IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
@@ -30,6 +31,7 @@ MASK_WORDS = (
     "masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "segmentation", "gt",
 )  # fmt: skip
 MASK_MODES = ("1", "L", "P", "LA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
+BESIDE = ("_mask", "-mask", "_segmentation")  # ends the name of a mask that lies in the folder of its picture
 LISTS = "ImageSets/Segmentation"  # where PASCAL VOC names the pictures of each split
 TURNED = (5, 6, 7, 8)  # EXIF orientations that change height for width
 
@@ -86,7 +88,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     if classes:
         asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None) if drawn else classes
     else:
-        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore, bool(differing))
+        asked = choose_classes(path, pairs, class_names or drawn_classes, ignore, notes, bool(differing))
     if differing and not asked.coloured:
         advice = "Save masks as grey labels, or list the classes with their colours in classes.txt"
         raise UserError(f"{path}: {differing}: an index is no label then. {advice}")
@@ -171,10 +173,11 @@ def _by_key(folder, files):
     Raises:
         UserError: There are none that belong together, or two where one is expected.
     """
-    pictures, masks, doubled = {}, {}, []
+    pictures, masks, doubled, stems = {}, {}, [], {(file.parent, file.stem) for file in files}
     for file in files:
         if is_image_name(file.name) and file.parent.name != "SegmentationObject":  # VOC's single objects are no classes
-            is_mask, key = _key(file.relative_to(folder))
+            ends = (end for end in BESIDE if file.stem.endswith(end) and (file.parent, file.stem.removesuffix(end)) in stems)
+            is_mask, key = _key(file.relative_to(folder), next(ends, ""))
             first = (masks if is_mask else pictures).setdefault(key, file)
             if first != file:
                 doubled.append((key, f"{first.relative_to(folder)} and {file.relative_to(folder)}"))
@@ -205,9 +208,9 @@ def listed_splits(folder, files):
     return listed
 
 
-def _key(path):
-    """`(whether it is a mask, what picture and mask share of their paths)`."""
-    is_mask, parts = False, []
+def _key(path, beside):
+    """`(whether it is a mask, what picture and mask share of their paths)`; `beside` ends a mask's name beside its picture."""
+    is_mask, parts = bool(beside), []
     for part in path.parts[:-1]:
         word = part.lower()
         role = next((each for each in MASK_WORDS if word == each or word.endswith(each)), "")
@@ -219,7 +222,7 @@ def _key(path):
         parts.append(word)
     stem = path.stem
     if is_mask:
-        for role in ("_mask", "-mask", "_label", "_labels", "_gt", "_L", "_P"):
+        for role in (beside, "_mask", "-mask", "_label", "_labels", "_gt", "_L", "_P"):
             stem = stem.removesuffix(role)
     return is_mask, (*filter(None, parts), stem)
 
