@@ -52,6 +52,8 @@ def test_a_loss_counts_answers_and_their_ends_alone():
         {"messages": [{"role": role, "content": text} for role, text in (("system", "x"), ("user", "a"), ("assistant", "b"))]},
         {"prompt": "a", "response": "b"},
         {"turns": ["a", "b"]},
+        {"conversations": [{"from": who, "value": text} for who, text in (("system", "x"), ("human", "a"), ("gpt", "b"))]},
+        {"instruction": "a", "input": "", "output": "b"},
         {"turns": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]},
         {"messages": [{"role": who, "content": [{"type": "text", "text": text}]} for who, text in (("user", "a"), ("bot", "b"))]},
         {"messages": [{"role": "developer", "content": None}, {"role": "user", "content": "a"}, {"role": "gpt", "content": "b"}]},
@@ -59,6 +61,11 @@ def test_a_loss_counts_answers_and_their_ends_alone():
 )
 def test_each_way_of_writing_a_dialogue_is_read(row):
     assert turns_of(row) == [(False, "a"), (True, "b")]
+
+
+@pytest.mark.once
+def test_what_an_instruction_is_about_stands_below_it():
+    assert turns_of({"instruction": "say", "input": "this", "output": "b"}) == [(False, "say\nthis"), (True, "b")]
 
 
 @pytest.mark.once
@@ -72,6 +79,8 @@ def test_each_way_of_writing_a_dialogue_is_read(row):
         ({"messages": "hello there"}, "messages: expected a list. Received: a text"),
         ({"turns": "hello there"}, "turns: expected a list. Received: a text"),
         ({"turns": [{"text": "a"}, {"text": "b"}]}, "number 1 has no role"),
+        ({"conversations": [{"from": "human", "value": 7}]}, "message 1: expected a text. Received: a number"),
+        ({"instruction": 7, "output": "b"}, "instruction: expected a text. Received: a number"),
         ({"turns": ["a", 7]}, "turn 2: expected a text. Received: a number"),
         ({"prompt": "a", "response": {"text": "b"}}, "response: expected a text. Received: an object"),
     ],

@@ -75,16 +75,21 @@ def turns_of(row):
     Raises:
         ValueError: It is no dialogue, or has no answer.
     """
-    if "messages" in row:
-        turns = turns_by_role(row["messages"], "messages")
+    listed = next((name for name in ("messages", "conversations", "conversation") if name in row), None)
+    if listed:
+        turns = turns_by_role(row[listed], listed)
     elif "turns" in row:
         turns = turns_in_order(row["turns"])
     elif {"prompt", "response"} <= row.keys():
         turns = [(False, spoken(row["prompt"], "prompt")), (True, spoken(row["response"], "response"))]
+    elif {"instruction", "output"} <= row.keys():  # as Alpaca's, which may have an input that it is about
+        parts = [spoken(row[name], name) for name in ("instruction", "input") if row.get(name)]
+        turns = [(False, "\n".join(parts)), (True, spoken(row["output"], "output"))]
     elif any(name in row for name in SENDERS) and any(isinstance(row.get(name), str) for name in ("text", "message", "content")):
         raise ValueError("a single message: put those of a conversation into one line, the answers as role assistant")
     else:
-        raise ValueError(f"no messages, turns, or prompt and response among {', '.join(map(str, row))}"[:200])
+        expected = "messages, conversations, turns, prompt and response, or instruction and output"
+        raise ValueError(f"no {expected} among {', '.join(map(str, row))}"[:200])
     if not any(is_answer and text.strip() for is_answer, text in turns):
         raise ValueError("it has no answer")
     return turns
@@ -98,16 +103,17 @@ def turns_in_order(turns):
 
 
 def turns_by_role(messages, name):
-    """The turns of a list of objects with `role` and `content`, or `text`; instructions are left out."""
+    """The turns of a list of objects with `role` (ShareGPT: `from`) and `content`, `text` or `value`, without instructions."""
     if not isinstance(messages, list):
         raise ValueError(f"{name}: expected a list. Received: {json_kind(messages)}")
     turns = []
     for number, each in enumerate(messages, 1):
-        if not isinstance(each, dict) or not isinstance(each.get("role"), str):
+        role = each.get("role", each.get("from")) if isinstance(each, dict) else None
+        if not isinstance(role, str):
             raise ValueError(f"{name}: number {number} has no role")
-        if each["role"] not in INSTRUCTING:
-            text = each["content"] if "content" in each else each.get("text")
-            turns.append((each["role"] in ANSWERING, spoken(text, f"content of message {number}")))
+        if role not in INSTRUCTING:
+            text = next((each[key] for key in ("content", "text", "value") if key in each), None)
+            turns.append((role in ANSWERING, spoken(text, f"content of message {number}")))
     return turns
 
 
