@@ -80,3 +80,12 @@ def test_what_is_no_tokenizer_is_refused_in_a_line():
         train_tokenizer(["", "  "])
     with pytest.raises(UserError, match="damaged"):
         Tokenizer(b"{}")
+
+
+def test_a_language_without_blanks_is_not_unknown():
+    words = ["สวัสดี", "ครับ", "อาหาร", "อร่อย", "ไม่", "ชอบ", "หนัง", "เรื่อง"]
+    generator = np.random.default_rng(0)
+    texts = ["".join(generator.choice(words, 60)) for _ in range(20)]
+    tokenizer = train_tokenizer(texts, "wordpiece", 200)
+    assert min(map(len, texts)) > 200 and tokenizer.unknown_share(texts) == 0
+    assert tokenizer.decode(tokenizer.encode(texts[:1])[0]) == texts[0]

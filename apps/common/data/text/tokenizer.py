@@ -12,6 +12,7 @@ TOKENIZER_FILE = "tokenizer.json"  # of a bundle
 KINDS = ("wordpiece", "bpe", "byte-bpe", "words", "characters")
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 SPECIALS = {"begin": "[BEGIN]", "end": "[END]", "mask": "[MASK]"}
+LONGEST_WORD = 500  # characters: Thai has few blanks, and of a longer word nothing is known; the time grows by its cube
 WIDE = rf"{CJK}\u3000-\u303f\uff00-\uffef"  # and the punctuation between them
 BETWEEN_WIDE = re.compile(rf"(?<=[{WIDE}]) (?=[{WIDE}])")
 # Its threads do not survive a fork, by which tests and searches start processes.
@@ -117,7 +118,7 @@ def _empty(kind, lowercase, vocabulary=None):
         return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(f"[{CJK}]"), "isolated"), splitter])
 
     if kind == "wordpiece":
-        made = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN) if vocabulary else models.WordPiece(unk_token=UNKNOWN))
+        made = Tokenizer(models.WordPiece(vocabulary or {}, unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_WORD))
         made.pre_tokenizer, made.decoder = words(pre_tokenizers.BertPreTokenizer()), decoders.WordPiece(cleanup=True)
     elif kind == "bpe":
         made = Tokenizer(models.BPE(unk_token=UNKNOWN))
