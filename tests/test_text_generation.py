@@ -10,7 +10,7 @@ from runs import forked, train
 
 import layers
 from apps import text_generation as app
-from apps.common.reports.sampling import Generation, Sampler, Uncached, continuation, generate_texts, stream_texts
+from apps.common.reports.sampling import Generation, Sampler, continuation, generate_texts, stream_texts
 from apps.common.training.losses import TokenCrossEntropy
 from layers import backend, models
 
@@ -23,6 +23,29 @@ MODELS = {
     "lstm": lambda: models.lstm_language_model(VOCABULARY, BLOCK, width=16),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
+
+
+class Uncached:
+    """A `layers.Decoder` that computes everything anew for each token: slow, and what the other is held against."""
+
+    many = 1
+
+    def __init__(self, model):
+        self.model, self.block_size = model, model.inputs[0].shape[1]
+        self.reset()
+
+    def reset(self):
+        self.tokens = []
+
+    @property
+    def position(self):
+        return len(self.tokens)
+
+    def __call__(self, token):
+        self.tokens.append(token)
+        padded = np.zeros((1, self.block_size), "int32")
+        padded[0, : len(self.tokens)] = self.tokens
+        return np.asarray(self.model.predict_on_batch(padded))[0, len(self.tokens) - 1]
 
 
 def loud(name):

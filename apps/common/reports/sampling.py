@@ -64,29 +64,6 @@ class Sampler:
         return [int(min(token, cumulated.shape[-1] - 1)) for token in drawn]
 
 
-class Uncached:
-    """A `layers.Decoder` that computes everything anew for each token: slow, and what the other is held against."""
-
-    many = 1
-
-    def __init__(self, model):
-        self.model, self.block_size = model, model.inputs[0].shape[1]
-        self.reset()
-
-    def reset(self):
-        self.tokens = []
-
-    @property
-    def position(self):
-        return len(self.tokens)
-
-    def __call__(self, token):
-        self.tokens.append(token)
-        padded = np.zeros((1, self.block_size), "int32")
-        padded[0, : len(self.tokens)] = self.tokens
-        return np.asarray(self.model.predict_on_batch(padded))[0, len(self.tokens) - 1]
-
-
 def continuation(decoder, prompt, sampler, generator):
     """Tokens that follow the prompt, without end.
 
@@ -94,7 +71,7 @@ def continuation(decoder, prompt, sampler, generator):
     a token costs two steps at most on average however long the text has become.
 
     Args:
-        decoder: A `layers.Decoder`, or `Uncached`.
+        decoder: A `layers.Decoder`.
         prompt: One token or more.
         sampler: A `Sampler`.
         generator: A `np.random.Generator`.
