@@ -147,6 +147,7 @@ def command_help(name, positionals):
 
 def command_list(positionals, given, as_json):
     from apps.common.output import table
+    from bench.reproduce import every_recipe
     from layers.models import ARCHITECTURES
 
     check_flags("list", given)
@@ -154,7 +155,7 @@ def command_list(positionals, given, as_json):
     for name in tasks():
         rows.append({"kind": "task", "name": name, "about": load_app(name).__doc__.strip().splitlines()[0]})
     rows += [{"kind": "architecture", "name": name, "about": about} for name, about in ARCHITECTURES.items()]
-    rows += [{"kind": "recipe", "name": name, "about": recipe.about} for name, (_, recipe) in recipes().items()]
+    rows += [{"kind": "recipe", "name": name, "about": recipe.about} for name, (_, recipe) in every_recipe().items()]
     return {"rows": rows}, table(rows)
 
 
@@ -343,10 +344,10 @@ def command_bench(positionals, given, as_json):
 
 def command_reproduce(positionals, given, as_json):
     from apps.common.output import table
-    from bench.reproduce import reproduce
+    from bench.reproduce import every_recipe, reproduce
 
     check_flags("reproduce", given)
-    known = recipes()
+    known = every_recipe()
     for name in positionals:
         if name not in known:
             raise UserError(f"unknown recipe {name!r}. {nearest(name, known)}")

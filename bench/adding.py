@@ -1,6 +1,7 @@
 """The adding problem: how far back a SimpleRNN, an LSTM and a GRU can learn, and how far back their gradient reaches.
 
-    python -m bench.adding --length 200 --steps 2000
+    python -m bench.adding --length 200 --steps 2000          its page's numbers and picture
+    triptych reproduce adding-problem                         600 steps, GRU beside the published number
 
 A sequence has a random number at each step and two of the steps are marked; the target is the sum of the two numbers
 (Hochreiter and Schmidhuber, 1997; as set by Bai et al., 2018, arXiv 1803.01271: one mark in each half). Always answering 1
@@ -21,7 +22,7 @@ from apps.common.data.examples import Data, Examples
 from apps.common.files import write_json
 from apps.common.options.backends import choose, prepare
 from apps.common.options.declare import make_config, option
-from apps.common.options.training import Training
+from apps.common.options.training import Recipe, Training
 
 CELLS = ("simple-rnn", "lstm", "gru")
 HELD = 1_000  # sequences for validation, and as many others for the test
@@ -37,6 +38,14 @@ class Config(Training):
 
 # An epoch is a tenth of a run, after which gradients are looked at.
 OPTIONS = {"epochs": 10, "batch_size": 32, "learning_rate": 5e-3, "schedule": "cosine", "warmup": 0.05, "clip_norm": 1.0}
+
+RECIPES = {
+    "adding-problem": Recipe(
+        "GRU of 64 units on the adding problem of 600 steps; the LSTM beside it, the SimpleRNN in docs/adding.md",
+        data="made by a generator", options={"length": 600, "steps": 4_000}, metric="mse", lower_is_better=True,
+        published=5.3e-5, tolerance=1e-3, beside="lstm", source="Bai et al., 2018, arXiv 1803.01271, table 1, GRU", minutes=20,
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -170,26 +179,51 @@ def main():
     parser.add_argument("--cells", default=",".join(CELLS))
     parser.add_argument("--length", default="200")
     parser.add_argument("--steps", default="2000")
+    parser.add_argument("--seed", default="0")
     parser.add_argument("--learning-rate", default=str(OPTIONS["learning_rate"]))
     parser.add_argument("--folder", default="docs", help="where adding.json and adding.png are; other rows of it stay")
-    words = parser.parse_args()
-    prepare(choose(words.backend))
-    import keras
-
+    parser.add_argument("--recipe", choices=RECIPES, help="its options, but for what is given here")
+    parser.add_argument("--json", action="store_true", help="print the errors as one object and write nothing")
+    given = parser.parse_args()
+    if given.recipe:
+        parser.set_defaults(**RECIPES[given.recipe].options)
+        given = parser.parse_args()
+    prepare(choose(given.backend))
     from layers import backend
 
     backend.configure(deterministic=True)
-    file = Path(words.folder, "adding.json")
+    if given.json:
+        print(json.dumps(errors(given)))
+    else:
+        write_page(given)
+
+
+def errors(given):
+    """What a recipe is judged by: the error of the GRU, those of the others beside it."""
+    rows = {cell: trained(cell, **options_of(given)) for cell in given.cells.split(",")}
+    found = {cell: {"mse": row["test_mse"]} for cell, row in rows.items()}
+    return {"metrics": found.pop("gru"), "baselines": found, "seconds": rows["gru"]["seconds"]}
+
+
+def options_of(given):
+    return {name: getattr(given, name) for name in ("length", "steps", "seed", "learning_rate")}
+
+
+def write_page(given):
+    """Train the networks and put them among those of `adding.json`; draw all of the backend."""
+    import keras
+
+    file = Path(given.folder, "adding.json")
     rows = json.loads(file.read_text()) if file.exists() else []
-    for cell in words.cells.split(","):
-        row = trained(cell, length=words.length, steps=words.steps, learning_rate=words.learning_rate)
-        row |= {"backend": keras.backend.backend(), "steps": int(words.steps), "learning_rate": float(words.learning_rate)}
+    for cell in given.cells.split(","):
+        row = trained(cell, **options_of(given))
+        row |= {"backend": keras.backend.backend(), "steps": int(given.steps), "learning_rate": float(given.learning_rate)}
         key = ("cell", "length", "backend")
         rows = [each for each in rows if any(each[name] != row[name] for name in key)] + [row]
         print(cell, row["length"], row["test_mse"])
         write_json(file, sorted(rows, key=lambda each: (each["length"], CELLS.index(each["cell"]), each["backend"])))
     shown = [row for row in rows if row["backend"] == keras.backend.backend()]
-    figure(shown).savefig(Path(words.folder, "adding.png"), dpi=90, bbox_inches="tight")
+    figure(shown).savefig(Path(given.folder, "adding.png"), dpi=90, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,36 @@
 """Published settings run again: ours beside the published number, per backend, with the spread over seeds."""
 
 import datetime
+import importlib
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from apps.common.app import recipes
 from apps.common.errors import UserError
 from apps.common.options.declare import is_active, make_config, options_of, to_plain
 from bench import results
 
 HOUSE = Path(__file__).resolve().parents[1]
 PAGE = Path("docs", "results.md")  # of the folder one stands in
+SUBJECTS = ("bench.adding",)  # what is measured beside the apps; each has `RECIPES` and takes an app's flags as a program
+
+
+def every_recipe():
+    """`{name: (app or subject, recipe)}`."""
+    subjects = map(importlib.import_module, SUBJECTS)
+    return recipes() | {name: (subject, recipe) for subject in subjects for name, recipe in subject.RECIPES.items()}
 
 
 def reproduce(chosen, wanted, seeds=None, page=PAGE):
     """Run recipes on backends, each run in a process of its own, one after the other.
 
     Args:
-        chosen: `{recipe name: (app module, Recipe)}`.
+        chosen: As `every_recipe` has them.
         wanted: Names of backends.
         seeds: Number of seeds in the place of the recipe's own.
         page: Markdown file that gets each row as soon as it is known; its rows of other recipes and backends stay.
@@ -74,10 +84,14 @@ def _beside(name, recipe, found):
     """The mean of the app's own baseline that the recipe names, from the very runs; `None` where it names none."""
     if not recipe.beside:
         return None
-    known = [json.loads(Path(result["model"], "bundle.json").read_text())["baselines"] for result in found]
+    known = [result.get("baselines") or _bundle_of(result)["baselines"] for result in found]
     if any(recipe.beside not in each for each in known):
         raise UserError(f"{name}: the run has no baseline {recipe.beside!r}. It has: {', '.join(known[0]) or 'none'}")
     return statistics.fmean(each[recipe.beside][recipe.metric] for each in known)
+
+
+def _bundle_of(result):
+    return json.loads(Path(result["model"], "bundle.json").read_text())
 
 
 def _active(app, options):
@@ -88,14 +102,17 @@ def _active(app, options):
 
 
 def _train(app, backend, given):
-    """What `triptych train --json` prints with these flags, `{name: plain value}`."""
+    """What `triptych train --json` prints with these flags, `{name: plain value}`; or what a subject prints with them."""
     flags = []
     for name, value in given.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         flags.append(f"--{name.replace('_', '-')}={text}")
     task = app.__name__.rpartition(".")[2].replace("_", "-")
-    command = [sys.executable, str(HOUSE / "triptych.py"), "train", task, "--json", "--backend", backend, *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    program = ["-m", app.__name__] if app.__name__ in SUBJECTS else [str(HOUSE / "triptych.py"), "train", task]
+    command = [sys.executable, *program, "--json", "--backend", backend, *flags]
+    paths = filter(None, [str(HOUSE), os.environ.get("PYTHONPATH")])
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode:
         raise UserError(f"{task} {' '.join(flags)} on {backend}: {reason(done.stderr)}")
     return json.loads(done.stdout)

@@ -1,5 +1,7 @@
 """The adding problem: what its sequences are, and that the gradient's reach is found where a network looks."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -30,3 +32,22 @@ def test_each_cell_is_trained_by_the_same_machinery():
     assert len(row["validation_mse"]) == len(row["norms"]) == 2 and len(row["reach"]["after"]) == 4
     assert any("recurrent_kernel" in name for name in row["norms"][0]) and np.isfinite(row["test_mse"])
     adding.figure([row])
+
+
+@pytest.mark.once
+def test_the_recipe_trains_each_cell_with_what_it_says(monkeypatch, capsys):
+    asked = []
+
+    def trained(cell, **options):
+        asked.append((cell, options))
+        return {"test_mse": float(len(asked)), "seconds": 2.0 * len(asked)}
+
+    monkeypatch.setattr(adding, "trained", trained)
+    monkeypatch.setattr(adding, "prepare", lambda backend: None)  # as it stands in the process of the tests
+    monkeypatch.setattr("layers.backend.configure", lambda **settings: None)
+    monkeypatch.setattr("sys.argv", ["adding", "--json", "--recipe=adding-problem", "--seed=3", "--steps=7"])
+    adding.main()
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"metrics": {"mse": 3.0}, "baselines": {"simple-rnn": {"mse": 1.0}, "lstm": {"mse": 2.0}}, "seconds": 6.0}
+    options = {"length": 600, "steps": "7", "seed": "3", "learning_rate": "0.005"}
+    assert asked == [(cell, options) for cell in ("simple-rnn", "lstm", "gru")]

@@ -57,6 +57,22 @@ def test_a_control_is_trained_beside_it_without_the_options_it_has_not_and_is_no
     assert "| **no** |" in reproduce.PAGE.read_text()
 
 
+def test_what_is_no_app_has_recipes_as_well(commands, monkeypatch):
+    known = reproduce.every_recipe()["adding-problem"]
+    answer = {"metrics": {"mse": 0.0007}, "baselines": {"lstm": {"mse": 0.15}}, "seconds": 60.0}
+
+    def run(command, **options):
+        commands.append(command[1:])
+        return SimpleNamespace(returncode=0, stdout=json.dumps(answer), stderr="")
+
+    monkeypatch.setattr(reproduce.subprocess, "run", run)
+    (row,) = reproduce.reproduce({"adding-problem": known}, ["torch"])
+    assert commands == [["-m", "bench.adding", "--json", "--backend", "torch", "--recipe=adding-problem", "--seed=0"]]
+    assert (row["ours"], row["control"], row["met"]) == (0.0007, 0.15, True)
+    answer["metrics"]["mse"] = 0.0012
+    assert not reproduce.reproduce({"adding-problem": known}, ["torch"])[0]["met"]
+
+
 def test_a_baseline_of_the_app_may_be_the_control(commands):
     recipe = Recipe("", data="", options={}, metric="accuracy", source="", seeds=2, beside="label propagation")
     (row,) = reproduce.reproduce({"cora-gcn": (graph, recipe)}, ["jax"])
