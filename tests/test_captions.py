@@ -13,6 +13,7 @@ import layers
 from apps import image_generation as app
 from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.data.examples import Data, Examples
+from apps.common.data.images import labelled
 from apps.common.data.images.captioned import encode, read_captioned, split_pairs, vocabulary_of
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
@@ -181,6 +182,24 @@ def test_the_splits_that_a_file_of_captions_names_are_kept(tmp_path):
         np.testing.assert_array_equal(part.x, images[first:last])
     with pytest.raises(UserError, match=r"--folds: pictures with captions"):
         app.load_data(make_config(app.Config, {"data": str(path), "model": "text-flow", "folds": 3}))
+
+
+def test_a_picture_of_several_captions_is_decoded_once(tmp_path, monkeypatch):
+    path, decoded = write_pairs(tmp_path, 24), []
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([head, *lines, *(line + " once more" for line in lines)]))
+    (tmp_path / "3.png").write_bytes(b"none")
+
+    def decode(source, shape, white=None):
+        decoded.append(source)
+        return decode_one(source, shape, white)
+
+    decode_one = labelled.decode
+    monkeypatch.setattr(labelled, "decode", decode)
+    images, captions, _, notes = read_captioned(path, 8)
+    assert len(decoded) == 24 and len(images) == len(captions) == 46 and "left out 2 of 48 pictures" in " ".join(notes)
+    np.testing.assert_array_equal(images[:23], images[23:])
+    assert captions[23] == f"{captions[0]} once more"
 
 
 def test_the_captions_of_one_picture_stay_in_one_split():

@@ -63,7 +63,7 @@ def read_asked(path, shape):
     missing = count_skipped(empty, len(rows), "answers")
     rows = [row for row in rows if row[3].strip()]
     pictures = list(dict.fromkeys(picture for _, picture, _, _ in rows))
-    images, reasons = read_images(pictures, shape)
+    images, reasons = read_images(pictures, shape, what="pictures read")
     skipped = [f"{picture.name} ({reason})" for picture, reason in zip(pictures, reasons, strict=True) if reason]
     unread = count_skipped(skipped, len(pictures), "pictures")
     good = [picture for picture, reason in zip(pictures, reasons, strict=True) if not reason]

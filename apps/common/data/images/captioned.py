@@ -90,7 +90,7 @@ def read_captioned(path, image_size):
     rows = list({(row[picture], row[text]): row for row in rows}.values())
     captioned = [row for row in rows if words_of(row[text])]
     missing = [f"{row[picture]} (no caption)" for row in rows if not words_of(row[text])]
-    images, reasons = read_images([path.parent / row[picture] for row in captioned], (side, side, 3))
+    images, reasons = read_images([path.parent / row[picture] for row in captioned], (side, side, 3), what="pictures read")
     skipped = [f"{row[picture]} ({reason})" for row, reason in zip(captioned, reasons, strict=True) if reason]
     notes = [count_skipped(missing, len(rows), "captions"), count_skipped(skipped, len(rows), "pictures")]
     good = [row for row, reason in zip(captioned, reasons, strict=True) if not reason]

@@ -26,7 +26,7 @@ from apps.common.data.images.decoding import (
     read_image_files,
     white_of,
 )
-from apps.common.data.images.threads import without_warnings
+from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.data.reading import folders_left_out, list_folder, split_of, visible_files
 from apps.common.errors import UserError, nearest
 
@@ -131,20 +131,26 @@ def only_classes(found, chosen):
     return replace(found, splits=splits, class_names=list(chosen), notes=notes)
 
 
-def read_images(paths, shape, white=None):
-    """Images for prediction, resized and scaled as in training.
+def read_images(paths, shape, white=None, what=None):
+    """Images resized and scaled as in training, each file decoded once however often it is named.
 
+    Args:
+        paths: Of the files.
+        shape: `(height, width, channels)` of all.
+        white: The largest of values of more than 8 bits, 65,535 by default.
+        what: What is said of the progress; nothing by default.
     Returns: `(uint8 array of those that can be read, reason or "" of each path)`.
     """
-    images, reasons = [], []
-    with without_warnings():
-        for path in paths:
-            try:
-                images.append(decode(Path(path).expanduser(), tuple(shape), white))
-                reasons.append("")
-            except Unreadable as reason:
-                reasons.append(f"not a readable image: {reason}")
-    return np.array(images, dtype=np.uint8).reshape(-1, *shape), reasons
+    paths = [Path(path).expanduser() for path in paths]
+    files = list(dict.fromkeys(paths))
+    found = each_in_threads(files, lambda path: decode(path, tuple(shape), white), what, workers_for(files))
+    read = {path: one for path, one in zip(files, found, strict=True) if not isinstance(one, Unreadable)}
+    reasons = {path: f"not a readable image: {one}" for path, one in zip(files, found, strict=True) if path not in read}
+    images = np.array(list(read.values()), dtype=np.uint8).reshape(-1, *shape)
+    if len(paths) > len(files):
+        place = {path: index for index, path in enumerate(read)}
+        images = images[[place[path] for path in paths if path in place]]
+    return images, [reasons.get(path, "") for path in paths]
 
 
 def named_images(name, **options):
