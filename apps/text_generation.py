@@ -288,6 +288,7 @@ def baselines(data, config):
 def evaluate(model, data, config):
     """Cross-entropy of the next token in nats and bits, perplexity, the loss by position, and how the model writes."""
     from apps.common import figures
+    from apps.common.training.next_token import next_token_losses
 
     losses, weight = next_token_losses(model, data.test)
     nats = (losses * weight).sum() / weight.sum()
@@ -305,22 +306,6 @@ def evaluate(model, data, config):
         prompts = [prompt.partition(ASKED)[2].partition(ENDED)[0] or "Hello" for prompt in prompts]
     options = PredictOptions(length=200, stream=False)
     return Report(metrics, drawn, {"samples": predict(model, prompts, data.about, options)})
-
-
-def next_token_losses(model, windows, batch_size=128):
-    """-log p(next token) at every position of every window, and how much each counts, `(windows, block_size)` both."""
-    from apps.common.training.batches import predict_all
-
-    losses, weights = [], []
-    for first in range(0, len(windows), batch_size):
-        indices = np.minimum(np.arange(first, first + batch_size), len(windows) - 1)
-        x, y, weight = (*windows.take(indices), None)[:3]
-        logits = predict_all(model, x, batch_size).astype("float64")
-        logits -= logits.max(-1, keepdims=True)
-        right = np.take_along_axis(logits, y[:, :, None], -1)[:, :, 0]
-        losses.append((np.log(np.exp(logits).sum(-1)) - right)[: len(windows) - first])
-        weights.append(np.ones(y.shape) if weight is None else weight)
-    return np.concatenate(losses), np.concatenate(weights)[: len(windows)]
 
 
 def predict(model, inputs, about, options=PredictOptions()):

@@ -65,6 +65,9 @@ def chunked(rows, table, targets, chunk_size):
 
     @ops.custom_gradient
     def cross_entropy(rows, table):
+        # Else TensorFlow, outside a compiled step, records what the gradient below replaces, and keeps all logits for it.
+        rows, table = ops.stop_gradient(rows), ops.stop_gradient(table)
+
         def losses_of_chunk(rows, targets):
             logits = backend.logits(rows, table)
             chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1), -1)

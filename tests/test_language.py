@@ -1,6 +1,8 @@
 """Layers and models for language: what padding may not change, known formulas, a memory that is looked at."""
 
 import itertools
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -350,6 +352,30 @@ def test_cross_entropy_by_chunks_is_that_of_all_logits():
         by_kernel = np.einsum("bti,btw->iw", x, by_logits @ trained_table())
         np.testing.assert_allclose(gradients[0], by_kernel, atol=1e-5)
         np.testing.assert_allclose(gradients[-1], by_table, atol=1e-5)
+
+
+def test_cross_entropy_by_chunks_keeps_the_logits_of_one_chunk_alone():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the highest memory of a process is asked of Linux")
+    count, width, entries = 2048, 8, 20_000
+
+    def peak(chunk_size):
+        """Bytes that the loss and its gradients need more than there were before."""
+        symbols = [keras.Input((count, width)), keras.Input((count,), dtype="int32")]
+        features = layers.Dense(width, name="dense")(symbols[0])
+        model = keras.Model(symbols, layers.LinearCrossEntropy(entries, chunk_size, name="loss")(features, symbols[1]))
+        model.compile(loss=lambda y, losses: losses * y)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS")
+        x, targets = numbers(1, count, width), np.zeros((1, count), "int32")
+        layers.backend.loss_and_gradients(model, [x, targets], np.ones((1, count), "float32"), training=False)
+        return resident("VmHWM") - before
+
+    def resident(name):
+        return 1024 * int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+    few, all_logits = peak(64), peak(count)
+    assert 2 * few < all_logits > 4 * count * entries, f"{few:,} bytes by chunks of 64, {all_logits:,} at once"
 
 
 def trained_kernel():

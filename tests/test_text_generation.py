@@ -10,8 +10,10 @@ from runs import forked, train
 
 import layers
 from apps import text_generation as app
+from apps.common.data.examples import Examples
 from apps.common.reports.sampling import Generation, Sampler, continuation, generate_texts, stream_texts
 from apps.common.training.losses import TokenCrossEntropy
+from apps.common.training.next_token import next_token_losses
 from layers import backend, models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
@@ -63,6 +65,16 @@ def tokens(*shape, seed=0):
 
 def logits(model, ids):
     return np.asarray(model.predict_on_batch(ids))
+
+
+@each_model
+def test_the_losses_of_a_text_are_those_of_its_logits(name):
+    model, ids, after = loud(name), tokens(5, BLOCK), tokens(5, BLOCK, seed=1)
+    shares = logits(model, ids).astype("float64")
+    shares = np.exp(shares) / np.exp(shares).sum(-1, keepdims=True)
+    losses, weights = next_token_losses(model, Examples(ids, after))
+    np.testing.assert_allclose(losses, -np.log(np.take_along_axis(shares, after[..., None], -1)[..., 0]), rtol=1e-4)
+    assert weights.shape == losses.shape and (weights == 1).all()
 
 
 # What a causal model sees
