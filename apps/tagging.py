@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from apps.common.app import Inputs, Metric
+from apps.common.bundles.answers import check_writable
 from apps.common.command import start
 from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
@@ -76,6 +77,14 @@ class Config(Transfer, Splitting):
 class PredictOptions:
     format: Literal["spans", "conll"] = option("spans", "entities in the answer alone, or in a CoNLL file as well")
     file: str = option("tagged.conll", "the CoNLL file; sentences are added at its end", needs={"format": "conll"})
+
+    @property
+    def path(self):
+        return Path(self.file).expanduser()
+
+    def check_words(self, words):
+        if self.format == "conll":
+            check_writable("--file", self.path, words)
 
 
 METRIC = Metric("f1")
@@ -320,7 +329,7 @@ def predict(model, inputs, about, options=PredictOptions()):
             rows[-1]["note"] = f"read up to word {read} of {len(names)}"
         lines.append(conll(names, tags))
     if options.format == "conll":
-        with open(Path(options.file).expanduser(), "a", encoding="utf-8") as file:
+        with open(options.path, "a", encoding="utf-8") as file:
             file.writelines(lines)
     return rows
 

@@ -140,6 +140,23 @@ def test_any_text_gets_an_answer_or_a_reason_in_its_row(command, bundles, tmp_pa
         assert {"cut", "note", "reason"} & found[3].keys()
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("words.conll", "is an input as well"), ("link.conll", "is an input as well"), ("folder", "a folder"),
+        ("gone/out.conll", "the folder gone is not there"),
+    ],
+)  # fmt: skip
+def test_a_conll_file_that_cannot_be_written_is_refused_before_predicting(refused, bundles, tmp_path, monkeypatch, file, said):
+    monkeypatch.setattr(load_app("tagging"), "decode", lambda *_: pytest.fail("it was predicted"))
+    (tmp_path / "words.conll").write_text("Ann O\n\n")
+    (tmp_path / "link.conll").symlink_to("words.conll")
+    (tmp_path / "folder").mkdir()
+    line = refused("predict", bundles("tagging"), "words.conll", "--format", "conll", "--file", file)
+    assert f"--file {file}: {said}" in line
+    assert (tmp_path / "words.conll").read_text() == "Ann O\n\n"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_no_text_at_all_is_refused_in_a_line(command, bundles, task):
     words = ("context=", "question=") if task == "question-answering" else ("",)

@@ -28,7 +28,7 @@ OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
     "settle": "`(config, data) -> (config, why)`: options left open as these data want them, and a line that says so",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
-    "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
+    "PredictOptions": "frozen dataclass: the options of `predict`, its last argument; `check_words(inputs)`, if any, may refuse",
     "more_examples": "`(data, config) -> Data`: with what is added to the training examples, before a run and never to evaluate",
     "prepare": "`(model, data, config)`: what is done once before the first epoch, and not again where a run goes on",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: it is not judged",

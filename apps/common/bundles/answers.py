@@ -45,6 +45,9 @@ def answer(app, model, about, words, options=()):
         words: After MODEL.
         options: `(PredictOptions,)` where the app has any.
     """
+    for each in options:
+        if hasattr(each, "check_words"):
+            each.check_words(words)
     inputs = inputs_of(app)
     if inputs.kind == "values":
         yield from app.predict(model, words, about, *options)
@@ -216,6 +219,25 @@ def _from_table(path, inputs, orders):
         raise UserError(f"{path}: no rows. Expected one for each input")
 
 
+def check_writable(flag, path, inputs=()):
+    """Refuse a file to write that is a folder, whose folder is not there, or that is an input.
+
+    Args:
+        flag: The option that names it.
+        path: The file.
+        inputs: Words of the command line, none of which may be the file.
+    Raises:
+        UserError: Naming option and file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{flag} {path}: the folder {path.parent} is not there; make it first")
+    if any((there := _existing(word)) and path.exists() and there.samefile(path) for word in inputs):
+        raise UserError(f"{flag} {path}: is an input as well; name another file")
+
+
 class RowsFile:
     """Rows written to a .csv, .json or .jsonl file as they come; the file appears whole when it is closed.
 
@@ -225,17 +247,14 @@ class RowsFile:
         path: The file, found by its ending.
         inputs: Words of the command line, none of which may be the file itself.
     Raises:
-        UserError: Another ending, a folder that is not there, or an input.
+        UserError: Another ending, or what `check_writable` refuses.
     """
 
     def __init__(self, path, inputs=()):
         self.path = Path(path)
         if self.path.suffix not in (".csv", ".json", ".jsonl"):
             raise UserError(f"--output {path}: expected a name ending in .csv, .json or .jsonl")
-        if not self.path.absolute().parent.is_dir():
-            raise UserError(f"--output {path}: the folder {self.path.parent} is not there; make it first")
-        if any((there := _existing(word)) and self.path.exists() and there.samefile(self.path) for word in inputs):
-            raise UserError(f"--output {path}: is an input as well; name another file")
+        check_writable("--output", self.path, inputs)
         self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self.names = {}
 
