@@ -5,7 +5,7 @@
 half a minute on two cores: sentences with made-up people, places, products and dates, none of whose names training had. F1 of the
 entities is about 0.99; the tag a word most often had in training gives 0.28, for only neighbours tell what a new name is. A BERT
 trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
-`predict` takes texts, and CoNLL files whose words stay as they are.
+`predict` takes texts, and CoNLL files whose words stay as they are; a .txt or .tsv is one if a tag ends each of its lines.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
-from apps.common.data.text.tagged import WORD_A_LINE, conll, read_tagged, spans, split_at_blanks, splitting_of
+from apps.common.data.text.tagged import conll, has_word_a_line, read_tagged, spans, split_at_blanks, splitting_of
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
@@ -88,7 +88,7 @@ class PredictOptions:
 
 
 METRIC = Metric("f1")
-INPUTS = Inputs("texts", word_a_line=WORD_A_LINE)
+INPUTS = Inputs("texts", has_word_a_line=has_word_a_line)
 RECIPES = {
     "wnut17-tagger": Recipe(
         "BiLSTM-CRF with characters on WNUT-17, tested on its development set, against the majority tag of each word",

@@ -7,6 +7,7 @@ said by name. Nothing here imports a backend.
 import dataclasses
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,14 +90,15 @@ class Inputs:
         endings: Of the files that a folder is searched for.
         unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
         column: Of a table whose rows hold texts or paths; the first of these names that it has.
-        word_a_line: Endings of files with a word a line, of `texts`; each sentence of one is given as a list of its words.
+        has_word_a_line: `(path) -> bool`: whether a file of `texts` has a word a line; each of its sentences is given as a list
+            of words.
     """
 
     kind: str = "values"
     endings: tuple = ()
     unreadable: tuple = ()
     column: tuple = ("text", "path", "file")
-    word_a_line: tuple = ()
+    has_word_a_line: Callable = lambda path: False
 
 
 class ContractError(Exception):

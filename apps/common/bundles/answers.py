@@ -113,10 +113,10 @@ def read_items(words, inputs, orders=None):
             yield _item(word, inputs, {})
         elif path.is_dir():
             yield from _from_folder(path, inputs)
+        elif inputs.has_word_a_line(path):
+            yield from _from_words(path)
         elif inputs.kind == "rows" or path.name.lower().endswith(tables):
             yield from _from_table(path, inputs, orders)
-        elif path.suffix.lower() in inputs.word_a_line:
-            yield from _from_words(path)
         elif inputs.kind == "texts" or (inputs.kind == "files" and path.suffix.lower() in LINES):
             with open(path, "rb") as file:
                 yield from _from_lines(file, path, inputs, path.parent)
