@@ -17,7 +17,16 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.bundles.answers import check_writable
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+    scored_part,
+)
 from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
@@ -108,7 +117,7 @@ def load_data(config, about=None):
     else:
         splits = invented_sentences(config.seed, {"train": 1500, "validation": 200, "test": 300})
     if about:
-        sentences = splits.get("test") or splits.get("validation") or splits["train"]
+        sentences = scored_part(splits, notes)
         refuse_unknown(sentences, about["tags"])
         test = examples_of(sentences, about)
         return Data(None, None, test, about, notes + unread_notes(test, about, "sentences"), source)

@@ -25,6 +25,7 @@ from apps.common.data.examples import (
     complete_splits,
     evenly_spaced,
     find_data,
+    scored_part,
 )
 from apps.common.data.sequences import Sequences, bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import with_room
@@ -153,7 +154,7 @@ def load_data(config, about=None):
         splits, notes, column = {"train": reviews()}, [], None
     source = config.data or "reviews"
     if about:
-        texts, labels = splits.get("test", splits["train"])
+        texts, labels = scored_part(splits, notes)
         examples = encoded(texts, about, class_indices(labels, about["class_names"]))
         notes += unread_notes(examples, tokenizer_of(about), "texts")
         return Data(None, None, examples, about, notes, source)

@@ -74,8 +74,8 @@ def read_pairs(path, source=None, target=None):
         if not kept:
             raise UserError(f"{name}: no pair of texts in it; expected a source and a target in each line")
         splits[split] = pairs.subset(kept)
-    if "train" not in splits:  # a single split of any name is all there is
-        splits = {"train": splits.pop("test", None) or splits.pop("validation"), **splits}
+    if len(splits) == 1:  # a single split of any name is all there is
+        splits = {"train": next(iter(splits.values()))}
     return splits, notes
 
 
