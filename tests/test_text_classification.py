@@ -76,6 +76,33 @@ def test_columns_are_asked_for_where_their_names_do_not_tell(tmp_path):
         read(tmp_path / "a.csv", text_column="once", label_column="three")
 
 
+@pytest.mark.parametrize(
+    ("ending", "train", "test", "why"),
+    [
+        ("csv", "id,text,label\n1,fine,good\n2,no,bad\n", "id,text\n3,poor\n4,fair\n", "has no column 'label'"),
+        ("csv", "text,label\nfine,good\nno,bad\n", "id,text\n3,poor\n4,fair\n", "has no column 'label'"),
+        ("csv", "text,label\nfine,good\nno,bad\n", "text\npoor\nfair\n", "has no column 'label'"),
+        ("csv", "text,label\nfine,good\nno,bad\n", "text,label\npoor,\nfair,\n", "has no label in its column 'label'"),
+        ("jsonl", '{"text": "fine", "label": "good"}\n{"text": "no", "label": "bad"}', '{"text": "a"}', "has no column 'label'"),
+    ],
+)
+def test_a_test_file_without_labels_is_left_out_and_said(tmp_path, ending, train, test, why):
+    (tmp_path / f"train.{ending}").write_text(train)
+    (tmp_path / f"test.{ending}").write_text(test)
+    found = read_labelled_texts(tmp_path / f"train.{ending}")
+    assert found.splits == {"train": (["fine", "no"], ["good", "bad"])}
+    assert found.notes[-1] == f"test.{ending}, the test split by its name, {why}: it is left out"
+
+
+def test_files_of_one_name_have_the_header_and_the_columns_of_the_first(tmp_path):
+    (tmp_path / "train.csv").write_text("one,two,kind\nx y,1,a\nz,2,b\n")
+    (tmp_path / "test.csv").write_text("two,label,kind,one\n1,2,a,why\n")
+    assert read(tmp_path / "train.csv", text_column="one", label_column="kind")["test"] == [("why", "a")]
+    (tmp_path / "train.csv").write_text("a fine day,good\na dull day,bad\na long day,bad\na short day,good\n")
+    (tmp_path / "test.csv").write_text("another day,good\nthe last day,bad\n")
+    assert read(tmp_path / "train.csv")["test"] == [("another day", "good"), ("the last day", "bad")]
+
+
 def test_other_encodings_are_said_or_refused(tmp_path):
     (tmp_path / "a.all").write_bytes("good crème\nbad no\n".encode("latin-1"))
     found = read_labelled_texts(tmp_path / "a.all")

@@ -34,11 +34,21 @@ class LabelledTexts:
     column: str | None = None
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows with names: `cells` is `{column: [text]}`, `places` the rows in words, `header` "yes" or "no"."""
+
+    cells: dict
+    places: list
+    notes: list
+    header: str = "yes"
+
+
 def read_labelled_texts(path, text_column=None, label_column=None):
     """Texts and labels by split; "train" is always there.
 
     For NAME-train.csv or NAME.train the files beside it of the same name with `dev`, `test` ... are the other splits, as
-    are folders called so.
+    are folders called so. Tables among them have the columns of the first; one without labels is left out.
 
     Args:
         path: File or folder.
@@ -46,16 +56,29 @@ def read_labelled_texts(path, text_column=None, label_column=None):
     Raises:
         UserError: Nothing that can be used, naming the file, what was expected and what to do.
     """
-    path, columns = Path(path), (text_column, label_column)
-    notes, splits, column = [], {}, None
-    for split, place in split_places(path).items():
-        texts, labels, said, named = (*_read_folder(place), None) if place.is_dir() else _read_file(place, *columns)
-        column = column or named  # the training split comes first
+    notes, splits, columns, header = [], {}, None, "auto"
+    for split, place in split_places(Path(path)).items():
+        if place.is_dir():
+            pairs, places, said = _read_folder(place)
+        elif place.name.lower().endswith((*TABLES, *JSON_LINES)):
+            table = _read_table(place, (text_column, label_column), header)
+            why = columns and _unlabelled(table, columns)
+            if why:
+                notes.append(f"{place.name}, the {split} split by its name, {why}: it is left out")
+                continue
+            said = list(table.notes)
+            if columns is None:  # of the training split, which comes first
+                columns, header = _columns(table.cells, place, text_column, label_column), table.header
+                said += _unused(table.cells, columns)
+            pairs, places = list(zip(*(table.cells[name] for name in columns), strict=True)), table.places
+        else:
+            pairs, places, said = _read_label_lines(place)
+        texts, labels, said = _without_gaps(pairs, places, said, place)
         splits[split] = (texts, labels)
         notes += said
         if split != "train":
             notes.append(f"{place.name} is the {split} split")
-    return LabelledTexts(splits, notes, column)
+    return LabelledTexts(splits, notes, columns and columns[0])
 
 
 def split_places(path):
@@ -92,21 +115,20 @@ def _split_in(name):
     return None, name
 
 
-def _read_file(path, text_column, label_column):
-    """Texts, labels, notes and the name of the column of texts."""
-    name, column = path.name.lower(), None
-    if name.endswith(TABLES):
-        expect = tuple(filter(None, (text_column, label_column)))
-        rows = read_text_rows(path, expect=expect)
-        cells, places, notes = rows.columns, [f"line {line}" for line in rows.lines], list(rows.notes)
-        columns = _columns(cells, path, text_column, label_column)
-        pairs, column = list(zip(*(cells[each] for each in columns), strict=True)), columns[0]
-        notes += _unused(cells, columns)
-    elif name.endswith(JSON_LINES):
-        pairs, places, notes, column = _read_json_lines(path, text_column, label_column)
-    else:
-        pairs, places, notes = _read_label_lines(path)
-    return *_without_gaps(pairs, places, notes, path), column
+def _read_table(path, asked, header):
+    """The `Table` of a file; its header is found by looking, among others for the columns that are `asked` for, or known."""
+    if path.name.lower().endswith(JSON_LINES):
+        return _read_json_lines(path)
+    rows = read_text_rows(path, header=header, expect=tuple(filter(None, asked)))
+    return Table(rows.columns, [f"line {line}" for line in rows.lines], rows.notes, "yes" if rows.has_header else "no")
+
+
+def _unlabelled(table, columns):
+    """Why a table cannot be held against the training split's columns of texts and labels, or nothing."""
+    absent = [name for name in columns if name not in table.cells]
+    if absent:
+        return f"has no column {absent[0]!r}"
+    return "" if any(map(str.strip, table.cells[columns[1]])) else f"has no label in its column {columns[1]!r}"
 
 
 def _unused(cells, columns):
@@ -135,7 +157,7 @@ def _columns(cells, path, text_column, label_column):
     return text, label
 
 
-def _read_json_lines(path, text_column, label_column):
+def _read_json_lines(path):
     found = list(json_objects(western_text_of(path, FORMATS)[0].split("\n")))
     rows = [(number, row) for number, row, reason in found if not reason]
     skipped = [f"line {number} ({reason})" for number, _, reason in found if reason]
@@ -144,10 +166,7 @@ def _read_json_lines(path, text_column, label_column):
         raise UserError(f"{path}: the file is empty. Expected one JSON object a line")
     names = dict.fromkeys(name for _, row in rows for name in row)
     cells = {name: [_plain(row.get(name)) for _, row in rows] for name in names}
-    columns = _columns(cells, path, text_column, label_column)
-    pairs = list(zip(*(cells[column] for column in columns), strict=True))
-    notes = [*([note] if note else []), *_unused(cells, columns)]
-    return pairs, [f"line {number}" for number, _ in rows], notes, columns[0]
+    return Table(cells, [f"line {number}" for number, _ in rows], [note] if note else [])
 
 
 def _plain(value):
@@ -183,7 +202,7 @@ def _read_folder(path):
         raise UserError(f"{path}: no .txt file in its folders. Expected {FORMATS}")
     if len(notes) > 1:
         notes = [notes[0], f"and {len(notes) - 1} more files that are not UTF-8"]
-    return _without_gaps(pairs, places, notes, path)
+    return pairs, places, notes
 
 
 def _without_gaps(pairs, places, notes, path):
