@@ -52,10 +52,12 @@ def test_what_is_no_text_has_a_reason_and_comes_back_readable(tmp_path):
     assert back[0]["text"] == "half \ufffd" and back[0]["id"] == 1 and back[4]["input"] == "caf\ufffd"
 
 
-def test_an_array_of_json_is_rows_and_another_json_is_refused(tmp_path):
+def test_an_array_of_json_or_an_object_a_line_is_rows_and_another_json_is_refused(tmp_path):
     (tmp_path / "rows.json").write_text('[{"text": "a"}, "b", 3]')
     items = list(read_items([str(tmp_path / "rows.json")], Inputs("texts", column=("text",))))
     assert [item.value for item in items] == ["a", "b", None] and "not a JSON object" in items[2].reason
+    (tmp_path / "lines.json").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert values([tmp_path / "lines.json"], Inputs("texts", column=("text",))) == ["a", "b"]
     (tmp_path / "squad.json").write_text('{"data": []}')
     (tmp_path / "damaged.json").write_text("[{")
     (tmp_path / "head.csv").write_text("text,id\n")

@@ -42,6 +42,16 @@ def read(path, **columns):
             '{"text": "fine food, slow waiters", "label": "good"}\n{"label": "bad", "text": "never again"}\n'
             '{"text": "we liked it", "label": "good"}\n',
         ),
+        (
+            "a.json",
+            ' [{"text": "fine food, slow waiters", "label": "good"},\n{"label": "bad", "text": "never again"}, '
+            '{"text": "we liked it",\n"label": "good"}]',
+        ),
+        (
+            "b.json",
+            '{"text": "fine food, slow waiters", "label": "good"}\n{"label": "bad", "text": "never again"}\n'
+            '{"text": "we liked it", "label": "good"}\n',
+        ),
         ("a.all", "good fine food, slow waiters\nbad never again\ngood we liked it\n"),
         ("a.txt", "\ufeffgood\tfine food, slow waiters\nbad\tnever again\r\ngood\twe liked it"),
     ],
@@ -92,6 +102,21 @@ def test_a_test_file_without_labels_is_left_out_and_said(tmp_path, ending, train
     found = read_labelled_texts(tmp_path / f"train.{ending}")
     assert found.splits == {"train": (["fine", "no"], ["good", "bad"])}
     assert found.notes[-1] == f"test.{ending}, the test split by its name, {why}: it is left out"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[{"text": "fine"', r"a\.json: not JSON \(.*expected an array of objects, or an object a line"),
+        ("[]", r"a\.json: it has no row. Expected an array of JSON objects"),
+        ('[{"text": "fine", "label": "good"}, "no"]', r"1 of 2 rows of .*a\.json cannot be read \(50.0%\): row 2 \(not a JSON"),
+        ('{"text": {\n"0": "fine"}}', r"2 of 2 lines of .*a\.json cannot be read"),
+    ],
+)
+def test_json_that_is_no_rows_is_refused_by_its_name(tmp_path, content, said):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_labelled_texts(tmp_path / "a.json")
 
 
 def test_files_of_one_name_have_the_header_and_the_columns_of_the_first(tmp_path):

@@ -1,4 +1,4 @@
-"""Texts with a label each: tables, JSON lines, `label text` lines, a folder a class, and the splits their names tell."""
+"""Texts with a label each: tables, JSON, `label text` lines, a folder a class, and the splits their names tell."""
 
 import json
 import re
@@ -10,14 +10,14 @@ from apps.common.data.reading import json_objects, list_folder, split_of, visibl
 from apps.common.data.tables.rows import read_text_rows
 from apps.common.errors import UserError, count_skipped, nearest
 
-TABLES, JSON_LINES = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
+TABLES, ROWS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson", ".json")
 TEXT_COLUMNS = (
     "text", "sentence", "review", "content", "message", "utterance", "question", "comment", "tweet", "document", "body",
     "query", "title",
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "category", "sentiment", "intent", "topic", "target", "polarity", "rating", "stars", "y")
 FORMATS = (
-    "a CSV, TSV or JSONL file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
+    "a CSV, TSV, JSONL or JSON file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
     "folder of .txt files for each class"
 )
 
@@ -52,7 +52,7 @@ def read_labelled_texts(path, text_column=None, label_column=None):
 
     Args:
         path: File or folder.
-        text_column, label_column: Of a table or of JSON lines; by default found by their names.
+        text_column, label_column: Of a table or of JSON objects; by default found by their names.
     Raises:
         UserError: Nothing that can be used, naming the file, what was expected and what to do.
     """
@@ -60,7 +60,7 @@ def read_labelled_texts(path, text_column=None, label_column=None):
     for split, place in split_places(Path(path)).items():
         if place.is_dir():
             pairs, places, said = _read_folder(place)
-        elif place.name.lower().endswith((*TABLES, *JSON_LINES)):
+        elif place.name.lower().endswith((*TABLES, *ROWS)):
             table = _read_table(place, (text_column, label_column), header)
             why = columns and _unlabelled(table, columns)
             if why:
@@ -117,8 +117,8 @@ def _split_in(name):
 
 def _read_table(path, asked, header):
     """The `Table` of a file; its header is found by looking, among others for the columns that are `asked` for, or known."""
-    if path.name.lower().endswith(JSON_LINES):
-        return _read_json_lines(path)
+    if path.name.lower().endswith(ROWS):
+        return _read_rows(path)
     rows = read_text_rows(path, header=header, expect=tuple(filter(None, asked)))
     return Table(rows.columns, [f"line {line}" for line in rows.lines], rows.notes, "yes" if rows.has_header else "no")
 
@@ -157,16 +157,24 @@ def _columns(cells, path, text_column, label_column):
     return text, label
 
 
-def _read_json_lines(path):
-    found = list(json_objects(western_text_of(path, FORMATS)[0].split("\n")))
+def _read_rows(path):
+    """The `Table` of JSON objects: one a line, or an array of them."""
+    text, notes = western_text_of(path, FORMATS)
+    lines, unit = text.split("\n"), "line"
+    if text.lstrip().startswith("["):
+        try:
+            lines, unit = [json.dumps(row) for row in json.loads(text)], "row"
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: not JSON ({error}); expected an array of objects, or an object a line") from None
+    found = list(json_objects(lines))
     rows = [(number, row) for number, row, reason in found if not reason]
-    skipped = [f"line {number} ({reason})" for number, _, reason in found if reason]
-    note = count_skipped(skipped, len(found), f"lines of {path}")
+    skipped = [f"{unit} {number} ({reason})" for number, _, reason in found if reason]
+    note = count_skipped(skipped, len(found), f"{unit}s of {path}")
     if not rows:
-        raise UserError(f"{path}: the file is empty. Expected one JSON object a line")
+        raise UserError(f"{path}: it has no row. Expected an array of JSON objects, or an object a line")
     names = dict.fromkeys(name for _, row in rows for name in row)
     cells = {name: [_plain(row.get(name)) for _, row in rows] for name in names}
-    return Table(cells, [f"line {number}" for number, _ in rows], [note] if note else [])
+    return Table(cells, [f"{unit} {number}" for number, _ in rows], [*notes, *([note] if note else [])])
 
 
 def _plain(value):
