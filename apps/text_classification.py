@@ -29,7 +29,7 @@ from apps.common.data.examples import (
 )
 from apps.common.data.sequences import Sequences, bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import with_room
-from apps.common.data.text.labelled import read_labelled_texts
+from apps.common.data.text.labelled import FASTTEXT, read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
@@ -261,6 +261,7 @@ def class_names_of(labels, source):
 
 def class_indices(labels, names):
     """The position of each label among the classes."""
+    names = [name.removeprefix(FASTTEXT) for name in names]  # bundles before 2026-11 have the prefix
     unknown = sorted(set(labels) - set(names))
     if unknown:
         shown = ", ".join(repr(name[:40]) for name in unknown[:5])

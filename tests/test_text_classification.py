@@ -53,6 +53,8 @@ def read(path, **columns):
             '{"text": "we liked it", "label": "good"}\n',
         ),
         ("a.all", "good fine food, slow waiters\nbad never again\ngood we liked it\n"),
+        ("a.fasttext", "__label__good fine food, slow waiters\n__label__bad\tnever again\n__label__good we liked it\n"),
+        ("c.csv", 'text,label\n"fine food, slow waiters",__label__good\nnever again,__label__bad\nwe liked it,__label__good\n'),
         ("a.txt", "\ufeffgood\tfine food, slow waiters\nbad\tnever again\r\ngood\twe liked it"),
     ],
 )
@@ -119,6 +121,20 @@ def test_json_that_is_no_rows_is_refused_by_its_name(tmp_path, content, said):
         read_labelled_texts(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "label": ["x", "y"]}', "line 2: 'label' is a list .*one label"),
+        ("a.json", '[{"text": ["a", "b"], "label": "x"}]', "row 1: 'text' is a list or an object; expected one text"),
+        ("a.txt", "__label__x a\n__label__x __label__y b\n", "line 2 has several labels; expected one label a text"),
+    ],
+)
+def test_several_labels_of_a_text_are_refused_by_their_line(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_labelled_texts(tmp_path / name)
+
+
 def test_files_of_one_name_have_the_header_and_the_columns_of_the_first(tmp_path):
     (tmp_path / "train.csv").write_text("one,two,kind\nx y,1,a\nz,2,b\n")
     (tmp_path / "test.csv").write_text("two,label,kind,one\n1,2,a,why\n")
@@ -170,6 +186,7 @@ def test_labels_unknown_to_the_model_are_named():
     assert text_classification.class_indices(["b", "a"], ["a", "b"]).tolist() == [1, 0]
     with pytest.raises(UserError, match=r"'c'\. It knows a, b"):
         text_classification.class_indices(["a", "c"], ["a", "b"])
+    assert text_classification.class_indices(["pos"], ["__label__neg", "__label__pos"]).tolist() == [1]
     assert text_classification.class_names_of(["10", "2", "1"] * 3, "x") == ["1", "2", "10"]
     assert text_classification.class_names_of(["②", "①"] * 3, "x") == ["①", "②"], "digits that are no numbers"
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from apps.common.data.decoded import western_text_of
@@ -16,6 +16,7 @@ TEXT_COLUMNS = (
     "query", "title",
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "category", "sentiment", "intent", "topic", "target", "polarity", "rating", "stars", "y")
+FASTTEXT = "__label__"  # stands before each label in fastText's files
 FORMATS = (
     "a CSV, TSV, JSONL or JSON file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
     "folder of .txt files for each class"
@@ -36,12 +37,17 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with names: `cells` is `{column: [text]}`, `places` the rows in words, `header` "yes" or "no"."""
+    """Rows with names.
+
+    `cells` is `{column: [text]}`, `places` the rows in words, `header` "yes" or "no", `nested` the place of the first row
+    that has a list or an object in a column, `{column: place}`.
+    """
 
     cells: dict
     places: list
     notes: list
     header: str = "yes"
+    nested: dict = field(default_factory=dict)
 
 
 def read_labelled_texts(path, text_column=None, label_column=None):
@@ -70,6 +76,7 @@ def read_labelled_texts(path, text_column=None, label_column=None):
             if columns is None:  # of the training split, which comes first
                 columns, header = _columns(table.cells, place, text_column, label_column), table.header
                 said += _unused(table.cells, columns)
+            _refuse_nested(table, columns, place)
             pairs, places = list(zip(*(table.cells[name] for name in columns), strict=True)), table.places
         else:
             pairs, places, said = _read_label_lines(place)
@@ -123,6 +130,14 @@ def _read_table(path, asked, header):
     return Table(rows.columns, [f"line {line}" for line in rows.lines], rows.notes, "yes" if rows.has_header else "no")
 
 
+def _refuse_nested(table, columns, path):
+    """Refuse a list or an object in the columns of texts and of labels."""
+    for column, what in zip(columns, ("text", "label"), strict=True):
+        if column in table.nested:
+            place = table.nested[column]
+            raise UserError(f"{path}: {place}: {column!r} is a list or an object; expected one {what}. Give each text one label")
+
+
 def _unlabelled(table, columns):
     """Why a table cannot be held against the training split's columns of texts and labels, or nothing."""
     absent = [name for name in columns if name not in table.cells]
@@ -174,7 +189,13 @@ def _read_rows(path):
         raise UserError(f"{path}: it has no row. Expected an array of JSON objects, or an object a line")
     names = dict.fromkeys(name for _, row in rows for name in row)
     cells = {name: [_plain(row.get(name)) for _, row in rows] for name in names}
-    return Table(cells, [f"{unit} {number}" for number, _ in rows], [*notes, *([note] if note else [])])
+    places = [f"{unit} {number}" for number, _ in rows]
+    nested = {}
+    for place, (_, row) in zip(places, rows, strict=True):
+        for name in row:
+            if isinstance(row[name], list | dict):
+                nested.setdefault(name, place)
+    return Table(cells, places, [*notes, *([note] if note else [])], nested=nested)
 
 
 def _plain(value):
@@ -189,10 +210,19 @@ def _read_label_lines(path):
     pairs, places = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            label, _, rest = line.strip().partition("\t" if "\t" in line else " ")
+            label, rest = _label_and_text(line.strip())
+            if rest.startswith(FASTTEXT):
+                raise UserError(f"{path}: line {number} has several labels; expected one label a text. Leave one of them")
             pairs.append((rest, label))
             places.append(f"line {number}")
     return pairs, places, notes
+
+
+def _label_and_text(line):
+    if line.startswith(FASTTEXT):
+        return (*line.split(maxsplit=1), "")[:2]
+    label, _, text = line.partition("\t" if "\t" in line else " ")
+    return label, text
 
 
 def _read_folder(path):
@@ -214,12 +244,13 @@ def _read_folder(path):
 
 
 def _without_gaps(pairs, places, notes, path):
-    """Texts, labels and notes, without what is empty."""
+    """Texts, labels and notes, without what is empty; of fastText's labels the names alone."""
     skipped, texts, labels = [], [], []
     for (text, label), place in zip(pairs, places, strict=True):
-        if text.strip() and label.strip():
+        label = label.strip().removeprefix(FASTTEXT)
+        if text.strip() and label:
             texts.append(text.strip())
-            labels.append(label.strip())
+            labels.append(label)
         else:
             skipped.append(f"{place} ({'no label' if text.strip() else 'no text'})")
     if not pairs:
