@@ -179,7 +179,8 @@ def load_data(config, about=None):
         sequences(each, about, part.y) for each, part in zip(ids, parts, strict=True)
     )  # fmt: skip
     of = f"tokens, that of {config.pretrained}" if config.pretrained else f"{config.level}s"
-    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(config.batch_size or BATCHES[-1][1])]
+    batch_size = settle(config, Data(train, validation, test, about))[0].batch_size
+    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(batch_size)]
     notes += unread_notes(validation, tokenizer, "validation texts") + unread_notes(test, tokenizer, "test texts")
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))

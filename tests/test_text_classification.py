@@ -298,6 +298,13 @@ def test_texts_longer_than_those_of_training_are_read_up_to_max_tokens_and_what_
     assert given(tmp_path, long, about=begun.about).notes == ["4 of 4 texts are longer than 5 tokens and are cut there"]
 
 
+def test_the_padding_that_is_said_is_that_of_the_batches_of_the_run(tmp_path):
+    data = given(tmp_path, ["a fine film " * (1 + index % 7) for index in range(100)])
+    config, _ = text_classification.settle(text_classification.Config(), data)
+    assert config.batch_size == 16 and data.train.padding_share(16) != pytest.approx(data.train.padding_share(64), abs=0.02)
+    assert f"; {data.train.padding_share(16):.0%} of them is padding" in next(note for note in data.notes if "padding" in note)
+
+
 def test_chinese_is_known_by_its_characters_and_many_unknown_tokens_are_said(tmp_path):
     generator, letters = np.random.default_rng(0), np.array(list("我們他這那電影書很真的太最也還都"))
     texts = ["".join(generator.choice(letters, 9)) + ("喜", "爛")[index % 2] for index in range(60)]
