@@ -4,6 +4,9 @@
 come to. What `masked-language` or others have trained on much text goes on with few labelled ones:
 
     triptych train text-classification --data FEW_LABELLED --model bert --pretrained BUNDLE
+
+`predict` takes texts, tables and files of a text a line. Where training had a folder of .txt files for each class, a .txt file
+is one text, and a folder all of its files.
 """
 
 import itertools
@@ -29,7 +32,7 @@ from apps.common.data.examples import (
 )
 from apps.common.data.sequences import Sequences, bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import with_room
-from apps.common.data.text.labelled import FASTTEXT, read_labelled_texts
+from apps.common.data.text.labelled import FASTTEXT, LabelledTexts, read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
@@ -149,9 +152,9 @@ def load_data(config, about=None):
     """Token ids of each text and the index of its class, in three splits; the vocabulary is that of the training texts."""
     if config.data:
         found = read_labelled_texts(find_data(config.data), config.text_column, config.label_column)
-        splits, notes, column = found.splits, list(found.notes), found.column
     else:
-        splits, notes, column = {"train": reviews()}, [], None
+        found = LabelledTexts({"train": reviews()}, [])
+    splits, notes = found.splits, list(found.notes)
     source = config.data or "reviews"
     if about:
         texts, labels = scored_part(splits, notes)
@@ -171,8 +174,10 @@ def load_data(config, about=None):
     room = longest if config.pretrained or not architecture else int(buckets[-1])
     about = {"class_names": names, "model": config.model, "buckets": buckets.tolist(), "max_tokens": room}
     about = About(about, {TOKENIZER_FILE: tokenizer.to_bytes()})
-    if column:
-        about["column"] = column  # where `predict` finds the texts of a table like this one
+    if found.column:
+        about["column"] = found.column  # where `predict` finds the texts of a table like this one
+    if found.whole_files:
+        about["whole_files"] = True  # as `predict` reads .txt files then
     if architecture:
         about["architecture"] = architecture
     train, validation, test = (

@@ -70,6 +70,16 @@ def test_a_folder_a_class(tmp_path):
     assert sorted(read(tmp_path)["train"]) == sorted(PAIRS)
 
 
+def test_that_texts_were_whole_files_is_kept_for_prediction(tmp_path):
+    for index in range(20):
+        place = tmp_path / "good" / f"{index}.txt" if index % 2 else tmp_path / "bad" / f"{index}.txt"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"text {index}\nof two lines")
+    config = make_config(text_classification.Config, {"data": str(tmp_path)})
+    assert text_classification.load_data(config).about["whole_files"] is True
+    assert "whole_files" not in text_classification.load_data(text_classification.Config()).about
+
+
 @pytest.mark.parametrize("names", [("x.train", "x.dev", "x.test"), ("T.train.all", "T.val.all", "T.test.all")])
 def test_files_of_one_name_are_the_splits_it_says(tmp_path, names):
     for name, (text, label) in zip(names, PAIRS, strict=True):

@@ -92,6 +92,8 @@ class Inputs:
         column: Of a table whose rows hold texts or paths; the first of these names that it has.
         has_word_a_line: `(path) -> bool`: whether a file of `texts` has a word a line; each of its sentences is given as a list
             of words.
+        whole_files: Whether a .txt file of `texts` is one text, and a folder all of its .txt files; so too for a model whose
+            `about` says `whole_files`.
     """
 
     kind: str = "values"
@@ -99,6 +101,7 @@ class Inputs:
     unreadable: tuple = ()
     column: tuple = ("text", "path", "file")
     has_word_a_line: Callable = lambda path: False
+    whole_files: bool = False
 
 
 class ContractError(Exception):

@@ -54,6 +54,8 @@ def answer(app, model, about, words, options=()):
         return
     if about.get("column"):
         inputs = replace(inputs, column=(about["column"], *inputs.column))
+    if about.get("whole_files"):
+        inputs = replace(inputs, whole_files=True)
     columns = about.get("columns", [])
     orders = ([name for name in columns if name != about.get("target")], columns)
     items = read_items(words, inputs, {len(names): names for names in orders if names})
@@ -113,6 +115,8 @@ def read_items(words, inputs, orders=None):
             yield _item(word, inputs, {})
         elif path.is_dir():
             yield from _from_folder(path, inputs)
+        elif inputs.whole_files and path.suffix.lower() == ".txt":
+            yield _whole(path, inputs)
         elif inputs.has_word_a_line(path):
             yield from _from_words(path)
         elif inputs.kind == "rows" or path.name.lower().endswith(tables):
@@ -167,14 +171,20 @@ def _row_of_pairs(words):
 
 
 def _from_folder(path, inputs):
-    if inputs.kind != "files":
+    endings = (".txt",) if inputs.whole_files else (*inputs.endings, *inputs.unreadable)
+    if inputs.kind != "files" and not inputs.whole_files:
         raise UserError(f"{path}: a folder; expected a file or a {inputs.kind.removesuffix('s')}")
-    endings = (*inputs.endings, *inputs.unreadable)
     found = [file for file in visible_files(path) if not endings or file.suffix.lower() in endings]
     if not found:
-        raise UserError(f"{path}: no file in this folder ends in {' '.join(inputs.endings)}")
+        raise UserError(f"{path}: no file in this folder ends in {' '.join(endings)}")
     for file in found:
-        yield Item({"input": str(file)}, file)
+        yield _whole(file, inputs) if inputs.whole_files else Item({"input": str(file)}, file)
+
+
+def _whole(path, inputs):
+    """A file that is one text."""
+    fields, (text, reason) = {"input": str(path)}, decoded(path.read_bytes())
+    return Item(fields, None, reason) if reason else _item(text, inputs, fields)
 
 
 def _from_lines(file, name, inputs, folder):

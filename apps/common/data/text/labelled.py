@@ -27,12 +27,13 @@ FORMATS = (
 class LabelledTexts:
     """`splits` is `{split: (texts, labels)}`, both lists of strings; `notes` what was done on reading.
 
-    `column` is the name of the column of texts, where the texts are those of a table.
+    `column` is the name of the column of texts, where the texts are those of a table; `whole_files` whether each is a file.
     """
 
     splits: dict
     notes: list
     column: str | None = None
+    whole_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def read_labelled_texts(path, text_column=None, label_column=None):
         UserError: Nothing that can be used, naming the file, what was expected and what to do.
     """
     notes, splits, columns, header = [], {}, None, "auto"
-    for split, place in split_places(Path(path)).items():
+    files = split_places(Path(path))
+    for split, place in files.items():
         if place.is_dir():
             pairs, places, said = _read_folder(place)
         elif place.name.lower().endswith((*TABLES, *ROWS)):
@@ -85,7 +87,7 @@ def read_labelled_texts(path, text_column=None, label_column=None):
         notes += said
         if split != "train":
             notes.append(f"{place.name} is the {split} split")
-    return LabelledTexts(splits, notes, columns and columns[0])
+    return LabelledTexts(splits, notes, columns and columns[0], files["train"].is_dir())
 
 
 def split_places(path):
