@@ -14,7 +14,16 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+    scored_part,
+)
 from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
@@ -84,7 +93,7 @@ def load_data(config, about=None):
     else:
         splits = invented_stories(config.seed, {"train": 3000, "validation": 300, "test": 500})
     if about:
-        asked = splits.get("test") or splits.get("validation") or splits["train"]
+        asked = scored_part(splits, notes)
         refuse_unknown(kind, asked, about)
         return Data(None, None, examples_of(asked, about), about, notes + unread_notes(asked, about, ""), source)
     flat = [asked for part in splits.values() for asked in part]

@@ -15,7 +15,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.examples import Data, Report, complete_splits, evenly_spaced, find_data, scored_part
 from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import short_stories
 from apps.common.data.text.pairs import read_pairs
@@ -78,7 +78,7 @@ def load_data(config, about=None):
     name, longest = config.data or "short-stories", (config.source_length, config.target_length)
     splits, notes = ({"train": short_stories()}, []) if name == "short-stories" else read_pairs(find_data(name))
     if about:
-        test = coder_of(about).sequences(splits.get("test", splits["train"]), np.array(about["buckets"]))
+        test = coder_of(about).sequences(scored_part(splits, notes), np.array(about["buckets"]))
         return Data(None, None, test, about, notes + rouge_notes(test) + test.notes(config.batch_size), name)
     parts = complete_splits(splits, config, notes, stratify=False, validation=0.05, test=0.1)
     texts = [*parts[0].sources, *parts[0].targets]

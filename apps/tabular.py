@@ -8,7 +8,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data
+from apps.common.data.examples import Data, Examples, Report, balanced, complete_splits, find_data, scored_part
 from apps.common.data.tables.encoding import (
     absent_columns,
     category_counts,
@@ -127,7 +127,7 @@ def load_data(config, about=None):
     splits = {"train": table} if table is not None else read_splits(find_data(name), **options)
     notes = [note for part in splits.values() for note in part.notes]
     if about:
-        target, table = about["target"], splits.get("test", splits["train"])
+        target, table = about["target"], scored_part(splits, notes)
         frame = drop_missing_target(
             target_like(table, target, about["roles"][target], set(about.get("classes", ())), "table"), target
         ).frame

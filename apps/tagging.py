@@ -5,7 +5,7 @@
 half a minute on two cores: sentences with made-up people, places, products and dates, none of whose names training had. F1 of the
 entities is about 0.99; the tag a word most often had in training gives 0.28, for only neighbours tell what a new name is. A BERT
 trained on much text before, by `masked-language` or others, goes on with `--model bert --pretrained BUNDLE`.
-`predict` takes texts, and CoNLL files whose words stay as they are.
+`predict` takes texts, and CoNLL files whose words stay as they are; a .txt or .tsv is one if a tag ends each of its lines.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,23 @@ from typing import Literal
 import numpy as np
 
 from apps.common.app import Inputs, Metric
+from apps.common.bundles.answers import check_writable
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.examples import (
+    About,
+    Data,
+    Examples,
+    Report,
+    complete_splits,
+    evenly_spaced,
+    find_data,
+    scored_part,
+)
 from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import Annotated, with_room
 from apps.common.data.text.invented import invented_sentences
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
-from apps.common.data.text.tagged import WORD_A_LINE, conll, read_tagged, spans, split_at_blanks, splitting_of
+from apps.common.data.text.tagged import conll, has_word_a_line, read_tagged, spans, split_at_blanks, splitting_of
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
@@ -77,9 +87,17 @@ class PredictOptions:
     format: Literal["spans", "conll"] = option("spans", "entities in the answer alone, or in a CoNLL file as well")
     file: str = option("tagged.conll", "the CoNLL file; sentences are added at its end", needs={"format": "conll"})
 
+    @property
+    def path(self):
+        return Path(self.file).expanduser()
+
+    def check_words(self, words):
+        if self.format == "conll":
+            check_writable("--file", self.path, words)
+
 
 METRIC = Metric("f1")
-INPUTS = Inputs("texts", word_a_line=WORD_A_LINE)
+INPUTS = Inputs("texts", has_word_a_line=has_word_a_line)
 RECIPES = {
     "wnut17-tagger": Recipe(
         "BiLSTM-CRF with characters on WNUT-17, tested on its development set, against the majority tag of each word",
@@ -99,7 +117,7 @@ def load_data(config, about=None):
     else:
         splits = invented_sentences(config.seed, {"train": 1500, "validation": 200, "test": 300})
     if about:
-        sentences = splits.get("test") or splits.get("validation") or splits["train"]
+        sentences = scored_part(splits, notes)
         refuse_unknown(sentences, about["tags"])
         test = examples_of(sentences, about)
         return Data(None, None, test, about, notes + unread_notes(test, about, "sentences"), source)
@@ -320,7 +338,7 @@ def predict(model, inputs, about, options=PredictOptions()):
             rows[-1]["note"] = f"read up to word {read} of {len(names)}"
         lines.append(conll(names, tags))
     if options.format == "conll":
-        with open(Path(options.file).expanduser(), "a", encoding="utf-8") as file:
+        with open(options.path, "a", encoding="utf-8") as file:
             file.writelines(lines)
     return rows
 

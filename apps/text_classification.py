@@ -4,6 +4,9 @@
 come to. What `masked-language` or others have trained on much text goes on with few labelled ones:
 
     triptych train text-classification --data FEW_LABELLED --model bert --pretrained BUNDLE
+
+`predict` takes texts, tables and files of a text a line. Where training had a folder of .txt files for each class, a .txt file
+is one text, and a folder all of its files.
 """
 
 import itertools
@@ -25,10 +28,11 @@ from apps.common.data.examples import (
     complete_splits,
     evenly_spaced,
     find_data,
+    scored_part,
 )
 from apps.common.data.sequences import Sequences, bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import with_room
-from apps.common.data.text.labelled import read_labelled_texts
+from apps.common.data.text.labelled import FASTTEXT, LabelledTexts, read_labelled_texts
 from apps.common.data.text.pieces import bert_inputs
 from apps.common.data.text.reviews import reviews
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
@@ -148,12 +152,12 @@ def load_data(config, about=None):
     """Token ids of each text and the index of its class, in three splits; the vocabulary is that of the training texts."""
     if config.data:
         found = read_labelled_texts(find_data(config.data), config.text_column, config.label_column)
-        splits, notes, column = found.splits, list(found.notes), found.column
     else:
-        splits, notes, column = {"train": reviews()}, [], None
+        found = LabelledTexts({"train": reviews()}, [])
+    splits, notes = found.splits, list(found.notes)
     source = config.data or "reviews"
     if about:
-        texts, labels = splits.get("test", splits["train"])
+        texts, labels = scored_part(splits, notes)
         examples = encoded(texts, about, class_indices(labels, about["class_names"]))
         notes += unread_notes(examples, tokenizer_of(about), "texts")
         return Data(None, None, examples, about, notes, source)
@@ -170,15 +174,18 @@ def load_data(config, about=None):
     room = longest if config.pretrained or not architecture else int(buckets[-1])
     about = {"class_names": names, "model": config.model, "buckets": buckets.tolist(), "max_tokens": room}
     about = About(about, {TOKENIZER_FILE: tokenizer.to_bytes()})
-    if column:
-        about["column"] = column  # where `predict` finds the texts of a table like this one
+    if found.column:
+        about["column"] = found.column  # where `predict` finds the texts of a table like this one
+    if found.whole_files:
+        about["whole_files"] = True  # as `predict` reads .txt files then
     if architecture:
         about["architecture"] = architecture
     train, validation, test = (
         sequences(each, about, part.y) for each, part in zip(ids, parts, strict=True)
     )  # fmt: skip
     of = f"tokens, that of {config.pretrained}" if config.pretrained else f"{config.level}s"
-    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(config.batch_size or BATCHES[-1][1])]
+    batch_size = settle(config, Data(train, validation, test, about))[0].batch_size
+    notes += [f"a vocabulary of {len(tokenizer)} {of}", *train.notes(batch_size)]
     notes += unread_notes(validation, tokenizer, "validation texts") + unread_notes(test, tokenizer, "test texts")
     if config.class_weights == "balanced":
         train = replace(train, weight=class_weights(train.y, len(names)))
@@ -260,6 +267,7 @@ def class_names_of(labels, source):
 
 def class_indices(labels, names):
     """The position of each label among the classes."""
+    names = [name.removeprefix(FASTTEXT) for name in names]  # bundles before 2026-11 have the prefix
     unknown = sorted(set(labels) - set(names))
     if unknown:
         shown = ", ".join(repr(name[:40]) for name in unknown[:5])

@@ -32,6 +32,21 @@ def test_a_text_file_is_its_lines_blank_ones_too(tmp_path):
     assert [bool(item.reason) for item in items] == [False, True, False, True, False]
 
 
+def test_a_model_of_whole_files_is_given_a_file_as_one_text_and_a_folder_as_its_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "b.txt").write_text("first\nsecond\n")
+    (tmp_path / "in" / "a.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "in" / "c.TXT").write_text("\ufeffone\n\ntwo")
+    (tmp_path / "in" / "d.md").write_text("not a text")
+    app = an_app(TEXTS, lambda model, texts, about: [{"text": text} for text in texts])
+    rows = list(answer(app, None, {"whole_files": True}, [str(tmp_path / "b.txt"), str(tmp_path / "in")]))
+    assert [row.get("text") for row in rows] == ["first\nsecond\n", None, "one\n\ntwo"]
+    assert rows[1] == {"input": str(tmp_path / "in" / "a.txt"), "reason": "not UTF-8: byte 3 is 0xe9"}
+    assert [row["text"] for row in answer(app, None, {}, [str(tmp_path / "b.txt")])] == ["first", "second"]
+    with pytest.raises(UserError, match="a folder; expected a file or a text"):
+        list(answer(app, None, {}, [str(tmp_path / "in")]))
+
+
 def test_standard_input_is_read_line_by_line(monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\nb\n")))
     assert values(["-"], TEXTS) == ["a", "b"]
@@ -52,10 +67,12 @@ def test_what_is_no_text_has_a_reason_and_comes_back_readable(tmp_path):
     assert back[0]["text"] == "half \ufffd" and back[0]["id"] == 1 and back[4]["input"] == "caf\ufffd"
 
 
-def test_an_array_of_json_is_rows_and_another_json_is_refused(tmp_path):
+def test_an_array_of_json_or_an_object_a_line_is_rows_and_another_json_is_refused(tmp_path):
     (tmp_path / "rows.json").write_text('[{"text": "a"}, "b", 3]')
     items = list(read_items([str(tmp_path / "rows.json")], Inputs("texts", column=("text",))))
     assert [item.value for item in items] == ["a", "b", None] and "not a JSON object" in items[2].reason
+    (tmp_path / "lines.json").write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert values([tmp_path / "lines.json"], Inputs("texts", column=("text",))) == ["a", "b"]
     (tmp_path / "squad.json").write_text('{"data": []}')
     (tmp_path / "damaged.json").write_text("[{")
     (tmp_path / "head.csv").write_text("text,id\n")

@@ -140,6 +140,23 @@ def test_any_text_gets_an_answer_or_a_reason_in_its_row(command, bundles, tmp_pa
         assert {"cut", "note", "reason"} & found[3].keys()
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("words.conll", "is an input as well"), ("link.conll", "is an input as well"), ("folder", "a folder"),
+        ("gone/out.conll", "the folder gone is not there"),
+    ],
+)  # fmt: skip
+def test_a_conll_file_that_cannot_be_written_is_refused_before_predicting(refused, bundles, tmp_path, monkeypatch, file, said):
+    monkeypatch.setattr(load_app("tagging"), "decode", lambda *_: pytest.fail("it was predicted"))
+    (tmp_path / "words.conll").write_text("Ann O\n\n")
+    (tmp_path / "link.conll").symlink_to("words.conll")
+    (tmp_path / "folder").mkdir()
+    line = refused("predict", bundles("tagging"), "words.conll", "--format", "conll", "--file", file)
+    assert f"--file {file}: {said}" in line
+    assert (tmp_path / "words.conll").read_text() == "Ann O\n\n"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_no_text_at_all_is_refused_in_a_line(command, bundles, task):
     words = ("context=", "question=") if task == "question-answering" else ("",)
@@ -159,6 +176,39 @@ def test_no_text_at_all_is_refused_in_a_line(command, bundles, task):
 def test_a_label_the_model_does_not_know_cannot_be_evaluated(refused, bundles, tmp_path, task, name, content, words):
     (tmp_path / name).write_text(content)
     assert words in refused("evaluate", bundles(task), "--data", name)
+
+
+PARTS = {  # a file of each task: its ending, its first lines, two examples, and the folder's file that is meant by --data
+    "tabular": (".csv", "size,kind\n", "1,a\n2,b\n", "train.csv"),
+    "text-classification": (".csv", "text,label\n", "fine,good\nno,bad\n", "train.csv"),
+    "tagging": (".conll", "", "Ann B-person\n\nBob B-person\n\n", ""),
+    "question-answering": (".txt", "", "1 Ann is here.\n2 Where is Ann?\there\t1\n" * 2, ""),
+    "translation": (".tsv", "", "eins\tone\nzwei\ttwo\n", ""),
+    "summarization": (".jsonl", "", '{"text": "a b c", "summary": "a"}\n' * 2, ""),
+}
+
+
+@pytest.mark.parametrize("task", PARTS)
+def test_other_data_are_scored_on_their_test_else_their_validation_else_what_there_is(tmp_path, task):
+    ending, head, two, named = PARTS[task]
+    app, folder = load_app(task), tmp_path / named
+    (tmp_path / f"train{ending}").write_text(head + two * 20)
+    about = app.load_data(make_config(app.Config, {"data": str(tmp_path / f"train{ending}")})).about
+    for split, count in (("train", 40), ("dev", 6), ("test", 2)):
+        (tmp_path / f"{split}{ending}").write_text(head + two * (count // 2))
+        data = app.load_data(make_config(app.Config, {"data": str(folder)}), about)
+        assert len(data.test) == count
+        part = {"train": [], "dev": ["the validation part is scored; not used: train"]}
+        said = part.get(split, ["the test part is scored; not used: validation, train"])
+        assert [note for note in data.notes if "is scored" in note] == said
+
+
+@pytest.mark.parametrize("task", ["translation", "summarization"])
+def test_texts_without_a_training_part_are_not_trained_on(refused, tmp_path, task):
+    ending, _, two, _ = PARTS[task]
+    for split in ("dev", "test"):
+        (tmp_path / f"{split}{ending}").write_text(two * 20)
+    assert "the data name no train split, only validation and test" in refused("train", task, "--data", ".")
 
 
 def test_answers_outside_their_context_are_counted_and_named(tmp_path):

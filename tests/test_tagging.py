@@ -199,6 +199,16 @@ def test_a_file_with_a_word_a_line_is_predicted_from_sentence_by_sentence(tmp_pa
             list(read_items([str(written(tmp_path, content))], tagging.INPUTS))
 
 
+@pytest.mark.parametrize("name", ["words.txt", "words.tsv"])
+def test_a_txt_or_tsv_with_a_tag_behind_each_word_is_sentences_and_another_is_texts(tmp_path, name):
+    path = written(tmp_path, "\ufeff-DOCSTART- O\n\n" + SENTENCE + "\t\n" + SENTENCE.replace("\t", " X "), name)
+    words = ["Ann", "Lee", "left", "Oslo"]
+    assert [item.value for item in read_items([str(path)], tagging.INPUTS)] == [words, words]
+    path.write_text("text\tB-side\nAnn left\tO\nAnn is back\tgone\n" if name.endswith("tsv") else "Ann O\nBob left\n")
+    texts = ["Ann left", "Ann is back"] if name.endswith("tsv") else ["Ann O", "Bob left"]
+    assert [item.value for item in read_items([str(path)], tagging.INPUTS)] == texts
+
+
 def test_what_a_pretrained_network_has_no_room_for_is_counted_and_noted(tmp_path):
     tokenizer = train_tokenizer(["ann lee left oslo"] * 3, "words", specials=("begin", "end", "mask"))
     sizes = {"vocabulary_size": len(tokenizer), "max_tokens": 8, "width": 8, "depth": 1, "num_heads": 2}

@@ -1,4 +1,4 @@
-"""Texts with a label: reading them, the words that mattered, the app; and a language model of hidden words."""
+"""Texts with a label: the words that mattered, the app; and a language model of hidden words."""
 
 import keras
 import numpy as np
@@ -8,7 +8,6 @@ from runs import forked
 from apps import masked_language, text_classification
 from apps.common.data.examples import About
 from apps.common.data.sequences import Sequences, ragged
-from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.data.text.masking import MaskedTexts
 from apps.common.data.text.reviews import CLASSES, reviews
 from apps.common.data.text.tokenizer import train_tokenizer
@@ -20,81 +19,17 @@ from layers import models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
 
-PAIRS = [("fine food, slow waiters", "good"), ("never again", "bad"), ("we liked it", "good")]
+# Data
 
 
-def read(path, **columns):
-    found = read_labelled_texts(path, **columns)
-    return {split: list(zip(*parts, strict=True)) for split, parts in found.splits.items()}
-
-
-# Reading
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.csv", 'text,label\n"fine food, slow waiters",good\nnever again,bad\nwe liked it,good\n'),
-        ("a.tsv", "sentiment\treview\ngood\tfine food, slow waiters\nbad\tnever again\ngood\twe liked it\n"),
-        ("b.csv", '"fine food, slow waiters",good\nnever again,bad\nwe liked it,good\n'),
-        (
-            "a.jsonl",
-            '{"text": "fine food, slow waiters", "label": "good"}\n{"label": "bad", "text": "never again"}\n'
-            '{"text": "we liked it", "label": "good"}\n',
-        ),
-        ("a.all", "good fine food, slow waiters\nbad never again\ngood we liked it\n"),
-        ("a.txt", "\ufeffgood\tfine food, slow waiters\nbad\tnever again\r\ngood\twe liked it"),
-    ],
-)
-def test_every_format_gives_the_same_texts_and_labels(tmp_path, name, content):
-    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
-    assert read(tmp_path / name) == {"train": PAIRS}
-
-
-def test_a_folder_a_class(tmp_path):
-    for index, (text, label) in enumerate(PAIRS):
-        (tmp_path / label).mkdir(exist_ok=True)
-        (tmp_path / label / f"{index}.txt").write_text(text)
-    assert sorted(read(tmp_path)["train"]) == sorted(PAIRS)
-
-
-@pytest.mark.parametrize("names", [("x.train", "x.dev", "x.test"), ("T.train.all", "T.val.all", "T.test.all")])
-def test_files_of_one_name_are_the_splits_it_says(tmp_path, names):
-    for name, (text, label) in zip(names, PAIRS, strict=True):
-        (tmp_path / name).write_text(f"{label} {text}\n")
-    (tmp_path / f"other.{names[0]}").write_text("bad not of this set\n")
-    expected = {split: [pair] for split, pair in zip(("train", "validation", "test"), PAIRS, strict=True)}
-    assert read(tmp_path / names[0]) == expected
-
-
-def test_columns_are_asked_for_where_their_names_do_not_tell(tmp_path):
-    (tmp_path / "a.csv").write_text("one,two,three\nx y,1,good\nz,2,bad\n")
-    with pytest.raises(UserError, match=r"one, two, three; say which is meant by --text-column and --label-column"):
-        read(tmp_path / "a.csv")
-    assert read(tmp_path / "a.csv", text_column="one", label_column="three")["train"] == [("x y", "good"), ("z", "bad")]
-    with pytest.raises(UserError, match="no such column"):
-        read(tmp_path / "a.csv", text_column="once", label_column="three")
-
-
-def test_other_encodings_are_said_or_refused(tmp_path):
-    (tmp_path / "a.all").write_bytes("good crème\nbad no\n".encode("latin-1"))
-    found = read_labelled_texts(tmp_path / "a.all")
-    assert found.splits["train"][0] == ["crème", "no"] and "line 1" in found.notes[0] and "Latin-1" in found.notes[0]
-    (tmp_path / "b.all").write_bytes(b"good fine\nbad n\0o\n")
-    with pytest.raises(UserError, match="line 2 holds a NUL byte"):
-        read_labelled_texts(tmp_path / "b.all")
-    (tmp_path / "c.all").write_text("good fine\nbad no\n", encoding="utf-16")
-    with pytest.raises(UserError, match="UTF-16"):
-        read_labelled_texts(tmp_path / "c.all")
-
-
-def test_empty_texts_are_counted_and_too_many_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("text,label\n" + "fine,good\nno,bad\n" * 20 + ",bad\n")
-    found = read_labelled_texts(tmp_path / "a.csv")
-    assert len(found.splits["train"][0]) == 40 and "line 42 (no text)" in found.notes[-1]
-    (tmp_path / "b.csv").write_text("text,label\nfine,good\n,bad\n")
-    with pytest.raises(UserError, match="1 of 2 texts"):
-        read_labelled_texts(tmp_path / "b.csv")
+def test_that_texts_were_whole_files_is_kept_for_prediction(tmp_path):
+    for index in range(20):
+        place = tmp_path / "good" / f"{index}.txt" if index % 2 else tmp_path / "bad" / f"{index}.txt"
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"text {index}\nof two lines")
+    config = make_config(text_classification.Config, {"data": str(tmp_path)})
+    assert text_classification.load_data(config).about["whole_files"] is True
+    assert "whole_files" not in text_classification.load_data(text_classification.Config()).about
 
 
 def test_prose_is_not_taken_for_labels(tmp_path):
@@ -118,6 +53,7 @@ def test_labels_unknown_to_the_model_are_named():
     assert text_classification.class_indices(["b", "a"], ["a", "b"]).tolist() == [1, 0]
     with pytest.raises(UserError, match=r"'c'\. It knows a, b"):
         text_classification.class_indices(["a", "c"], ["a", "b"])
+    assert text_classification.class_indices(["pos"], ["__label__neg", "__label__pos"]).tolist() == [1]
     assert text_classification.class_names_of(["10", "2", "1"] * 3, "x") == ["1", "2", "10"]
     assert text_classification.class_names_of(["②", "①"] * 3, "x") == ["①", "②"], "digits that are no numbers"
 
@@ -229,6 +165,13 @@ def test_texts_longer_than_those_of_training_are_read_up_to_max_tokens_and_what_
     assert given(tmp_path, long, about=begun.about).notes == ["4 of 4 texts are longer than 5 tokens and are cut there"]
 
 
+def test_the_padding_that_is_said_is_that_of_the_batches_of_the_run(tmp_path):
+    data = given(tmp_path, ["a fine film " * (1 + index % 7) for index in range(100)])
+    config, _ = text_classification.settle(text_classification.Config(), data)
+    assert config.batch_size == 16 and data.train.padding_share(16) != pytest.approx(data.train.padding_share(64), abs=0.02)
+    assert f"; {data.train.padding_share(16):.0%} of them is padding" in next(note for note in data.notes if "padding" in note)
+
+
 def test_chinese_is_known_by_its_characters_and_many_unknown_tokens_are_said(tmp_path):
     generator, letters = np.random.default_rng(0), np.array(list("我們他這那電影書很真的太最也還都"))
     texts = ["".join(generator.choice(letters, 9)) + ("喜", "爛")[index % 2] for index in range(60)]
@@ -330,11 +273,3 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path, name, content, said):
     (tmp_path / name).write_text(content)
     done = forked("train", "text-classification", "--data", name, cwd=tmp_path, check=2)
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
-
-
-def test_the_column_of_the_texts_is_kept_and_what_is_not_used_is_said(tmp_path):
-    (tmp_path / "a.csv").write_text("Verbatim;Sentiment;Shop\nfine;good;1\npoor;bad;1\n")
-    found = read_labelled_texts(tmp_path / "a.csv", "Verbatim")
-    assert found.column == "Verbatim" and found.notes == [
-        "the text is the column 'Verbatim', its class 'Sentiment'; not used: Shop"
-    ]

@@ -59,6 +59,21 @@ def test_named_splits_are_found_in_any_folder_below_and_the_languages_among_seve
         read_pairs(tmp_path, "de", "xx")
 
 
+def test_lines_with_more_cells_than_the_first_are_counted_and_named_and_many_refused(tmp_path):
+    table = tmp_path / "pairs.tsv"
+    write_lines(table, ["ein Hund\ta dog", "ein\tHaus\ta house", "zwei Katzen\ttwo cats\t", *["eins\tone"] * 27])
+    splits, notes = read_pairs(table)
+    assert splits["train"].sources == ["ein Hund", "zwei Katzen", *["eins"] * 27]
+    said = "cannot be read (3.3%): line 2 (of 3 cells, the first line has 2)"
+    assert notes == [f"left out 1 of 30 lines of {table} that {said}"]
+    write_lines(table, ["ein Hund\ta dog", "ein\tHaus\ta house"])
+    with pytest.raises(UserError, match=r"1 of 2 lines of .*pairs\.tsv cannot be read \(50\.0%\): line 2"):
+        read_pairs(table)
+    write_lines(table, ["id\ttarget\tsource", "0\ta dog\tein Hund", "", "1\ta house"])
+    with pytest.raises(UserError, match=r"pairs\.tsv: line 4 has 2 cells, the first line 3: '1'"):
+        read_pairs(table)
+
+
 def test_a_named_column_of_two_settles_the_other_and_one_that_is_not_there_is_refused(tmp_path):
     table = tmp_path / "pairs.tsv"
     write_lines(table, ["English\tGerman", "a dog\tein Hund"])

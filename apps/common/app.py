@@ -7,6 +7,7 @@ said by name. Nothing here imports a backend.
 import dataclasses
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
     "settle": "`(config, data) -> (config, why)`: options left open as these data want them, and a line that says so",
     "INPUTS": "`Inputs`: what `predict` is given; by default the words of the command line as they are",
-    "PredictOptions": "frozen dataclass: the options of `predict`, its last argument",
+    "PredictOptions": "frozen dataclass: the options of `predict`, its last argument; `check_words(inputs)`, if any, may refuse",
     "more_examples": "`(data, config) -> Data`: with what is added to the training examples, before a run and never to evaluate",
     "prepare": "`(model, data, config)`: what is done once before the first epoch, and not again where a run goes on",
     "on_epoch": "`(model, epoch, tracker, data, config) -> {val_metric: value}`, after each epoch; `None`: it is not judged",
@@ -89,14 +90,18 @@ class Inputs:
         endings: Of the files that a folder is searched for.
         unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
         column: Of a table whose rows hold texts or paths; the first of these names that it has.
-        word_a_line: Endings of files with a word a line, of `texts`; each sentence of one is given as a list of its words.
+        has_word_a_line: `(path) -> bool`: whether a file of `texts` has a word a line; each of its sentences is given as a list
+            of words.
+        whole_files: Whether a .txt file of `texts` is one text, and a folder all of its .txt files; so too for a model whose
+            `about` says `whole_files`.
     """
 
     kind: str = "values"
     endings: tuple = ()
     unreadable: tuple = ()
     column: tuple = ("text", "path", "file")
-    word_a_line: tuple = ()
+    has_word_a_line: Callable = lambda path: False
+    whole_files: bool = False
 
 
 class ContractError(Exception):

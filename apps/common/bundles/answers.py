@@ -45,12 +45,17 @@ def answer(app, model, about, words, options=()):
         words: After MODEL.
         options: `(PredictOptions,)` where the app has any.
     """
+    for each in options:
+        if hasattr(each, "check_words"):
+            each.check_words(words)
     inputs = inputs_of(app)
     if inputs.kind == "values":
         yield from app.predict(model, words, about, *options)
         return
     if about.get("column"):
         inputs = replace(inputs, column=(about["column"], *inputs.column))
+    if about.get("whole_files"):
+        inputs = replace(inputs, whole_files=True)
     columns = about.get("columns", [])
     orders = ([name for name in columns if name != about.get("target")], columns)
     items = read_items(words, inputs, {len(names): names for names in orders if names})
@@ -110,10 +115,12 @@ def read_items(words, inputs, orders=None):
             yield _item(word, inputs, {})
         elif path.is_dir():
             yield from _from_folder(path, inputs)
+        elif inputs.whole_files and path.suffix.lower() == ".txt":
+            yield _whole(path, inputs)
+        elif inputs.has_word_a_line(path):
+            yield from _from_words(path)
         elif inputs.kind == "rows" or path.name.lower().endswith(tables):
             yield from _from_table(path, inputs, orders)
-        elif path.suffix.lower() in inputs.word_a_line:
-            yield from _from_words(path)
         elif inputs.kind == "texts" or (inputs.kind == "files" and path.suffix.lower() in LINES):
             with open(path, "rb") as file:
                 yield from _from_lines(file, path, inputs, path.parent)
@@ -164,14 +171,20 @@ def _row_of_pairs(words):
 
 
 def _from_folder(path, inputs):
-    if inputs.kind != "files":
+    endings = (".txt",) if inputs.whole_files else (*inputs.endings, *inputs.unreadable)
+    if inputs.kind != "files" and not inputs.whole_files:
         raise UserError(f"{path}: a folder; expected a file or a {inputs.kind.removesuffix('s')}")
-    endings = (*inputs.endings, *inputs.unreadable)
     found = [file for file in visible_files(path) if not endings or file.suffix.lower() in endings]
     if not found:
-        raise UserError(f"{path}: no file in this folder ends in {' '.join(inputs.endings)}")
+        raise UserError(f"{path}: no file in this folder ends in {' '.join(endings)}")
     for file in found:
-        yield Item({"input": str(file)}, file)
+        yield _whole(file, inputs) if inputs.whole_files else Item({"input": str(file)}, file)
+
+
+def _whole(path, inputs):
+    """A file that is one text."""
+    fields, (text, reason) = {"input": str(path)}, decoded(path.read_bytes())
+    return Item(fields, None, reason) if reason else _item(text, inputs, fields)
 
 
 def _from_lines(file, name, inputs, folder):
@@ -216,6 +229,25 @@ def _from_table(path, inputs, orders):
         raise UserError(f"{path}: no rows. Expected one for each input")
 
 
+def check_writable(flag, path, inputs=()):
+    """Refuse a file to write that is a folder, whose folder is not there, or that is an input.
+
+    Args:
+        flag: The option that names it.
+        path: The file.
+        inputs: Words of the command line, none of which may be the file.
+    Raises:
+        UserError: Naming option and file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{flag} {path}: the folder {path.parent} is not there; make it first")
+    if any((there := _existing(word)) and path.exists() and there.samefile(path) for word in inputs):
+        raise UserError(f"{flag} {path}: is an input as well; name another file")
+
+
 class RowsFile:
     """Rows written to a .csv, .json or .jsonl file as they come; the file appears whole when it is closed.
 
@@ -225,17 +257,14 @@ class RowsFile:
         path: The file, found by its ending.
         inputs: Words of the command line, none of which may be the file itself.
     Raises:
-        UserError: Another ending, a folder that is not there, or an input.
+        UserError: Another ending, or what `check_writable` refuses.
     """
 
     def __init__(self, path, inputs=()):
         self.path = Path(path)
         if self.path.suffix not in (".csv", ".json", ".jsonl"):
             raise UserError(f"--output {path}: expected a name ending in .csv, .json or .jsonl")
-        if not self.path.absolute().parent.is_dir():
-            raise UserError(f"--output {path}: the folder {self.path.parent} is not there; make it first")
-        if any((there := _existing(word)) and self.path.exists() and there.samefile(self.path) for word in inputs):
-            raise UserError(f"--output {path}: is an input as well; name another file")
+        check_writable("--output", self.path, inputs)
         self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self.names = {}
 

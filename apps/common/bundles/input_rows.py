@@ -123,6 +123,9 @@ def _read_array(path):
         with open(path, encoding="utf-8-sig") as file:
             rows = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
+        if getattr(error, "msg", "") == "Extra data":  # an object a line
+            yield from _read_rows(path)
+            return
         raise UserError(f"{path}: cannot be read as JSON ({str(error)[:200]}); expected an array of objects") from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: not an array; expected one of objects, an input each, or a .jsonl file of lines")

@@ -178,6 +178,19 @@ def fold_indices(labels, folds, fold, seed, stratify=True):
     return np.flatnonzero(member != fold), np.flatnonzero(member == fold)
 
 
+def scored_part(splits, notes):
+    """Of the splits of other data the one that a trained model is scored on: test, else validation, else train.
+
+    Args:
+        splits: `{split: its examples}`, of any kind.
+        notes: List to which a line is added where there are several.
+    """
+    name, *others = (each for each in ("test", "validation", "train") if each in splits)
+    if others:
+        notes.append(f"the {name} part is scored; not used: {', '.join(others)}")
+    return splits[name]
+
+
 def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, test=0.15):
     """Train, validation and test: as the data name them, and what they do not name taken by the seed, stratified.
 
@@ -190,7 +203,11 @@ def complete_splits(splits, config, notes, *, stratify=True, validation=0.1, tes
         stratify: Whether `y` holds classes whose shares are kept.
         validation, test: Shares taken where the data name none.
     Returns: Three `Examples`.
+    Raises:
+        UserError: There is nothing to train on, a split has no example, or `--folds` is given for data with splits.
     """
+    if "train" not in splits:
+        raise UserError(f"the data name no train split, only {' and '.join(splits)}; call what is to be trained on train")
     train, held, tested = splits["train"], splits.get("validation"), splits.get("test")
 
     def labels():

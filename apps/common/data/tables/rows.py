@@ -48,18 +48,19 @@ class TextColumns:
 
 @dataclass(frozen=True)
 class TextRows:
-    """A small text table: `columns` `{name: [text]}`, the `lines` the rows begin in, and notes."""
+    """A small text table: `columns` `{name: [text]}`, the `lines` the rows begin in, notes, and whether it has a header."""
 
     columns: dict
     lines: list
     notes: list
+    has_header: bool
 
 
 def read_text_rows(path, *, header="auto", expect=()):
     """`read_text_columns` as lists, with the line of each row."""
     found = read_text_columns(path, header=header, expect=expect)
     columns = {name: column.to_pylist() for name, column in found.columns.items()}
-    return TextRows(columns, found.lines, found.notes)
+    return TextRows(columns, found.lines, found.notes, bool(found.first_row))
 
 
 def read_text_columns(path, *, header="auto", expect=(), among=(), plain=None):

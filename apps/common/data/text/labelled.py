@@ -1,8 +1,8 @@
-"""Texts with a label each: tables, JSON lines, `label text` lines, a folder a class, and the splits their names tell."""
+"""Texts with a label each: tables, JSON, `label text` lines, a folder a class, and the splits their names tell."""
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from apps.common.data.decoded import western_text_of
@@ -10,14 +10,15 @@ from apps.common.data.reading import json_objects, list_folder, split_of, visibl
 from apps.common.data.tables.rows import read_text_rows
 from apps.common.errors import UserError, count_skipped, nearest
 
-TABLES, JSON_LINES = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
+TABLES, ROWS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson", ".json")
 TEXT_COLUMNS = (
     "text", "sentence", "review", "content", "message", "utterance", "question", "comment", "tweet", "document", "body",
     "query", "title",
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "class", "category", "sentiment", "intent", "topic", "target", "polarity", "rating", "stars", "y")
+FASTTEXT = "__label__"  # stands before each label in fastText's files
 FORMATS = (
-    "a CSV, TSV or JSONL file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
+    "a CSV, TSV, JSONL or JSON file with a column of texts and one of labels, a file of `label text` lines, or a folder with a "
     "folder of .txt files for each class"
 )
 
@@ -26,36 +27,67 @@ FORMATS = (
 class LabelledTexts:
     """`splits` is `{split: (texts, labels)}`, both lists of strings; `notes` what was done on reading.
 
-    `column` is the name of the column of texts, where the texts are those of a table.
+    `column` is the name of the column of texts, where the texts are those of a table; `whole_files` whether each is a file.
     """
 
     splits: dict
     notes: list
     column: str | None = None
+    whole_files: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with names.
+
+    `cells` is `{column: [text]}`, `places` the rows in words, `header` "yes" or "no", `nested` the place of the first row
+    that has a list or an object in a column, `{column: place}`.
+    """
+
+    cells: dict
+    places: list
+    notes: list
+    header: str = "yes"
+    nested: dict = field(default_factory=dict)
 
 
 def read_labelled_texts(path, text_column=None, label_column=None):
     """Texts and labels by split; "train" is always there.
 
     For NAME-train.csv or NAME.train the files beside it of the same name with `dev`, `test` ... are the other splits, as
-    are folders called so.
+    are folders called so. Tables among them have the columns of the first; one without labels is left out.
 
     Args:
         path: File or folder.
-        text_column, label_column: Of a table or of JSON lines; by default found by their names.
+        text_column, label_column: Of a table or of JSON objects; by default found by their names.
     Raises:
         UserError: Nothing that can be used, naming the file, what was expected and what to do.
     """
-    path, columns = Path(path), (text_column, label_column)
-    notes, splits, column = [], {}, None
-    for split, place in split_places(path).items():
-        texts, labels, said, named = (*_read_folder(place), None) if place.is_dir() else _read_file(place, *columns)
-        column = column or named  # the training split comes first
+    notes, splits, columns, header = [], {}, None, "auto"
+    files = split_places(Path(path))
+    for split, place in files.items():
+        if place.is_dir():
+            pairs, places, said = _read_folder(place)
+        elif place.name.lower().endswith((*TABLES, *ROWS)):
+            table = _read_table(place, (text_column, label_column), header)
+            why = columns and _unlabelled(table, columns)
+            if why:
+                notes.append(f"{place.name}, the {split} split by its name, {why}: it is left out")
+                continue
+            said = list(table.notes)
+            if columns is None:  # of the training split, which comes first
+                columns, header = _columns(table.cells, place, text_column, label_column), table.header
+                said += _unused(table.cells, columns)
+            _refuse_nested(table, columns, place)
+            pairs, places = list(zip(*(table.cells[name] for name in columns), strict=True)), table.places
+        else:
+            pairs, places, said = _read_label_lines(place)
+        texts, labels, said = _without_gaps(pairs, places, said, place)
         splits[split] = (texts, labels)
         notes += said
         if split != "train":
             notes.append(f"{place.name} is the {split} split")
-    return LabelledTexts(splits, notes, column)
+    return LabelledTexts(splits, notes, columns and columns[0], files["train"].is_dir())
 
 
 def split_places(path):
@@ -92,21 +124,28 @@ def _split_in(name):
     return None, name
 
 
-def _read_file(path, text_column, label_column):
-    """Texts, labels, notes and the name of the column of texts."""
-    name, column = path.name.lower(), None
-    if name.endswith(TABLES):
-        expect = tuple(filter(None, (text_column, label_column)))
-        rows = read_text_rows(path, expect=expect)
-        cells, places, notes = rows.columns, [f"line {line}" for line in rows.lines], list(rows.notes)
-        columns = _columns(cells, path, text_column, label_column)
-        pairs, column = list(zip(*(cells[each] for each in columns), strict=True)), columns[0]
-        notes += _unused(cells, columns)
-    elif name.endswith(JSON_LINES):
-        pairs, places, notes, column = _read_json_lines(path, text_column, label_column)
-    else:
-        pairs, places, notes = _read_label_lines(path)
-    return *_without_gaps(pairs, places, notes, path), column
+def _read_table(path, asked, header):
+    """The `Table` of a file; its header is found by looking, among others for the columns that are `asked` for, or known."""
+    if path.name.lower().endswith(ROWS):
+        return _read_rows(path)
+    rows = read_text_rows(path, header=header, expect=tuple(filter(None, asked)))
+    return Table(rows.columns, [f"line {line}" for line in rows.lines], rows.notes, "yes" if rows.has_header else "no")
+
+
+def _refuse_nested(table, columns, path):
+    """Refuse a list or an object in the columns of texts and of labels."""
+    for column, what in zip(columns, ("text", "label"), strict=True):
+        if column in table.nested:
+            place = table.nested[column]
+            raise UserError(f"{path}: {place}: {column!r} is a list or an object; expected one {what}. Give each text one label")
+
+
+def _unlabelled(table, columns):
+    """Why a table cannot be held against the training split's columns of texts and labels, or nothing."""
+    absent = [name for name in columns if name not in table.cells]
+    if absent:
+        return f"has no column {absent[0]!r}"
+    return "" if any(map(str.strip, table.cells[columns[1]])) else f"has no label in its column {columns[1]!r}"
 
 
 def _unused(cells, columns):
@@ -135,19 +174,30 @@ def _columns(cells, path, text_column, label_column):
     return text, label
 
 
-def _read_json_lines(path, text_column, label_column):
-    found = list(json_objects(western_text_of(path, FORMATS)[0].split("\n")))
+def _read_rows(path):
+    """The `Table` of JSON objects: one a line, or an array of them."""
+    text, notes = western_text_of(path, FORMATS)
+    lines, unit = text.split("\n"), "line"
+    if text.lstrip().startswith("["):
+        try:
+            lines, unit = [json.dumps(row) for row in json.loads(text)], "row"
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: not JSON ({error}); expected an array of objects, or an object a line") from None
+    found = list(json_objects(lines))
     rows = [(number, row) for number, row, reason in found if not reason]
-    skipped = [f"line {number} ({reason})" for number, _, reason in found if reason]
-    note = count_skipped(skipped, len(found), f"lines of {path}")
+    skipped = [f"{unit} {number} ({reason})" for number, _, reason in found if reason]
+    note = count_skipped(skipped, len(found), f"{unit}s of {path}")
     if not rows:
-        raise UserError(f"{path}: the file is empty. Expected one JSON object a line")
+        raise UserError(f"{path}: it has no row. Expected an array of JSON objects, or an object a line")
     names = dict.fromkeys(name for _, row in rows for name in row)
     cells = {name: [_plain(row.get(name)) for _, row in rows] for name in names}
-    columns = _columns(cells, path, text_column, label_column)
-    pairs = list(zip(*(cells[column] for column in columns), strict=True))
-    notes = [*([note] if note else []), *_unused(cells, columns)]
-    return pairs, [f"line {number}" for number, _ in rows], notes, columns[0]
+    places = [f"{unit} {number}" for number, _ in rows]
+    nested = {}
+    for place, (_, row) in zip(places, rows, strict=True):
+        for name in row:
+            if isinstance(row[name], list | dict):
+                nested.setdefault(name, place)
+    return Table(cells, places, [*notes, *([note] if note else [])], nested=nested)
 
 
 def _plain(value):
@@ -162,10 +212,19 @@ def _read_label_lines(path):
     pairs, places = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            label, _, rest = line.strip().partition("\t" if "\t" in line else " ")
+            label, rest = _label_and_text(line.strip())
+            if rest.startswith(FASTTEXT):
+                raise UserError(f"{path}: line {number} has several labels; expected one label a text. Leave one of them")
             pairs.append((rest, label))
             places.append(f"line {number}")
     return pairs, places, notes
+
+
+def _label_and_text(line):
+    if line.startswith(FASTTEXT):
+        return (*line.split(maxsplit=1), "")[:2]
+    label, _, text = line.partition("\t" if "\t" in line else " ")
+    return label, text
 
 
 def _read_folder(path):
@@ -183,16 +242,17 @@ def _read_folder(path):
         raise UserError(f"{path}: no .txt file in its folders. Expected {FORMATS}")
     if len(notes) > 1:
         notes = [notes[0], f"and {len(notes) - 1} more files that are not UTF-8"]
-    return _without_gaps(pairs, places, notes, path)
+    return pairs, places, notes
 
 
 def _without_gaps(pairs, places, notes, path):
-    """Texts, labels and notes, without what is empty."""
+    """Texts, labels and notes, without what is empty; of fastText's labels the names alone."""
     skipped, texts, labels = [], [], []
     for (text, label), place in zip(pairs, places, strict=True):
-        if text.strip() and label.strip():
+        label = label.strip().removeprefix(FASTTEXT)
+        if text.strip() and label:
             texts.append(text.strip())
-            labels.append(label.strip())
+            labels.append(label)
         else:
             skipped.append(f"{place} ({'no label' if text.strip() else 'no text'})")
     if not pairs:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from apps.common.data.decoded import text_of
 from apps.common.data.reading import json_objects, split_of, visible_files
-from apps.common.errors import UserError
+from apps.common.errors import UserError, count_skipped
 
 SOURCES = ("source", "src", "text", "article", "document", "input")
 TARGETS = ("target", "tgt", "trg", "summary", "translation", "highlights", "output")
@@ -74,8 +74,8 @@ def read_pairs(path, source=None, target=None):
         if not kept:
             raise UserError(f"{name}: no pair of texts in it; expected a source and a target in each line")
         splits[split] = pairs.subset(kept)
-    if "train" not in splits:  # a single split of any name is all there is
-        splits = {"train": splits.pop("test", None) or splits.pop("validation"), **splits}
+    if len(splits) == 1:  # a single split of any name is all there is
+        splits = {"train": next(iter(splits.values()))}
     return splits, notes
 
 
@@ -117,7 +117,9 @@ def read_table(file, source, target, notes):
     lines = read_lines(file)
     if ending(file) not in ROWS and lines and lines[0].count("\t") > 1:
         notes.append(f"{file.name} has {lines[0].count(chr(9)) + 1} columns, of which the source's and the target's are used")
-    return file, (pairs_of_rows if ending(file) in ROWS else pairs_of_cells)(file, lines, source, target)
+    if ending(file) in ROWS:
+        return file, pairs_of_rows(file, lines, source, target)
+    return file, pairs_of_cells(file, lines, source, target, notes)
 
 
 def pairs_of_rows(file, lines, source, target):
@@ -146,7 +148,8 @@ def named_key(file, row, given, known, side):
     return found[0]
 
 
-def pairs_of_cells(file, lines, source, target):
+def pairs_of_cells(file, lines, source, target, notes):
+    """The pairs of a table; lines of more cells than the first, whose texts have tabs in them, are counted and left out."""
     places, rows = (0, 1), []
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
@@ -155,15 +158,21 @@ def pairs_of_cells(file, lines, source, target):
         if len(cells) < 2:
             expected = "expected source, tab, target, or two files of one name, such as train.de and train.en"
             raise UserError(f"{file}: line {number} has no tab; {expected}")
-        rows.append(cells)
-    header = [each.strip().lower() for each in rows[0]] if rows else []
-    found = named_columns(file, header, source, target) if header else None
+        rows.append((number, cells))
+    width = len(rows[0][1])
+    longer = {number: len(cells) for number, cells in rows if any(map(str.strip, cells[width:]))}
+    skipped = [f"line {number} (of {count} cells, the first line has {width})" for number, count in longer.items()]
+    note = count_skipped(skipped, len(rows), f"lines of {file}")
+    notes += [note] if note else []
+    rows = [(number, cells) for number, cells in rows if number not in longer]
+    header = [each.strip().lower() for each in rows[0][1]]
+    found = named_columns(file, header, source, target)
     if found:
         places, rows = found, rows[1:]
-    short = next((row for row in rows if len(row) <= max(places)), None)
-    if short:
-        raise UserError(f"{file}: a line has {len(short)} cells, the header {len(header)}: {short[0][:40]!r}")
-    return Pairs([row[places[0]] for row in rows], [[row[places[1]]] for row in rows])
+    for number, cells in rows:
+        if len(cells) <= max(places):
+            raise UserError(f"{file}: line {number} has {len(cells)} cells, the first line {width}: {cells[0][:40]!r}. Mend it")
+    return Pairs([cells[places[0]] for _, cells in rows], [[cells[places[1]]] for _, cells in rows])
 
 
 def named_columns(file, header, source, target):

@@ -18,6 +18,7 @@ BEFORE, BEHIND = re.compile(r"[\"'“”‘’«»„(\[{<¿¡`]*"), re.compile(
 MARKS, INITIALS, ENDED = re.compile(r"(.)\1*"), re.compile(r"(?:\w\.)+"), re.compile(r"n['’]t|['’]\w{1,2}")
 MISSED = 0.02  # share of the training sentences that `split_words` may split otherwise
 MOST_WHOLE = 1000  # words that are noted
+LONGEST = 10_000  # characters of a line that may be a word and its tag
 
 
 def read_tagged(path):
@@ -84,9 +85,29 @@ def read_sentences(path):
     return [(words, tags) for (words, _), tags in zip(sentences, begun, strict=True)], count
 
 
+def has_word_a_line(path):
+    """Whether a file has a word a line: by its ending, or where that does not tell by a tag behind the word of every line."""
+    if path.suffix.lower() not in (".tsv", ".txt"):
+        return path.suffix.lower() in WORD_A_LINE
+    some = False
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        for line in iter(lambda: file.readline(LONGEST), ""):
+            if line.strip() and not line.startswith("-DOCSTART-"):
+                cells = cells_of(line)
+                if len(cells) < 2 or not TAG.fullmatch(cells[-1].strip()):
+                    return False
+                some = True
+    return some
+
+
+def cells_of(text):
+    """The columns of a line, which are set apart by tabs or by blanks."""
+    return text.split("\t") if "\t" in text else text.split()
+
+
 def columns(text, path, number):
-    """The word and the tag of a line, whose columns are set apart by tabs or by blanks."""
-    cells = text.split("\t") if "\t" in text else text.split()
+    """The word and the tag of a line."""
+    cells = cells_of(text)
     if len(cells) < 2 or not cells[0].strip():
         raise UserError(f"{path}: line {number}: expected a word and its tag. Received: {text[:60]!r}")
     tag = cells[-1].strip()
