@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from bench import own_network
 from bench.family import EVERYWHERE, Family
 from bench.images import BATCH_SIZE, images
 
@@ -238,4 +239,6 @@ def family(name, measured_by):
     return Family(functools.partial(setting, name), loops, measured_by=measured_by)
 
 
-FAMILIES = {"vae": family("vae", EVERYWHERE), "dcgan": family("dcgan", ("speed",))}
+FAMILIES = {"vae": family("vae", EVERYWHERE), "dcgan": family("dcgan", ("speed",))} | {
+    name: own_network.family(functools.partial(setting, name)) for name in ("wgan-gp", "cflow")
+}

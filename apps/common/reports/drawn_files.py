@@ -1,8 +1,10 @@
 """Pictures as files: PNG and GIF that say they were generated, and by what; the way from one picture to another."""
 
+import functools
 import io
 import itertools
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,18 @@ class FileNames:
             self.taken.add(name.lower())
             self.names[path] = name
         return self.names[path]
+
+
+@dataclass(frozen=True)
+class NamedFiles:
+    """Base of the `PredictOptions` of an app that writes a file for each of its inputs."""
+
+    with_folder = False  # whether the folder of an input stands in the name of what is made of it
+
+    @functools.cached_property
+    def names(self):
+        """Names of the files that are written in one call, over all its parts: `names.of(path)`."""
+        return FileNames(self.with_folder)
 
 
 def write_gif(folder, frames, name, said):

@@ -13,10 +13,19 @@ from apps.common.reports.classification import softmax
 from apps.common.training.batches import planned, taken
 from layers import backend
 
+# Pixels that a network sees at once: Keras holds the output of every layer until it is through, on torch.
+AT_ONCE = 200_000
+
+
+def at_once(shape, batch_size=8):
+    """How many pictures of this shape a network sees at once where nothing but memory speaks for a number."""
+    return max(1, min(batch_size, AT_ONCE // (shape[0] * shape[1])))
+
 
 def confusion_of(model, examples, num_classes, batch_size=8):
     """Pixels by true (rows) and predicted class, int64 `(classes, classes)`, batch by batch: no more is held than one."""
     matrix = np.zeros(num_classes * num_classes, "int64")
+    batch_size = at_once(examples.take(np.zeros(1, int))[0].shape[1:], batch_size)
     for indices in planned(examples, min(batch_size, len(examples))):
         pictures, masks, weights = taken(examples, indices)
         counted = (weights > 0) & (indices >= 0)[:, None, None]
@@ -26,8 +35,12 @@ def confusion_of(model, examples, num_classes, batch_size=8):
 
 
 def classes_of(model, pictures):
-    """The likeliest class of each pixel, int32 `(batch, height, width)`."""
-    return keras.ops.convert_to_numpy(keras.ops.argmax(backend.forward(model)(pictures), axis=-1))
+    """The likeliest class of each pixel, int32 `(batch, height, width)`, of as many pictures at a time as memory bears."""
+    size, forward, found = min(len(pictures), at_once(pictures.shape[1:])), backend.forward(model), []
+    for first in range(0, len(pictures), size):
+        some = pictures[np.minimum(np.arange(first, first + size), len(pictures) - 1)]
+        found.append(keras.ops.convert_to_numpy(keras.ops.argmax(forward(some), axis=-1)))
+    return np.concatenate(found)[: len(pictures)]
 
 
 def scores(matrix):
