@@ -76,6 +76,33 @@ def test_missing_pictures_are_counted_and_named(tmp_path):
     assert "center_7.png is not there" in app.load_data(config(tmp_path / "drive")).notes[0]
 
 
+def write_two_drives(folder, names):
+    """Two drives of two pictures each, called alike, black and white; a log that names the pictures by `names`."""
+    for drive, grey in (("run1", 0), ("run2", 255)):
+        (folder / drive / "IMG").mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(np.full((20, 40, 3), grey, "uint8")).save(folder / drive / "IMG" / f"c{number}.png")
+    (folder / "driving_log.csv").write_text("center,steering\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names)))
+    return folder
+
+
+def test_rows_of_two_drives_get_the_pictures_of_their_own(tmp_path):
+    names = [f"C:\\data\\{drive}\\IMG\\c{n}.png" for drive in ("run1", "run2") for n in range(2)]
+    drive = read_drive(write_two_drives(tmp_path, names), SHAPE, WHOLE)
+    assert drive.images[:, 0, 0, 0].tolist() == [0, 0, 255, 255] and not drive.notes
+
+
+def test_a_row_that_may_mean_two_pictures_is_counted_unless_one_lies_beside_the_log(tmp_path):
+    names = ["run1/IMG/c0.png"] * 40 + ["C:\\old\\IMG\\c1.png"]
+    drive = read_drive(write_two_drives(tmp_path, names), SHAPE, WHOLE)
+    assert len(drive.images) == 40
+    assert "line 42 (C:\\old\\IMG\\c1.png may be run1/IMG/c1.png or run2/IMG/c1.png: name its folder" in drive.notes[0]
+    (tmp_path / "IMG").mkdir()
+    Image.fromarray(np.full((20, 40, 3), 99, "uint8")).save(tmp_path / "IMG" / "c1.png")
+    drive = read_drive(tmp_path, SHAPE, WHOLE)
+    assert drive.images[-1, 0, 0, 0] == 99 and not drive.notes
+
+
 def test_the_test_is_the_last_fifth_in_time(tmp_path):
     write_drive(tmp_path)
     data = app.load_data(config(tmp_path / "drive"))

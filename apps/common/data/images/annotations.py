@@ -1,6 +1,5 @@
 """What annotations of boxes have in common: what is said of a picture, and the pictures of which it is said."""
 
-import itertools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.data.images.decoding import is_image_name
-from apps.common.data.reading import split_within
+from apps.common.data.reading import common_end, split_within
 from apps.common.errors import UserError
 
 
@@ -62,10 +61,8 @@ class Pictures:
         parts = [part for part in name.split("/") if part != "."]
 
         def near(path):
-            ends = zip(reversed(path.parts), reversed(parts), strict=False)
-            common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
             shared = sum(a == b for a, b in zip(path.parts, beside.parts, strict=False))
-            return common, split is not None and self.split(path) == split, shared
+            return common_end(path.parts, parts), split is not None and self.split(path) == split, shared
 
         return max(self.by_name.get(name.rpartition("/")[2], ()), key=near, default=beside / name)
 

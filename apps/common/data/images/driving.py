@@ -9,7 +9,7 @@ import numpy as np
 
 from apps.common.data.images.decoding import Unreadable, decode
 from apps.common.data.images.gathering import gathered, stamp
-from apps.common.data.reading import visible_files
+from apps.common.data.reading import common_end, visible_files
 from apps.common.errors import UserError, count_skipped
 
 LOG = "driving_log.csv"
@@ -45,16 +45,19 @@ def read_drive(path, shape, cut):
     rows, notes = read_log(log)
     folder, by_name = log.parent, {}
     for file in visible_files(folder):
-        by_name.setdefault(file.name, file)
+        by_name.setdefault(file.name, []).append(file)
     skipped, found = [], []
     for line, name, text in rows:
-        angle, file = _angle(text), _picture(folder, name, by_name)
+        angle, files = _angle(text), _pictures(folder, name, by_name)
         if angle is None:
             skipped.append(f"line {line} (the angle is {text or 'missing'})")
-        elif file is None:
+        elif not files:
             skipped.append(f"line {line} ({PureWindowsPath(name).name} is not there)")
+        elif len(files) > 1:
+            places = " or ".join(str(file.relative_to(folder)) for file in files[:2])
+            skipped.append(f"line {line} ({name} may be {places}: name its folder as well)")
         else:
-            found.append((line, file, angle))
+            found.append((line, files[0], angle))
     if not found:
         raise UserError(f"{log}: no row with a picture that is there and an angle: {skipped[0] if skipped else 'it is empty'}")
     count_skipped(skipped, len(rows), "rows")
@@ -130,14 +133,21 @@ def _angle(text):
     return value if math.isfinite(value) else None
 
 
-def _picture(folder, name, by_name):
-    """The file of a row: where the log says, beside the log, or wherever below it lies a file of that name."""
+def _pictures(folder, name, by_name):
+    """The files that a row may mean: the one where the log says, or those below it whose paths end most alike.
+
+    Of several one counts that lies beside the log as its own end of the path says.
+    """
     if not name:
-        return None
+        return []
     for path in (folder / name, folder / PureWindowsPath(name).as_posix()):
         if path.is_file():
-            return path
-    return by_name.get(PureWindowsPath(name).name)
+            return [path]
+    parts = PureWindowsPath(name).parts
+    alike = {path: common_end(path.parts, parts) for path in by_name.get(PureWindowsPath(name).name, ())}
+    likeliest = [path for path, common in alike.items() if common == max(alike.values())]
+    beside = [path for path in likeliest if len(path.relative_to(folder).parts) <= alike[path]]
+    return beside if len(beside) == 1 else likeliest
 
 
 def decode_cut(path, shape, cut):
