@@ -32,10 +32,23 @@ def test_a_simulators_log_is_read_in_its_order_whatever_machine_wrote_it(tmp_pat
     np.testing.assert_array_equal(read_drive(log, SHAPE, WHOLE).angles, drive.angles)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"], ids=["semicolons", "tabs"])
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("point", [".", ","])
+def test_a_log_may_have_semicolons_or_tabs_and_decimal_commas(tmp_path, separator, head, point):
+    write_drive(tmp_path, 4)
+    log = tmp_path / "drive" / "driving_log.csv"
+    rows = [["center", "left", "right", "steering"]] * head
+    rows += [[f"IMG/center_{n}.png", "l.png", "r.png", f"{n / 4}".replace(".", point)] for n in range(4)]
+    log.write_text("\n".join(separator.join(row) for row in rows))
+    assert read_drive(log, SHAPE, WHOLE).angles.tolist() == [0, 0.25, 0.5, 0.75]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "the log is empty"),
+        ("IMG/center_0.png 0.5\n", "a single column, without a comma, semicolon or tab"),
         ("gone.png,l,r,0.5\n", "gone.png is not there"),
         ("IMG/center_0.png,l,r,left\n", "column 4 of the first row is no angle"),
         ("center,throttle\nIMG/center_0.png,1\n", "no column called steering"),

@@ -87,7 +87,8 @@ def read_log(path):
     """`([(line, picture, angle as text)], notes)` of a log with or without a header."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            separator = _separator(file)
+            reader = csv.reader(file, delimiter=separator)
             rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file ({error}). Expected {FORMAT}") from None
@@ -104,10 +105,21 @@ def read_log(path):
     else:
         width = len(first)
         picture, angle = 0, 3 if width > 3 else 1
-        if width < 2 or _angle(first[angle]) is None:
+        if width < 2:
+            raise UserError(f"{path}: a single column, without a comma, semicolon or tab. Expected {FORMAT}")
+        if _angle(first[angle].replace(",", ".")) is None:
             raise UserError(f"{path}: column {angle + 1} of the first row is no angle. Expected {FORMAT}")
     rows = [(line, cells[picture], cells[angle] if angle < len(cells) else "") for line, cells in rows if picture < len(cells)]
+    if separator != ",":  # a decimal comma then
+        rows = [(line, name, text.replace(",", ".")) for line, name, text in rows]
     return rows, notes
+
+
+def _separator(file):
+    """What stands most often in the first line that is not blank: a comma, a semicolon or a tab."""
+    line = next((line for line in file if line.strip()), "")
+    file.seek(0)
+    return max(",;\t", key=line.count)
 
 
 def of_center(rows, column):
