@@ -185,6 +185,49 @@ def test_boxes_without_area_are_dropped_and_named_and_those_outside_cut_off(tmp_
     assert part.boxes.shape == (2, 1, 4)
 
 
+SWAPPED = {name: [(label, (box[2], box[1], box[0], box[3])) for label, box in boxes] for name, boxes in PICTURES.items()}
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco, write_yolo])
+def test_a_split_whose_boxes_all_have_no_area_is_refused(tmp_path, write):
+    refuses(write(tmp_path, SWAPPED), "no box of the train split has an area", "left out 4 of 4 boxes")
+    write(tmp_path, {**SWAPPED, "b": PICTURES["b"], "c": PICTURES["c"]})
+    assert [each for each in read_boxed_images(tmp_path)[2] if each.startswith("left out 2 of 4 boxes")]
+
+
+def test_classes_are_those_of_the_boxes_that_have_an_area(tmp_path):
+    boxes = {"a": [("cat", (4, 2, 20, 12)), ("dog", (20, 2, 4, 12))]}
+    assert read_boxed_images(write_voc(tmp_path / "one", boxes))[1] == ["cat"]
+    lists = {"train": ["a"], "val": ["b"]}
+    voc = write_voc(tmp_path / "two", {**boxes, "b": PICTURES["b"]}, lists=lists)
+    refuses(voc, "the validation split has boxes of dog, the train split none")
+    voc = write_voc(tmp_path / "three", {"a": boxes["a"][:1], "b": [("cat", (20, 2, 4, 12))]}, lists=lists)
+    refuses(voc, "no box of the validation split has an area")
+
+
+@pytest.mark.parametrize(("side", "kept"), [(0.4, 1), (0.6, 2)])
+def test_a_box_of_less_than_half_a_pixel_is_none(tmp_path, side, kept):
+    write_voc(tmp_path, {"a": [("cat", (4, 2, 20, 12)), ("cat", (10, 6, 10 + side, 12))]})
+    assert (read_boxed_images(tmp_path)[0]["train"].classes == 0).sum() == kept
+
+
+def scaled(factor_x, factor_y):
+    factors = (factor_x, factor_y, factor_x, factor_y)
+    return {name: [(label, tuple(np.multiply(box, factors))) for label, box in own] for name, own in PICTURES.items()}
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco])
+def test_fractions_are_refused_where_pixels_are_expected(tmp_path, write):
+    refuses(write(tmp_path, scaled(1 / WIDTH, 1 / HEIGHT)), "4 of 4 boxes of the train", "like fractions. Expected pixels")
+
+
+def test_pixels_are_refused_where_yolo_has_fractions(tmp_path):
+    words = "4 of 4 boxes of the train split look like pixels. Expected fractions"
+    refuses(write_yolo(tmp_path, scaled(WIDTH, HEIGHT)), words, "divide them by the picture's width and height (a.png: 4, 2, 20")
+    whole = {"a": [("cat", (0, 0, WIDTH, HEIGHT)), ("dog", (-4, 2, WIDTH + 4, HEIGHT))]}
+    assert (read_boxed_images(write_yolo(tmp_path, {**whole, "b": [], "c": [], "d": []}))[0]["train"].classes >= 0).sum() == 2
+
+
 def test_what_cannot_be_trained_on_is_one_line(tmp_path):
     (tmp_path / "none").mkdir()
     refuses(tmp_path / "none", "the folder is empty", "VOC")

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from apps.common.data.images.box_formats import FORMATS, find_annotations
+from apps.common.data.images.box_units import refuse_other_units
 from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
 from apps.common.data.images.threads import each_in_threads, workers_for
-from apps.common.errors import UserError
+from apps.common.errors import UserError, count_skipped
 
 SIDE = 256
-SMALLEST = 1e-6  # side of a box, a share of the picture's, that is one
+SMALLEST = 0.5  # pixels of a box's side that make it one
 # What an orientation of EXIF that changes height for width makes of a point (x, y) of the stored picture, from 0 to 1.
 TURNS = {
     5: lambda x, y: (y, x),
@@ -65,11 +66,12 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     if trains and len(splits) > 1:
         raise UserError(f"{path}: no training pictures, only {', '.join(splits)}. Call the folder or list to train on train")
     sole = splits[0] if trains else None
-    names, said = choose_classes(found, sole or "train", path, class_names)
-    notes += said
-    sources = [each.source for each in found.annotations]
-    frames = each_in_threads(sources, frame_of, "picture headers read", workers_for(sources))
+    refuse_other_units(found.annotations, path)
+    frames = read_frames(found.annotations)
     boxes, said = upright_boxes(found.annotations, frames)
+    refuse_without_area(found.annotations, boxes, path, said)
+    notes += said
+    names, said = choose_classes(found, boxes, sole or "train", path, class_names)
     notes += said
     size = picture_size({upright_size(frame) for frame in frames if frame}, image_size)
     files = [
@@ -90,15 +92,55 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     return made, names, notes
 
 
-def choose_classes(found, train, path, class_names=None):
+def read_frames(annotations):
+    """`frame_of` each picture, `None` for those that cannot be read.
+
+    Raises:
+        UserError: These are too many.
+    """
+    sources = [each.source for each in annotations]
+    frames = each_in_threads(sources, frame_of, "picture headers read", workers_for(sources))
+    unread = [f"{each.name} ({frame})" for each, frame in zip(annotations, frames, strict=True) if isinstance(frame, Unreadable)]
+    count_skipped(unread, len(frames), "images")
+    return [None if isinstance(frame, Unreadable) else frame for frame in frames]
+
+
+def refuse_without_area(annotations, boxes, path, notes):
+    """Refuse a split none of whose boxes is one.
+
+    Args:
+        annotations: Those that are read.
+        boxes: What `upright_boxes` leaves of them.
+        path: Of the data.
+        notes: Lines on what is left out.
+    Raises:
+        UserError: Naming the split.
+    """
+    for split in dict.fromkeys(each.split for each in annotations):
+        own = [place for place, each in enumerate(annotations) if each.split == split and each.classes]
+        if own and not any(boxes[place][1] for place in own):
+            why = f" ({notes[0]})" if notes else ""
+            raise UserError(
+                f"{path}: no box of the {split} split has an area in its picture{why}. Expected the left side before the right "
+                "one and the top above the bottom, within the picture: mend the boxes"
+            )
+
+
+def choose_classes(found, boxes, train, path, class_names=None):
     """The classes in their order, and lines for the user.
 
+    Args:
+        found: What the reader found.
+        boxes: `[(corners, classes)]`, those of its annotations that are trained on.
+        train: The split to train on.
+        path: Of the data.
+        class_names: Those of a trained model.
     Raises:
         UserError: A split has boxes of a class that training has not, or that the model does not know.
     """
     used = {}
-    for each in found.annotations:
-        used.setdefault(each.split, set()).update(each.classes)
+    for each, (_, classes) in zip(found.annotations, boxes, strict=True):
+        used.setdefault(each.split, set()).update(classes)
     if class_names:
         unknown = sorted(set().union(*used.values()) - set(class_names))
         if unknown:
@@ -117,15 +159,13 @@ def choose_classes(found, train, path, class_names=None):
 
 
 def frame_of(source):
-    """`(height, width, orientation)` of a picture as it is stored, from its header; `None` where it cannot be read."""
-    try:
-        with open_image(source) as image:
-            width, height = image.size
+    """`(height, width, orientation)` of a picture as it is stored, from its header."""
+    with open_image(source) as image:
+        width, height = image.size
+        try:
             return height, width, image.getexif().get(0x0112, 1) if "exif" in image.info else 1
-    except Unreadable:
-        return None
-    except Exception:  # a damaged orientation: the reader of the picture says so
-        return None
+        except Exception as error:
+            raise Unreadable(f"damaged orientation: {error}") from None
 
 
 def upright_size(frame):
@@ -143,25 +183,27 @@ def picture_size(sizes, image_size):
 
 
 def upright_boxes(annotations, frames):
-    """`[(corners (n, 4) as fractions of the upright picture, classes)]`, and what was done to them."""
+    """`[(corners (n, 4) as fractions of the upright picture, classes)]`, and what was done to them.
+
+    A picture whose frame is `None` has none.
+    """
     made, without_area, clipped, turned, upright, total = [], [], 0, 0, 0, 0
     for each, frame in zip(annotations, frames, strict=True):
-        corners = each.boxes
-        if frame:
-            corners = in_fractions(each, frame)
-            if stored := len(corners) > 0 and is_stored_size(each.size, frame):
-                corners = turn_boxes(corners, frame[2])
-            turned += stored
-            upright += len(corners) > 0 and not stored and frame[2] in range(2, 9)
-        elif each.size is not None:
-            corners = np.zeros_like(corners)  # of a picture that is left out
+        if not frame:
+            made.append((np.zeros((0, 4)), []))
+            continue
+        corners = in_fractions(each, frame)
+        if stored := len(corners) > 0 and is_stored_size(each.size, frame):
+            corners = turn_boxes(corners, frame[2])
+        turned += stored
+        upright += len(corners) > 0 and not stored and frame[2] in range(2, 9)
         inside = np.clip(corners, 0, 1)
-        good = np.all(np.isfinite(corners), axis=1) & np.all(inside[:, 2:] - inside[:, :2] > SMALLEST, axis=1)
-        if frame:
-            total += len(corners)
-            clipped += int(np.any(np.abs(inside - corners) > 1e-4, axis=1)[good].sum())
-            bad = [f"{each.name} ({each.classes[i]} {numbers(each.boxes[i])})" for i in np.flatnonzero(~good)]
-            without_area += bad
+        height, width = upright_size(frame)
+        good = np.all((inside[:, 2:] - inside[:, :2]) * [width, height] >= SMALLEST, axis=1)
+        good &= np.all(np.isfinite(corners), axis=1)
+        total += len(corners)
+        clipped += int(np.any(np.abs(inside - corners) > 1e-4, axis=1)[good].sum())
+        without_area += [f"{each.name} ({each.classes[i]} {numbers(each.boxes[i])})" for i in np.flatnonzero(~good)]
         made.append((inside[good], [each.classes[i] for i in np.flatnonzero(good)]))
     notes = []
     if without_area:
