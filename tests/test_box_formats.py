@@ -389,6 +389,19 @@ def test_sizes_that_are_no_numbers_end_in_a_line_or_are_unknown(tmp_path):
     np.testing.assert_allclose(splits["train"].boxes[0, 0], [4 / WIDTH, 2 / HEIGHT, 20 / WIDTH, 12 / HEIGHT], atol=1e-6)
 
 
+def test_annotations_of_a_size_of_another_shape_are_left_out_and_named_and_of_another_scale_are_not(tmp_path):
+    refuses(write_voc(tmp_path / "all", size=(30, 30)), "a.png (its annotation says 30 x 30 pixels, it has 40 x 24)")
+    refuses(write_voc(tmp_path / "lying", size=(HEIGHT, WIDTH)), "a.png (its annotation says 24 x 40 pixels")
+    many = {f"p{number:02}": PICTURES["a"] for number in range(40)}
+    write_voc(tmp_path / "one", many, size=(10 * WIDTH, 10 * HEIGHT + 4))
+    found, _, notes = read_boxed_images(tmp_path / "one")
+    assert len(found["train"]) == 40 and not any("annotation" in note for note in notes)
+    write_voc(tmp_path / "one", {"p07": PICTURES["a"]}, size=(64, 64))
+    found, _, notes = read_boxed_images(tmp_path / "one")
+    assert len(found["train"]) == 39 and "p07" not in {path.stem for path in found["train"].paths}
+    assert any("left out 1 of 40 annotations" in note and "p07.png" in note for note in notes)
+
+
 def test_pictures_without_an_annotation_are_counted_and_masks_are_not(tmp_path):
     write_voc(tmp_path / "voc")
     save(tmp_path / "voc" / "SegmentationClass" / "a.png", (WIDTH, HEIGHT))

@@ -1,6 +1,6 @@
 """Pictures and the boxes in them as arrays, from any of the forms that people keep them in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from apps.common.errors import UserError, count_skipped
 
 SIDE = 256
 SMALLEST = 0.5  # pixels of a box's side that make it one
+SHAPE_ROOM = 0.02  # share by which a height may differ from that of the size beside the boxes
 # What an orientation of EXIF that changes height for width makes of a point (x, y) of the stored picture, from 0 to 1.
 TURNS = {
     5: lambda x, y: (y, x),
@@ -68,15 +69,18 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     sole = splits[0] if trains else None
     refuse_other_units(found.annotations, path)
     frames = read_frames(found.annotations)
-    boxes, said = upright_boxes(found.annotations, frames)
-    refuse_without_area(found.annotations, boxes, path, said)
+    annotations, frames, said = without_misfits(found.annotations, frames)
     notes += said
+    boxes, said = upright_boxes(annotations, frames)
+    refuse_without_area(annotations, boxes, path, said)
+    notes += said
+    found = replace(found, annotations=annotations)
     names, said = choose_classes(found, boxes, sole or "train", path, class_names)
     notes += said
     size = picture_size({upright_size(frame) for frame in frames if frame}, image_size)
     files = [
         ImageFile(each.name, "train" if each.split == sole else each.split, str(place), each.source)
-        for place, each in enumerate(found.annotations)
+        for place, each in enumerate(annotations)
     ]
     read, said = read_image_files(files, path, image_size=size, channels=3)
     notes += said
@@ -88,7 +92,7 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     made = {}
     for split, (images, _, _) in read.items():
         corners, classes = padded([boxes[place] for place in places[split]], position, most)
-        made[split] = BoxedImages(images, corners, classes, [found.annotations[place].source for place in places[split]])
+        made[split] = BoxedImages(images, corners, classes, [annotations[place].source for place in places[split]])
     return made, names, notes
 
 
@@ -103,6 +107,23 @@ def read_frames(annotations):
     unread = [f"{each.name} ({frame})" for each, frame in zip(annotations, frames, strict=True) if isinstance(frame, Unreadable)]
     count_skipped(unread, len(frames), "images")
     return [None if isinstance(frame, Unreadable) else frame for frame in frames]
+
+
+def without_misfits(annotations, frames):
+    """Those whose boxes belong to pictures of another shape left out: `(annotations, frames, notes)`.
+
+    Raises:
+        UserError: These are too many.
+    """
+    kept, misfits = [], []
+    for each, frame in zip(annotations, frames, strict=True):
+        if frame and each.classes and is_of_another_shape(each.size, frame):
+            height, width = upright_size(frame)
+            misfits.append(f"{each.name} (its annotation says {each.size[1]} x {each.size[0]} pixels, it has {width} x {height})")
+        else:
+            kept.append((each, frame))
+    note = count_skipped(misfits, len(annotations), "annotations")
+    return [each for each, _ in kept], [frame for _, frame in kept], [note] if note else []
 
 
 def refuse_without_area(annotations, boxes, path, notes):
@@ -236,6 +257,14 @@ def is_stored_size(size, frame):
     if orientation not in TURNS or height == width or not size or min(size) <= 0 or size[0] == size[1]:
         return False
     return (size[0] > size[1]) == (height > width)
+
+
+def is_of_another_shape(size, frame):
+    """Whether a size, or `None`, is that of the picture in no scale, neither upright nor as it is stored."""
+    if not size or min(size) <= 0:
+        return False
+    shapes = [upright_size(frame), frame[:2]]
+    return all(abs(size[0] * width / size[1] - height) > max(1, SHAPE_ROOM * height) for height, width in shapes)
 
 
 def turn_boxes(corners, orientation):
