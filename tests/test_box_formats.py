@@ -120,13 +120,15 @@ def test_of_several_splits_without_one_to_train_on_none_is_taken_for_it(tmp_path
 
 def test_a_coco_file_without_a_box_is_a_split_of_pictures_without_objects(tmp_path):
     write_coco(tmp_path)
-    (tmp_path / "annotations.json").rename(tmp_path / "train.json")
+    (tmp_path / "annotations.json").unlink()
+    boxed = {name: PICTURES[name] for name in "abc"}
+    (tmp_path / "train.json").write_text(json.dumps(coco(boxed)))
     (tmp_path / "val.json").write_text(json.dumps(coco({"d": []})))
     splits, _, notes = read_boxed_images(tmp_path)
-    assert {split: len(part) for split, part in splits.items()} == {"train": 4, "validation": 1}
+    assert {split: len(part) for split, part in splits.items()} == {"train": 3, "validation": 1}
     assert "val.json: no annotations: its pictures (1) count as pictures without objects" in notes
     (tmp_path / "train.json").write_text(json.dumps(coco({"d": []})))
-    (tmp_path / "val.json").write_text(json.dumps(coco(PICTURES)))
+    (tmp_path / "val.json").write_text(json.dumps(coco(boxed)))
     refuses(tmp_path, "the validation split has boxes of cat, dog, the train split none")
 
 
@@ -400,6 +402,48 @@ def test_annotations_of_a_size_of_another_shape_are_left_out_and_named_and_of_an
     found, _, notes = read_boxed_images(tmp_path / "one")
     assert len(found["train"]) == 39 and "p07" not in {path.stem for path in found["train"].paths}
     assert any("left out 1 of 40 annotations" in note and "p07.png" in note for note in notes)
+
+
+def test_a_picture_that_coco_lists_twice_is_one_example_with_the_boxes_of_both(tmp_path):
+    content = coco({"a": PICTURES["a"], "b": PICTURES["b"]})
+    content["images"].append({**content["images"][0], "id": 9})
+    box = {"category_id": 8, "image_id": 9, "bbox": [1, 1, 9, 9]}
+    content["annotations"] += [{**content["annotations"][0], "id": 8, "image_id": 9}, {**box, "id": 9}]
+    (write_coco(tmp_path, {"a": [], "b": []}) / "annotations.json").write_text(json.dumps(content))
+    splits, _, notes = read_boxed_images(tmp_path)
+    assert splits["train"].classes.tolist() == [[0, 1, 1], [1, -1, -1]]
+    np.testing.assert_allclose(splits["train"].boxes[0, 2] * [WIDTH, HEIGHT, WIDTH, HEIGHT], [1, 1, 10, 10], atol=1e-4)
+    assert "1 pictures are annotated more than once and count once, with the boxes of all their annotations: a.png" in notes
+
+
+def test_a_picture_that_is_annotated_in_two_splits_is_refused(tmp_path):
+    write_coco(tmp_path)
+    (tmp_path / "annotations.json").rename(tmp_path / "train.json")
+    (tmp_path / "val.json").write_text(json.dumps(coco({"b": PICTURES["b"]})))
+    refuses(tmp_path, "b.png is in the train and the validation split. Keep each picture in one")
+
+
+def test_two_annotations_of_one_picture_are_one_example(tmp_path):
+    copied = (write_voc(tmp_path) / "Annotations" / "a.xml").read_text()
+    (tmp_path / "Annotations" / "a_copy.xml").write_text(copied)
+    splits, _, notes = read_boxed_images(tmp_path)
+    assert len(splits["train"]) == 4 and splits["train"].classes[0].tolist() == [0, 1]
+    assert any(note.startswith("1 pictures are annotated more than once") and "a.png" in note for note in notes)
+
+
+def test_a_stale_file_name_in_voc_gives_way_to_the_picture_called_as_the_annotation(tmp_path):
+    stale = (write_voc(tmp_path) / "Annotations" / "b.xml").read_text().replace("b.png", "a.png")
+    (tmp_path / "Annotations" / "b.xml").write_text(stale)
+    splits, _, notes = read_boxed_images(tmp_path)
+    part = splits["train"]
+    assert [path.stem for path in part.paths] == list("abcd")
+    assert [(row >= 0).sum() for row in part.classes] == [2, 1, 1, 0]
+    assert (
+        "1 annotations name another picture than the one called as they are, which counts: b.xml (it names a.png)" in notes
+    )
+    (tmp_path / "others").mkdir()
+    (tmp_path / "JPEGImages" / "b.png").rename(tmp_path / "others" / "b.png")  # of another place: perhaps another picture
+    assert len(read_boxed_images(tmp_path)[0]["train"]) == 3
 
 
 def test_pictures_without_an_annotation_are_counted_and_masks_are_not(tmp_path):

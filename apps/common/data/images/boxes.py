@@ -1,9 +1,11 @@
 """Pictures and the boxes in them as arrays, from any of the forms that people keep them in."""
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from apps.common.data.images.annotations import first_of
 from apps.common.data.images.box_formats import FORMATS, find_annotations
 from apps.common.data.images.box_units import refuse_other_units
 from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
@@ -72,8 +74,9 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     annotations, frames, said = without_misfits(found.annotations, frames)
     notes += said
     boxes, said = upright_boxes(annotations, frames)
+    annotations, boxes, doubled = once_each(annotations, boxes, path)
     refuse_without_area(annotations, boxes, path, said)
-    notes += said
+    notes += said + doubled
     found = replace(found, annotations=annotations)
     names, said = choose_classes(found, boxes, sole or "train", path, class_names)
     notes += said
@@ -124,6 +127,34 @@ def without_misfits(annotations, frames):
             kept.append((each, frame))
     note = count_skipped(misfits, len(annotations), "annotations")
     return [each for each, _ in kept], [frame for _, frame in kept], [note] if note else []
+
+
+def once_each(annotations, boxes, path):
+    """Each picture once, with the boxes of all that is said of it: `(annotations, boxes, notes)`.
+
+    Raises:
+        UserError: A picture is in two splits.
+    """
+    once, doubled = {}, {}
+    for each, (corners, classes) in zip(annotations, boxes, strict=True):
+        source = os.path.normpath(each.source)
+        if source not in once:
+            once[source] = each, corners, classes
+            continue
+        first, known, names = once[source]
+        if first.split != each.split:
+            raise UserError(f"{path}: {each.name} is in the {first.split} and the {each.split} split. Keep each picture in one")
+        new = [row for row, name in enumerate(classes) if not is_among(corners[row], name, known, names)]
+        once[source] = first, np.concatenate([known, corners[new]]), names + [classes[row] for row in new]
+        doubled[source] = each.source
+    counted = f"{len(doubled)} pictures are annotated more than once and count once, with the boxes of all their annotations"
+    notes = [f"{counted}: {first_of(list(doubled.values()))}"] if doubled else []
+    return [each for each, _, _ in once.values()], [tuple(own) for _, *own in once.values()], notes
+
+
+def is_among(box, name, corners, classes):
+    """Whether a box of a class is one of these."""
+    return any(name == other and np.allclose(box, own, atol=1e-4) for own, other in zip(corners, classes, strict=True))
 
 
 def refuse_without_area(annotations, boxes, path, notes):
