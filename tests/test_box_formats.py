@@ -416,6 +416,16 @@ def test_a_picture_that_coco_lists_twice_is_one_example_with_the_boxes_of_both(t
     assert "1 pictures are annotated more than once and count once, with the boxes of all their annotations: a.png" in notes
 
 
+def test_an_image_id_of_two_pictures_is_refused(tmp_path):
+    content = coco(PICTURES)
+    content["images"].append({**content["images"][1], "id": 0})
+    (write_coco(tmp_path) / "annotations.json").write_text(json.dumps(content))
+    refuses(tmp_path, "annotations.json: image 0 is a.png and b.png; give each picture an id of its own")
+    content["images"][-1]["file_name"] = "a.png"
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert len(read_boxed_images(tmp_path)[0]["train"]) == 4
+
+
 def test_a_picture_that_is_annotated_in_two_splits_is_refused(tmp_path):
     write_coco(tmp_path)
     (tmp_path / "annotations.json").rename(tmp_path / "train.json")

@@ -173,3 +173,13 @@ def test_categories_of_one_name_are_one_class_and_background_is_what_no_shape_co
     assert found.classes.names == ("background", "cat", "dog")
     assert "categories 1, 2 are all called cat" in found.notes[0]
     np.testing.assert_array_equal(found.masks[0, 0], [0, 0, 1, 1, 0, 0, 1, 1, 1, 1])
+
+
+def test_an_image_id_of_two_pictures_is_refused_and_of_one_picture_is_read_once(tmp_path):
+    images = [{"id": 4, "file_name": "a.png"}, {"id": 4, "file_name": "b.png"}]
+    save(tmp_path, "b.png", np.zeros((10, 10, 3), "uint8"))
+    write_coco(tmp_path, images=images)
+    with pytest.raises(UserError, match=r"coco.json: image 4 is a.png and b.png; give each picture an id of its own"):
+        read_masked_pictures(tmp_path)
+    write_coco(tmp_path, images=images[:1] * 2)
+    assert len(read_masked_pictures(tmp_path).images) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.images.coco_boxes import images_by_id
 from apps.common.data.images.decoding import Unreadable
 from apps.common.data.reading import split_within
 from apps.common.errors import UserError
@@ -138,7 +139,7 @@ def read_annotations(folder, annotations, files, known=None):
     for path, content in annotations.items():
         split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
         shapes = _shapes(path, content, labels, left_out)
-        for image in content["images"]:
+        for image in images_by_id(path, content["images"]).values():
             file = _file_of(image, path, by_name)
             if file is None:
                 missing.append(str(image.get("file_name")))
