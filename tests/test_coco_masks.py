@@ -183,3 +183,22 @@ def test_an_image_id_of_two_pictures_is_refused_and_of_one_picture_is_read_once(
         read_masked_pictures(tmp_path)
     write_coco(tmp_path, images=images[:1] * 2)
     assert len(read_masked_pictures(tmp_path).images) == 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "./a.png"])
+def test_a_picture_that_is_listed_twice_is_one_example_with_the_shapes_of_both(tmp_path, name):
+    content = write_coco(tmp_path)
+    whole = read_masked_pictures(tmp_path)
+    content["annotations"][1]["image_id"] = 5
+    write_coco(tmp_path, images=[*content["images"], {"id": 5, "file_name": name}], annotations=content["annotations"])
+    found = read_masked_pictures(tmp_path)
+    np.testing.assert_array_equal(found.masks, whole.masks)
+    assert found.notes[0].startswith("1 pictures are annotated more than once and count once") and "a.png" in found.notes[0]
+
+
+def test_a_picture_of_two_splits_is_refused(tmp_path):
+    content = write_coco(tmp_path)
+    (tmp_path / "coco.json").rename(tmp_path / "train.json")
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"a.png is there twice, in two splits"):
+        read_masked_pictures(tmp_path)

@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.images.annotations import first_of
 from apps.common.data.images.coco_boxes import images_by_id
 from apps.common.data.images.decoding import Unreadable
 from apps.common.data.reading import split_within
@@ -133,22 +135,15 @@ def read_annotations(folder, annotations, files, known=None):
     labels, names, notes = numbered(table)
     if known:
         labels = known_labels(annotations, table, known)
-    by_name, pairs, missing, left_out, drawn = {}, [], [], {}, 0
-    for file in files:
-        by_name.setdefault(file.name, []).append(file)
-    for path, content in annotations.items():
-        split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
-        shapes = _shapes(path, content, labels, left_out)
-        for image in images_by_id(path, content["images"]).values():
-            file = _file_of(image, path, by_name)
-            if file is None:
-                missing.append(str(image.get("file_name")))
-                continue
-            layers = tuple(shape[1:] for shape in sorted(shapes[image["id"]], key=lambda shape: -shape[0]))
-            drawn += len(layers)
-            size = tuple(int(_number(path, image, side)) for side in ("width", "height"))
-            ground = known.get("background", CROWD) if known else BACKGROUND
-            pairs.append((str(image["file_name"]), split, file, Drawn(layers, size if all(size) else None, ground)))
+    left_out, ground = {}, known.get("background", CROWD) if known else BACKGROUND
+    listed, doubled, missing = _pictures_with_shapes(folder, annotations, files, labels, left_out)
+    pairs, drawn = [], sum(len(shapes) for *_, shapes in listed)
+    for name, split, file, size, shapes in listed:
+        layers = tuple(shape[1:] for shape in sorted(shapes, key=lambda shape: -shape[0]))
+        pairs.append((name, split, file, Drawn(layers, size if all(size) else None, ground)))
+    if doubled:
+        counted = f"{len(doubled)} pictures are annotated more than once and count once, with the shapes of all their annotations"
+        notes.append(f"{counted}: {first_of(doubled)}")
     if not pairs:
         raise UserError(f"{first}: none of the pictures it names is there, such as {missing[0] if missing else 'any'}")
     if missing:
@@ -161,6 +156,38 @@ def read_annotations(folder, annotations, files, known=None):
         advice = "they are boxes: train object-detection on them" if boxes else "annotate polygons or run lengths"
         raise UserError(f"{first}: no annotation has a shape that can be drawn ({'; '.join(lines) or 'there is none'}); {advice}")
     return pairs, notes + lines, names
+
+
+def _pictures_with_shapes(folder, annotations, files, labels, left_out):
+    """`([(name, split, file, size, shapes)], files that are listed twice, names of those that are not there)`.
+
+    The arguments are those of `read_annotations` and `_shapes`.
+
+    Raises:
+        UserError: A picture is in two splits, or has two sizes.
+    """
+    by_name, listed, doubled, missing = {}, {}, {}, []
+    for file in files:
+        by_name.setdefault(file.name, []).append(file)
+    for path, content in annotations.items():
+        split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
+        shapes = _shapes(path, content, labels, left_out)
+        for image in images_by_id(path, content["images"]).values():
+            file = _file_of(image, path, by_name)
+            if file is None:
+                missing.append(str(image.get("file_name")))
+                continue
+            size = tuple(int(_number(path, image, side)) for side in ("width", "height"))
+            source, own = os.path.normpath(file), (str(image["file_name"]), split, file, size, shapes[image["id"]])
+            if source not in listed:
+                listed[source] = own
+                continue
+            first = listed[source]
+            if (first[1], first[3]) != (split, size):
+                raise UserError(f"{path}: {own[0]} is there twice, in two splits or of two sizes. Keep it in one place")
+            first[-1].extend(own[-1])
+            doubled[source] = file
+    return list(listed.values()), list(doubled.values()), missing
 
 
 def refuse_damaged(path, content):
