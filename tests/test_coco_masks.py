@@ -202,3 +202,21 @@ def test_a_picture_of_two_splits_is_refused(tmp_path):
     (tmp_path / "val.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"a.png is there twice, in two splits"):
         read_masked_pictures(tmp_path)
+
+
+def test_polygons_in_fractions_are_refused(tmp_path):
+    annotations = write_coco(tmp_path)["annotations"]
+    fractions = [{**each, "segmentation": [[value / 10 for value in each["segmentation"][0]]]} for each in annotations]
+    write_coco(tmp_path, annotations=fractions)
+    with pytest.raises(UserError, match=r"coco.json: 2 of 2 polygons look like fractions, such as 0, 0, 0.3, 0, .*pixels"):
+        read_masked_pictures(tmp_path)
+
+
+def test_shapes_outside_of_their_pictures_are_refused_as_masks_of_one_class_are(tmp_path):
+    annotations = write_coco(tmp_path)["annotations"]
+    outside = [{**each, "segmentation": [[value + 500 for value in each["segmentation"][0]]]} for each in annotations]
+    write_coco(tmp_path, annotations=outside)
+    with pytest.raises(UserError, match=r"the masks hold a single class \(background\). Expected two or more"):
+        read_masked_pictures(tmp_path)
+    write_coco(tmp_path, annotations=[outside[0], annotations[1]])
+    assert set(np.unique(read_masked_pictures(tmp_path).masks)) == {0, 2}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.data.images.annotations import first_of
+from apps.common.data.images.box_units import ROOM
 from apps.common.data.images.coco_boxes import images_by_id
 from apps.common.data.images.decoding import Unreadable
 from apps.common.data.reading import split_within
@@ -164,7 +165,7 @@ def _pictures_with_shapes(folder, annotations, files, labels, left_out):
     The arguments are those of `read_annotations` and `_shapes`.
 
     Raises:
-        UserError: A picture is in two splits, or has two sizes.
+        UserError: A picture is in two splits, or has two sizes; or polygons are fractions.
     """
     by_name, listed, doubled, missing = {}, {}, {}, []
     for file in files:
@@ -172,6 +173,7 @@ def _pictures_with_shapes(folder, annotations, files, labels, left_out):
     for path, content in annotations.items():
         split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
         shapes = _shapes(path, content, labels, left_out)
+        _refuse_fractions(path, shapes)
         for image in images_by_id(path, content["images"]).values():
             file = _file_of(image, path, by_name)
             if file is None:
@@ -244,6 +246,18 @@ def _shapes(path, content, labels, left_out):
     return shapes
 
 
+def _refuse_fractions(path, shapes):
+    """Refuse a file most of whose polygons lie within the first pixel, as fractions of the picture do."""
+    polygons = [part for own in shapes.values() for _, _, parts in own for part in parts if not isinstance(part, RunLengths)]
+    tiny = [part for part in polygons if max(part) <= 1 + ROOM]
+    if 2 * len(tiny) > len(polygons):
+        shown = ", ".join(f"{value:.4g}" for value in tiny[0][:4])
+        raise UserError(
+            f"{path}: {len(tiny)} of {len(polygons)} polygons look like fractions, such as {shown}, ... Expected pixels: "
+            "multiply them by the picture's width and height"
+        )
+
+
 def _number(path, entry, key):
     """A number of an entry, 0 where it has none.
 
@@ -284,6 +298,19 @@ def crowds_line(found, labels):
     """How many of the pixels count nothing, as a line; `""` where there are none. `found` are the `Values` of drawn masks."""
     share = found.share(~np.isin(found.values, labels))
     return f"{max(share, 0.001):.1%} of the pixels are crowds, or of no class, and count nothing" if share else ""
+
+
+def refuse_one_class(found, classes, path):
+    """Refuse drawn masks that hold one class, as where all shapes lie outside of their pictures.
+
+    Raises:
+        UserError: Naming it.
+    """
+    held = [name for name, value in zip(classes.names, classes.values, strict=True) if value in found.values]
+    if len(held) < 2:
+        single = held[0] if held else "none"
+        advice = "Expected two or more: check that the shapes lie within their pictures"
+        raise UserError(f"{path}: the masks hold a single class ({single}). {advice}")
 
 
 def known_labels(annotations, table, known):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotations, read_annotations
+from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotations, read_annotations, refuse_one_class
 from apps.common.data.images.decoding import (
     Unreadable,
     choose_size,
@@ -100,6 +100,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}{unread}")
     trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
     found = asked if classes else asked.completed(Values.of_all(trained), notes, path, free=ignore == AUTO)
+    if drawn and not classes:
+        refuse_one_class(Values.of_all(trained), found, path)
     for pair, (_, values) in zip(pairs, scanned, strict=True):
         if not drawn:
             found.refuse_unknown(values.values, pair.name)
