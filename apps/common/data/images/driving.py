@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from apps.common.data.images.decoding import Unreadable, decode
+from apps.common.data.images.decoding import Unreadable, dark_notes, decode
 from apps.common.data.images.gathering import gathered, stamp
 from apps.common.data.reading import common_end, visible_files
 from apps.common.errors import UserError, count_skipped
@@ -69,7 +69,8 @@ def read_drive(path, shape, cut):
     note = count_skipped(skipped, len(rows), "rows")
     angles = np.array([found[place][2] for place in arrays["index"]], "float32")
     paths = [found[place][1] for place in arrays["index"]]
-    return Drive(arrays["images"], angles, notes + ([note] if note else []), paths)
+    notes += dark_notes(paths) + ([note] if note else [])
+    return Drive(arrays["images"], angles, notes, paths)
 
 
 def find_log(path):

@@ -10,6 +10,7 @@ from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotati
 from apps.common.data.images.decoding import (
     Unreadable,
     choose_size,
+    dark_notes,
     decode,
     is_image_name,
     open_image,
@@ -114,7 +115,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     kept = [pairs[index] for index in arrays["index"]]
     failed += [f"{pair.name} (damaged)" for index, pair in enumerate(pairs) if index not in set(arrays["index"].tolist())]
     note = count_skipped(failed, len(kept) + len(failed), "pictures with masks")
-    notes = notes + said + ([note] if note else [])
+    notes = notes + said + dark_notes([pair.picture for pair in kept]) + ([note] if note else [])
     resized = any(each != size for each in sizes)
     splits, paths = [pair.split for pair in kept], [pair.picture for pair in kept]
     return MaskedPictures(arrays["images"], arrays["masks"], splits, classes or found, resized, notes, paths)
