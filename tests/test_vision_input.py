@@ -17,7 +17,7 @@ GREY = np.full((6, 8), 100, "uint8")
 
 
 def write_odd(kind, path):
-    """A picture of 8 x 6 pixels, all of the grey 100, as a `kind` of file; the path that it got."""
+    """A picture of 8 x 6 pixels, `shown(kind)`, as a `kind` of file; the path that it got."""
     image = Image.fromarray(GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "16 bit":
@@ -29,13 +29,26 @@ def write_odd(kind, path):
         path = path.with_suffix(".gif")
         image.save(path, save_all=True, append_images=[Image.fromarray(GREY + 100)])
     elif kind == "transparent":
-        image.convert("RGBA").save(path)
+        odd = np.random.default_rng(0).integers(0, 256, (6, 8, 4), dtype="uint8")
+        odd[:, :4, :3], odd[..., 3] = 100, 0
+        odd[:, :4, 3] = 255
+        Image.fromarray(odd).save(path)
     else:
         path = path.with_suffix(".jpg")
         exif = Image.Exif()
         exif[0x0112] = 6
-        Image.fromarray(np.full((8, 6), 100, "uint8")).convert("RGB").save(path, exif=exif, quality=100)
+        Image.fromarray(np.rot90(shown(kind))).save(path, exif=exif, quality=100, subsampling=0)
     return path
+
+
+def shown(kind):
+    """What one sees of it: the grey 100; on the right white, where it is transparent; a light corner, of the one turned."""
+    pixels = np.full((6, 8, 3), 100, "uint8")
+    if kind == "transparent":
+        pixels[:, 4:] = 255
+    if kind == "turned":
+        pixels[:3, 5:] = 200
+    return pixels
 
 
 KINDS = ("16 bit", "CMYK", "animated", "transparent", "turned")
@@ -45,7 +58,7 @@ KINDS = ("16 bit", "CMYK", "animated", "transparent", "turned")
 def test_an_odd_picture_is_the_picture_it_shows(tmp_path, kind):
     pixels = read_picture(write_odd(kind, tmp_path / "a.png"))
     assert pixels.shape == (6, 8, 3) and pixels.dtype == "uint8"
-    np.testing.assert_allclose(pixels.astype(int), 100, atol=3)
+    np.testing.assert_allclose(pixels.astype(int), shown(kind), atol=3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +88,7 @@ def test_an_odd_picture_keeps_its_mask(tmp_path, kind):
     found = read_masked_pictures(tmp_path)
     assert found.images.shape == (2, 6, 8, 3)
     np.testing.assert_array_equal(found.masks, np.stack([upright] * 2))
+    np.testing.assert_allclose(found.images.astype(int), [shown(kind), shown("transparent")], atol=3)
 
 
 def read_boxed(folder):
