@@ -142,9 +142,7 @@ def read_annotations(folder, annotations, files, known=None):
     for name, split, file, size, shapes in listed:
         layers = tuple(shape[1:] for shape in sorted(shapes, key=lambda shape: -shape[0]))
         pairs.append((name, split, file, Drawn(layers, size if all(size) else None, ground)))
-    if doubled:
-        counted = f"{len(doubled)} pictures are annotated more than once and count once, with the shapes of all their annotations"
-        notes.append(f"{counted}: {first_of(doubled)}")
+    notes += doubled_note(doubled)
     if not pairs:
         raise UserError(f"{first}: none of the pictures it names is there, such as {missing[0] if missing else 'any'}")
     if missing:
@@ -160,7 +158,7 @@ def read_annotations(folder, annotations, files, known=None):
 
 
 def _pictures_with_shapes(folder, annotations, files, labels, left_out):
-    """`([(name, split, file, size, shapes)], files that are listed twice, names of those that are not there)`.
+    """`([(name, split, file, size, shapes)], {file: file} of those listed twice, names of those that are not there)`.
 
     The arguments are those of `read_annotations` and `_shapes`.
 
@@ -180,16 +178,36 @@ def _pictures_with_shapes(folder, annotations, files, labels, left_out):
                 missing.append(str(image.get("file_name")))
                 continue
             size = tuple(int(_number(path, image, side)) for side in ("width", "height"))
-            source, own = os.path.normpath(file), (str(image["file_name"]), split, file, size, shapes[image["id"]])
-            if source not in listed:
-                listed[source] = own
-                continue
-            first = listed[source]
-            if (first[1], first[3]) != (split, size):
-                raise UserError(f"{path}: {own[0]} is there twice, in two splits or of two sizes. Keep it in one place")
-            first[-1].extend(own[-1])
-            doubled[source] = file
-    return list(listed.values()), list(doubled.values()), missing
+            add_once(listed, doubled, (str(image["file_name"]), split, file, size, shapes[image["id"]]), path)
+    return list(listed.values()), doubled, missing
+
+
+def add_once(listed, doubled, own, path):
+    """Add a picture to those that are listed, or its shapes to those of the same picture.
+
+    Args:
+        listed: `{file: (name, split, file, size, shapes)}`, to which it is added.
+        doubled: `{file: file}` of the pictures that come more than once.
+        own: `(name, split, file, size, shapes)`.
+        path: Of the annotation.
+    Raises:
+        UserError: The picture is in two splits, or has two sizes.
+    """
+    name, split, file, size, shapes = own
+    source = os.path.normpath(file)
+    first = listed.setdefault(source, own)
+    if first is own:
+        return
+    if (first[1], first[3]) != (split, size):
+        raise UserError(f"{path}: {name} is there twice, in two splits or of two sizes. Keep it in one place")
+    first[-1].extend(shapes)
+    doubled[source] = file
+
+
+def doubled_note(doubled):
+    """A line, if any, on the pictures that come more than once."""
+    counted = f"{len(doubled)} pictures are annotated more than once and count once, with the shapes of all their annotations"
+    return [f"{counted}: {first_of(list(doubled.values()))}"] if doubled else []
 
 
 def refuse_damaged(path, content):
