@@ -1,4 +1,4 @@
-"""Find objects in pictures and draw boxes around them, from VOC, COCO or YOLO annotations.
+"""Find objects in pictures and draw boxes around them, from VOC, COCO, YOLO or LabelMe annotations.
 
     triptych train object-detection --data bccd --image-size 256 --epochs 25 --batch-size 8
 

@@ -101,7 +101,7 @@ def load_data(config, about=None):
     if about:
         test = splits.get("test") or [picture for part in splits.values() for picture in part]
         return Data(None, None, squares(test), about, notes, config.data)
-    style = style_picture(config)
+    style = style_picture(config, notes)
     train, held, test = split_pictures(splits, config.seed, notes)
     refuse_small(train, side)
     drawn = Patches([(picture.pixels,) for picture in train], side, config.patches, config.seed)
@@ -111,9 +111,9 @@ def load_data(config, about=None):
     return Data(drawn, squares(held), squares(test), about, notes, config.data or "photographs", example)
 
 
-def style_picture(config):
-    """The picture whose style is taken on, its shorter side at most `--picture-size`."""
-    from apps.common.data.images.decoding import Unreadable
+def style_picture(config, notes):
+    """The picture whose style is taken on, its shorter side at most `--picture-size`; a line to `notes` where it is dark."""
+    from apps.common.data.images.decoding import Unreadable, dark_notes
     from apps.common.data.images.pictures import Picture, drawn_waves, read_picture, smaller
 
     if config.style is None:
@@ -126,6 +126,7 @@ def style_picture(config):
     except Unreadable as reason:
         raise UserError(f"--style {config.style}: not a readable picture ({reason}); give another") from None
     refuse_small([style], config.image_size)
+    notes += [f"--style: {note}" for note in dark_notes([path])]
     return style.pixels
 
 

@@ -173,3 +173,50 @@ def test_categories_of_one_name_are_one_class_and_background_is_what_no_shape_co
     assert found.classes.names == ("background", "cat", "dog")
     assert "categories 1, 2 are all called cat" in found.notes[0]
     np.testing.assert_array_equal(found.masks[0, 0], [0, 0, 1, 1, 0, 0, 1, 1, 1, 1])
+
+
+def test_an_image_id_of_two_pictures_is_refused_and_of_one_picture_is_read_once(tmp_path):
+    images = [{"id": 4, "file_name": "a.png"}, {"id": 4, "file_name": "b.png"}]
+    save(tmp_path, "b.png", np.zeros((10, 10, 3), "uint8"))
+    write_coco(tmp_path, images=images)
+    with pytest.raises(UserError, match=r"coco.json: image 4 is a.png and b.png; give each picture an id of its own"):
+        read_masked_pictures(tmp_path)
+    write_coco(tmp_path, images=images[:1] * 2)
+    assert len(read_masked_pictures(tmp_path).images) == 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "./a.png"])
+def test_a_picture_that_is_listed_twice_is_one_example_with_the_shapes_of_both(tmp_path, name):
+    content = write_coco(tmp_path)
+    whole = read_masked_pictures(tmp_path)
+    content["annotations"][1]["image_id"] = 5
+    write_coco(tmp_path, images=[*content["images"], {"id": 5, "file_name": name}], annotations=content["annotations"])
+    found = read_masked_pictures(tmp_path)
+    np.testing.assert_array_equal(found.masks, whole.masks)
+    assert found.notes[0].startswith("1 pictures are annotated more than once and count once") and "a.png" in found.notes[0]
+
+
+def test_a_picture_of_two_splits_is_refused(tmp_path):
+    content = write_coco(tmp_path)
+    (tmp_path / "coco.json").rename(tmp_path / "train.json")
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"a.png is there twice, in two splits"):
+        read_masked_pictures(tmp_path)
+
+
+def test_polygons_in_fractions_are_refused(tmp_path):
+    annotations = write_coco(tmp_path)["annotations"]
+    fractions = [{**each, "segmentation": [[value / 10 for value in each["segmentation"][0]]]} for each in annotations]
+    write_coco(tmp_path, annotations=fractions)
+    with pytest.raises(UserError, match=r"coco.json: 2 of 2 polygons look like fractions, such as 0, 0, 0.3, 0, .*pixels"):
+        read_masked_pictures(tmp_path)
+
+
+def test_shapes_outside_of_their_pictures_are_refused_as_masks_of_one_class_are(tmp_path):
+    annotations = write_coco(tmp_path)["annotations"]
+    outside = [{**each, "segmentation": [[value + 500 for value in each["segmentation"][0]]]} for each in annotations]
+    write_coco(tmp_path, annotations=outside)
+    with pytest.raises(UserError, match=r"the masks hold a single class \(background\). Expected two or more"):
+        read_masked_pictures(tmp_path)
+    write_coco(tmp_path, annotations=[outside[0], annotations[1]])
+    assert set(np.unique(read_masked_pictures(tmp_path).masks)) == {0, 2}

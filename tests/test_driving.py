@@ -32,10 +32,23 @@ def test_a_simulators_log_is_read_in_its_order_whatever_machine_wrote_it(tmp_pat
     np.testing.assert_array_equal(read_drive(log, SHAPE, WHOLE).angles, drive.angles)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"], ids=["semicolons", "tabs"])
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("point", [".", ","])
+def test_a_log_may_have_semicolons_or_tabs_and_decimal_commas(tmp_path, separator, head, point):
+    write_drive(tmp_path, 4)
+    log = tmp_path / "drive" / "driving_log.csv"
+    rows = [["center", "left", "right", "steering"]] * head
+    rows += [[f"IMG/center_{n}.png", "l.png", "r.png", f"{n / 4}".replace(".", point)] for n in range(4)]
+    log.write_text("\n".join(separator.join(row) for row in rows))
+    assert read_drive(log, SHAPE, WHOLE).angles.tolist() == [0, 0.25, 0.5, 0.75]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "the log is empty"),
+        ("IMG/center_0.png 0.5\n", "a single column, without a comma, semicolon or tab"),
         ("gone.png,l,r,0.5\n", "gone.png is not there"),
         ("IMG/center_0.png,l,r,left\n", "column 4 of the first row is no angle"),
         ("center,throttle\nIMG/center_0.png,1\n", "no column called steering"),
@@ -74,6 +87,33 @@ def test_missing_pictures_are_counted_and_named(tmp_path):
     write_drive(tmp_path, 40)
     (tmp_path / "drive/IMG/center_7.png").unlink()
     assert "center_7.png is not there" in app.load_data(config(tmp_path / "drive")).notes[0]
+
+
+def write_two_drives(folder, names):
+    """Two drives of two pictures each, called alike, black and white; a log that names the pictures by `names`."""
+    for drive, grey in (("run1", 0), ("run2", 255)):
+        (folder / drive / "IMG").mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(np.full((20, 40, 3), grey, "uint8")).save(folder / drive / "IMG" / f"c{number}.png")
+    (folder / "driving_log.csv").write_text("center,steering\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names)))
+    return folder
+
+
+def test_rows_of_two_drives_get_the_pictures_of_their_own(tmp_path):
+    names = [f"C:\\data\\{drive}\\IMG\\c{n}.png" for drive in ("run1", "run2") for n in range(2)]
+    drive = read_drive(write_two_drives(tmp_path, names), SHAPE, WHOLE)
+    assert drive.images[:, 0, 0, 0].tolist() == [0, 0, 255, 255] and not drive.notes
+
+
+def test_a_row_that_may_mean_two_pictures_is_counted_unless_one_lies_beside_the_log(tmp_path):
+    names = ["run1/IMG/c0.png"] * 40 + ["C:\\old\\IMG\\c1.png"]
+    drive = read_drive(write_two_drives(tmp_path, names), SHAPE, WHOLE)
+    assert len(drive.images) == 40
+    assert "line 42 (C:\\old\\IMG\\c1.png may be run1/IMG/c1.png or run2/IMG/c1.png: name its folder" in drive.notes[0]
+    (tmp_path / "IMG").mkdir()
+    Image.fromarray(np.full((20, 40, 3), 99, "uint8")).save(tmp_path / "IMG" / "c1.png")
+    drive = read_drive(tmp_path, SHAPE, WHOLE)
+    assert drive.images[-1, 0, 0, 0] == 99 and not drive.notes
 
 
 def test_the_test_is_the_last_fifth_in_time(tmp_path):

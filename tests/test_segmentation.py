@@ -214,12 +214,18 @@ def test_pictures_of_every_mode_are_read(tmp_path):
     write_set(tmp_path, label_masks(6))
     grey = generator.integers(0, 256, (6, 8), dtype="uint8")
     save(tmp_path, "images/0.png", grey)
-    save(tmp_path, "images/1.png", grey.astype("uint16") * 256)
+    save(tmp_path, "images/1.png", grey.astype("uint16") * 257)
     (tmp_path / "images/2.png").unlink()
-    save(tmp_path, "images/2.jpg", grey, "CMYK")
-    save(tmp_path, "images/3.png", grey, "RGBA")
+    save(tmp_path, "images/2.jpg", grey, "CMYK", quality=100)
+    clear = np.dstack([grey, grey, grey, np.where(np.arange(8) < 4, 255, 0) + np.zeros((6, 1), int)]).astype("uint8")
+    save(tmp_path, "images/3.png", clear)
     found = read_masked_pictures(tmp_path)
     assert found.images.shape == (6, 6, 8, 3) and not found.notes
+    pictures = {path.name: picture for path, picture in zip(found.paths, found.images, strict=True)}
+    colours = np.dstack([grey] * 3)
+    for name, room in (("0.png", 0), ("1.png", 0), ("2.jpg", 3)):
+        np.testing.assert_allclose(pictures[name].astype(int), colours, atol=room)
+    np.testing.assert_array_equal(pictures["3.png"], np.where(np.arange(8)[:, None] < 4, colours, 255))
 
 
 @pytest.mark.parametrize(

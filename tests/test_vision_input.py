@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apps import style_transfer
 from apps.common.data.images.boxes import read_boxed_images
+from apps.common.data.images.driving import read_drive
 from apps.common.data.images.masks import read_masked_pictures
 from apps.common.data.images.pictures import read_picture, read_pictures
 from apps.common.errors import UserError
+from apps.common.options.declare import make_config
 
 pytestmark = pytest.mark.once
 GREY = np.full((6, 8), 100, "uint8")
 
 
 def write_odd(kind, path):
-    """A picture of 8 x 6 pixels, all of the grey 100, as a `kind` of file; the path that it got."""
+    """A picture of 8 x 6 pixels, `shown(kind)`, as a `kind` of file; the path that it got."""
     image = Image.fromarray(GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "16 bit":
@@ -26,13 +29,26 @@ def write_odd(kind, path):
         path = path.with_suffix(".gif")
         image.save(path, save_all=True, append_images=[Image.fromarray(GREY + 100)])
     elif kind == "transparent":
-        image.convert("RGBA").save(path)
+        odd = np.random.default_rng(0).integers(0, 256, (6, 8, 4), dtype="uint8")
+        odd[:, :4, :3], odd[..., 3] = 100, 0
+        odd[:, :4, 3] = 255
+        Image.fromarray(odd).save(path)
     else:
         path = path.with_suffix(".jpg")
         exif = Image.Exif()
         exif[0x0112] = 6
-        Image.fromarray(np.full((8, 6), 100, "uint8")).convert("RGB").save(path, exif=exif, quality=100)
+        Image.fromarray(np.rot90(shown(kind))).save(path, exif=exif, quality=100, subsampling=0)
     return path
+
+
+def shown(kind):
+    """What one sees of it: the grey 100; on the right white, where it is transparent; a light corner, of the one turned."""
+    pixels = np.full((6, 8, 3), 100, "uint8")
+    if kind == "transparent":
+        pixels[:, 4:] = 255
+    if kind == "turned":
+        pixels[:3, 5:] = 200
+    return pixels
 
 
 KINDS = ("16 bit", "CMYK", "animated", "transparent", "turned")
@@ -42,7 +58,7 @@ KINDS = ("16 bit", "CMYK", "animated", "transparent", "turned")
 def test_an_odd_picture_is_the_picture_it_shows(tmp_path, kind):
     pixels = read_picture(write_odd(kind, tmp_path / "a.png"))
     assert pixels.shape == (6, 8, 3) and pixels.dtype == "uint8"
-    np.testing.assert_allclose(pixels.astype(int), 100, atol=3)
+    np.testing.assert_allclose(pixels.astype(int), shown(kind), atol=3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,6 +88,41 @@ def test_an_odd_picture_keeps_its_mask(tmp_path, kind):
     found = read_masked_pictures(tmp_path)
     assert found.images.shape == (2, 6, 8, 3)
     np.testing.assert_array_equal(found.masks, np.stack([upright] * 2))
+    np.testing.assert_allclose(found.images.astype(int), [shown(kind), shown("transparent")], atol=3)
+
+
+def read_boxed(folder):
+    (folder / "a.txt").write_text("0 0.5 0.5 1 1\n")
+    return read_boxed_images(folder)[2]
+
+
+def read_masked(folder):
+    (folder / "masks").mkdir(exist_ok=True)
+    Image.fromarray(np.eye(6, 8, dtype="uint8")).save(folder / "masks/a.png")
+    return read_masked_pictures(folder).notes
+
+
+def read_driven(folder):
+    (folder / "driving_log.csv").write_text("a.png,l,r,0.5\n")
+    return read_drive(folder, (6, 8), (0, 0)).notes
+
+
+def read_style(folder):
+    Image.fromarray(np.resize(np.asarray(Image.open(folder / "a.png")), (64, 64))).save(folder / "a.png")
+    settings = make_config(style_transfer.Config, {"style": str(folder / "a.png"), "image_size": "32"})
+    return style_transfer.load_data(settings).notes
+
+
+READERS = (read_boxed, read_masked, read_driven, read_style, lambda folder: read_pictures(folder)[1])
+
+
+@pytest.mark.parametrize("read", READERS, ids=["boxes", "masks", "driving", "style", "pictures"])
+@pytest.mark.parametrize("white", [1023, 4095, 65535])
+def test_pictures_of_ten_or_twelve_bits_are_dark_and_each_reader_says_so(tmp_path, read, white):
+    Image.fromarray(np.full((6, 8), white, "uint16")).save(tmp_path / "a.png")
+    said = [note for note in read(tmp_path) if "pictures of more than 8 bits" in note]
+    assert len(said) == (white < 65535)
+    assert all(f"hold values up to {white:,}, where 65,535 is white: they are dark; save them as 8 bits" in note for note in said)
 
 
 def test_a_picture_of_one_pixel_can_have_boxes_and_a_mask(tmp_path):

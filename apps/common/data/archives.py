@@ -22,6 +22,16 @@ def is_archive(path):
     return path.name.lower().endswith(ENDINGS)
 
 
+def refuse_archive(path):
+    """Refuse an archive where a folder is expected.
+
+    Raises:
+        UserError: It is one, by its name.
+    """
+    if is_archive(path) and path.is_file():
+        raise UserError(f"{path}: an archive, which is not read here. Unpack it and give the folder")
+
+
 def read_members(path, wanted):
     """Contents of an archive's files as `(members, other names)`, hidden ones left out.
 

@@ -1,5 +1,6 @@
 """What the file readers share: how much memory there is, progress on a long read, and the names of splits."""
 
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,12 @@ def split_of(name):
 def split_within(name):
     """The split that a name such as `instances_train2017` speaks of, or `None`."""
     return next((split for word in re.split("[^a-z]+", str(name).lower()) if (split := split_of(word))), None)
+
+
+def common_end(parts, others):
+    """How many parts two paths have in common at their end."""
+    ends = zip(reversed(parts), reversed(others), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
 
 
 def available_memory():

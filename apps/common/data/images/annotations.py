@@ -1,6 +1,5 @@
 """What annotations of boxes have in common: what is said of a picture, and the pictures of which it is said."""
 
-import itertools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.data.images.decoding import is_image_name
-from apps.common.data.reading import split_within
+from apps.common.data.reading import common_end, split_within
 from apps.common.errors import UserError
 
 
@@ -46,9 +45,11 @@ class Pictures:
     """The picture files under a folder, found again by the names that annotations give them."""
 
     def __init__(self, root, paths):
-        self.root, self.paths, self.by_name = root, paths, {}
+        self.root, self.paths = root, paths
+        self.by_name, self.by_stem = {}, {}
         for path in paths:
             self.by_name.setdefault(path.name, []).append(path)
+            self.by_stem.setdefault(path.stem, []).append(path)
 
     def find(self, name, beside, split=None):
         """The picture called `name` in a file that lies in the folder `beside`; where it would be, if it is nowhere.
@@ -62,12 +63,32 @@ class Pictures:
         parts = [part for part in name.split("/") if part != "."]
 
         def near(path):
-            ends = zip(reversed(path.parts), reversed(parts), strict=False)
-            common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
             shared = sum(a == b for a, b in zip(path.parts, beside.parts, strict=False))
-            return common, split is not None and self.split(path) == split, shared
+            return common_end(path.parts, parts), split is not None and self.split(path) == split, shared
 
         return max(self.by_name.get(name.rpartition("/")[2], ()), key=near, default=beside / name)
+
+    def find_of(self, name, path, split, notes):
+        """The picture of a file that annotates one: the one that it names, or where that is not there, one of its own stem.
+
+        A picture of that stem beside the named one or beside the file comes first: the name is that of before both were
+        renamed, or of the file that was copied.
+
+        Args:
+            name: What the file calls its picture, `""` for nothing.
+            path: Of the file.
+            split: The one it is in, or `None`.
+            notes: `{path: name}` to which the file is added where another picture than the named one is taken.
+        """
+        own = self.by_stem.get(path.stem, ())
+        source = self.find(name or path.stem, path.parent, split)
+        if not source.is_file():
+            return self.find(own[0].name, path.parent, split) if own else source
+        others = [each for each in own if each.parent in (source.parent, path.parent)]
+        if source.stem == path.stem or not others:
+            return source
+        notes[path] = name
+        return others[0]
 
     def split(self, path):
         """The split that a folder above a file names, or `None`."""
@@ -95,6 +116,15 @@ def unannotated(annotations, pictures, others=()):
             alone.append(path)
     counted = f"{len(alone)} of {total + len(alone)} pictures have no annotation and are left out"
     return [f"{counted}: {first_of(alone)}"] if alone else []
+
+
+def renamed_note(renamed):
+    """A line, if any, on annotations whose own name counts: `{path of the annotation: the picture that it names}`."""
+    if not renamed:
+        return []
+    shown = ", ".join(f"{path.name} (it names {name})" for path, name in list(renamed.items())[:3])
+    counted = f"{len(renamed)} annotations name another picture than the one called as they are, which counts"
+    return [f"{counted}: {shown}{', ...' if len(renamed) > 3 else ''}"]
 
 
 def first_of(paths):

@@ -1,18 +1,20 @@
-"""Boxes as people keep them beside their pictures: PASCAL VOC, COCO JSON and YOLO text, found by looking."""
+"""Boxes as people keep them beside their pictures: PASCAL VOC, COCO JSON, YOLO text and LabelMe JSON, found by looking."""
 
 from pathlib import Path
 
+from apps.common.data.archives import refuse_archive
 from apps.common.data.images.annotations import Pictures
 from apps.common.data.images.coco_boxes import coco_content, read_coco
 from apps.common.data.images.decoding import is_image_name
+from apps.common.data.images.labelme import find_labelme, read_labelme
 from apps.common.data.images.voc_boxes import read_voc, voc_root
 from apps.common.data.images.yolo_boxes import YAML, is_yolo, read_yolo
 from apps.common.data.reading import visible_files
 from apps.common.errors import UserError
 
 FORMATS = (
-    "PASCAL VOC (an .xml file a picture, ImageSets or split folders), COCO (.json with images, annotations and categories) "
-    "or YOLO (a .txt file a picture, classes.txt or data.yaml)"
+    "PASCAL VOC (an .xml file a picture, ImageSets or split folders), COCO (.json with images, annotations and categories), "
+    "YOLO (a .txt file a picture, classes.txt or data.yaml) or LabelMe (a .json file a picture, with shapes)"
 )
 
 
@@ -23,6 +25,7 @@ def find_annotations(path):
         UserError: There are none, or they contradict one another.
     """
     path = Path(path)
+    refuse_archive(path)
     if ".." in path.parts:  # so that a picture has one path, whatever leads to it
         path = path.resolve()
     root = path if path.is_dir() else path.parent
@@ -51,5 +54,10 @@ def find_annotations(path):
     labels = [file for file in files if file.suffix.lower() == ".txt" and is_yolo(file)]
     if labels:
         return read_yolo(labels, files, pictures, path)
+    drawn = find_labelme(files)
+    if drawn:
+        return read_labelme(drawn, pictures)
+    for file in files:
+        refuse_archive(file)
     seen = f"{len(pictures.paths)} pictures" if pictures.paths else "no pictures either"
     raise UserError(f"{path}: no annotation found ({seen}). Expected {FORMATS}")

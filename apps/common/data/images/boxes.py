@@ -1,16 +1,20 @@
 """Pictures and the boxes in them as arrays, from any of the forms that people keep them in."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from apps.common.data.images.annotations import first_of
 from apps.common.data.images.box_formats import FORMATS, find_annotations
+from apps.common.data.images.box_units import refuse_other_units
 from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
 from apps.common.data.images.threads import each_in_threads, workers_for
-from apps.common.errors import UserError
+from apps.common.errors import UserError, count_skipped
 
 SIDE = 256
-SMALLEST = 1e-6  # side of a box, a share of the picture's, that is one
+SMALLEST = 0.5  # pixels of a box's side that make it one
+SHAPE_ROOM = 0.02  # share by which a height may differ from that of the size beside the boxes
 # What an orientation of EXIF that changes height for width makes of a point (x, y) of the stored picture, from 0 to 1.
 TURNS = {
     5: lambda x, y: (y, x),
@@ -65,16 +69,21 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     if trains and len(splits) > 1:
         raise UserError(f"{path}: no training pictures, only {', '.join(splits)}. Call the folder or list to train on train")
     sole = splits[0] if trains else None
-    names, said = choose_classes(found, sole or "train", path, class_names)
+    refuse_other_units(found.annotations, path)
+    frames = read_frames(found.annotations)
+    annotations, frames, said = without_misfits(found.annotations, frames)
     notes += said
-    sources = [each.source for each in found.annotations]
-    frames = each_in_threads(sources, frame_of, "picture headers read", workers_for(sources))
-    boxes, said = upright_boxes(found.annotations, frames)
+    boxes, said = upright_boxes(annotations, frames)
+    annotations, boxes, doubled = once_each(annotations, boxes, path)
+    refuse_without_area(annotations, boxes, path, said)
+    notes += said + doubled
+    found = replace(found, annotations=annotations)
+    names, said = choose_classes(found, boxes, sole or "train", path, class_names)
     notes += said
     size = picture_size({upright_size(frame) for frame in frames if frame}, image_size)
     files = [
         ImageFile(each.name, "train" if each.split == sole else each.split, str(place), each.source)
-        for place, each in enumerate(found.annotations)
+        for place, each in enumerate(annotations)
     ]
     read, said = read_image_files(files, path, image_size=size, channels=3)
     notes += said
@@ -86,19 +95,104 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     made = {}
     for split, (images, _, _) in read.items():
         corners, classes = padded([boxes[place] for place in places[split]], position, most)
-        made[split] = BoxedImages(images, corners, classes, [found.annotations[place].source for place in places[split]])
+        made[split] = BoxedImages(images, corners, classes, [annotations[place].source for place in places[split]])
     return made, names, notes
 
 
-def choose_classes(found, train, path, class_names=None):
+def read_frames(annotations):
+    """`frame_of` each picture, `None` for those that cannot be read.
+
+    Raises:
+        UserError: These are too many.
+    """
+    sources = [each.source for each in annotations]
+    frames = each_in_threads(sources, frame_of, "picture headers read", workers_for(sources))
+    unread = [f"{each.name} ({frame})" for each, frame in zip(annotations, frames, strict=True) if isinstance(frame, Unreadable)]
+    count_skipped(unread, len(frames), "images")
+    return [None if isinstance(frame, Unreadable) else frame for frame in frames]
+
+
+def without_misfits(annotations, frames):
+    """Those whose boxes belong to pictures of another shape left out: `(annotations, frames, notes)`.
+
+    Raises:
+        UserError: These are too many.
+    """
+    kept, misfits = [], []
+    for each, frame in zip(annotations, frames, strict=True):
+        if frame and each.classes and is_of_another_shape(each.size, frame):
+            height, width = upright_size(frame)
+            misfits.append(f"{each.name} (its annotation says {each.size[1]} x {each.size[0]} pixels, it has {width} x {height})")
+        else:
+            kept.append((each, frame))
+    note = count_skipped(misfits, len(annotations), "annotations")
+    return [each for each, _ in kept], [frame for _, frame in kept], [note] if note else []
+
+
+def once_each(annotations, boxes, path):
+    """Each picture once, with the boxes of all that is said of it: `(annotations, boxes, notes)`.
+
+    Raises:
+        UserError: A picture is in two splits.
+    """
+    once, doubled = {}, {}
+    for each, (corners, classes) in zip(annotations, boxes, strict=True):
+        source = os.path.normpath(each.source)
+        if source not in once:
+            once[source] = each, corners, classes
+            continue
+        first, known, names = once[source]
+        if first.split != each.split:
+            raise UserError(f"{path}: {each.name} is in the {first.split} and the {each.split} split. Keep each picture in one")
+        new = [row for row, name in enumerate(classes) if not is_among(corners[row], name, known, names)]
+        once[source] = first, np.concatenate([known, corners[new]]), names + [classes[row] for row in new]
+        doubled[source] = each.source
+    counted = f"{len(doubled)} pictures are annotated more than once and count once, with the boxes of all their annotations"
+    notes = [f"{counted}: {first_of(list(doubled.values()))}"] if doubled else []
+    return [each for each, _, _ in once.values()], [tuple(own) for _, *own in once.values()], notes
+
+
+def is_among(box, name, corners, classes):
+    """Whether a box of a class is one of these."""
+    return any(name == other and np.allclose(box, own, atol=1e-4) for own, other in zip(corners, classes, strict=True))
+
+
+def refuse_without_area(annotations, boxes, path, notes):
+    """Refuse a split none of whose boxes is one.
+
+    Args:
+        annotations: Those that are read.
+        boxes: What `upright_boxes` leaves of them.
+        path: Of the data.
+        notes: Lines on what is left out.
+    Raises:
+        UserError: Naming the split.
+    """
+    for split in dict.fromkeys(each.split for each in annotations):
+        own = [place for place, each in enumerate(annotations) if each.split == split and each.classes]
+        if own and not any(boxes[place][1] for place in own):
+            why = f" ({notes[0]})" if notes else ""
+            raise UserError(
+                f"{path}: no box of the {split} split has an area in its picture{why}. Expected the left side before the right "
+                "one and the top above the bottom, within the picture: mend the boxes"
+            )
+
+
+def choose_classes(found, boxes, train, path, class_names=None):
     """The classes in their order, and lines for the user.
 
+    Args:
+        found: What the reader found.
+        boxes: `[(corners, classes)]`, those of its annotations that are trained on.
+        train: The split to train on.
+        path: Of the data.
+        class_names: Those of a trained model.
     Raises:
         UserError: A split has boxes of a class that training has not, or that the model does not know.
     """
     used = {}
-    for each in found.annotations:
-        used.setdefault(each.split, set()).update(each.classes)
+    for each, (_, classes) in zip(found.annotations, boxes, strict=True):
+        used.setdefault(each.split, set()).update(classes)
     if class_names:
         unknown = sorted(set().union(*used.values()) - set(class_names))
         if unknown:
@@ -117,15 +211,13 @@ def choose_classes(found, train, path, class_names=None):
 
 
 def frame_of(source):
-    """`(height, width, orientation)` of a picture as it is stored, from its header; `None` where it cannot be read."""
-    try:
-        with open_image(source) as image:
-            width, height = image.size
+    """`(height, width, orientation)` of a picture as it is stored, from its header."""
+    with open_image(source) as image:
+        width, height = image.size
+        try:
             return height, width, image.getexif().get(0x0112, 1) if "exif" in image.info else 1
-    except Unreadable:
-        return None
-    except Exception:  # a damaged orientation: the reader of the picture says so
-        return None
+        except Exception as error:
+            raise Unreadable(f"damaged orientation: {error}") from None
 
 
 def upright_size(frame):
@@ -143,25 +235,27 @@ def picture_size(sizes, image_size):
 
 
 def upright_boxes(annotations, frames):
-    """`[(corners (n, 4) as fractions of the upright picture, classes)]`, and what was done to them."""
+    """`[(corners (n, 4) as fractions of the upright picture, classes)]`, and what was done to them.
+
+    A picture whose frame is `None` has none.
+    """
     made, without_area, clipped, turned, upright, total = [], [], 0, 0, 0, 0
     for each, frame in zip(annotations, frames, strict=True):
-        corners = each.boxes
-        if frame:
-            corners = in_fractions(each, frame)
-            if stored := len(corners) > 0 and is_stored_size(each.size, frame):
-                corners = turn_boxes(corners, frame[2])
-            turned += stored
-            upright += len(corners) > 0 and not stored and frame[2] in range(2, 9)
-        elif each.size is not None:
-            corners = np.zeros_like(corners)  # of a picture that is left out
+        if not frame:
+            made.append((np.zeros((0, 4)), []))
+            continue
+        corners = in_fractions(each, frame)
+        if stored := len(corners) > 0 and is_stored_size(each.size, frame):
+            corners = turn_boxes(corners, frame[2])
+        turned += stored
+        upright += len(corners) > 0 and not stored and frame[2] in range(2, 9)
         inside = np.clip(corners, 0, 1)
-        good = np.all(np.isfinite(corners), axis=1) & np.all(inside[:, 2:] - inside[:, :2] > SMALLEST, axis=1)
-        if frame:
-            total += len(corners)
-            clipped += int(np.any(np.abs(inside - corners) > 1e-4, axis=1)[good].sum())
-            bad = [f"{each.name} ({each.classes[i]} {numbers(each.boxes[i])})" for i in np.flatnonzero(~good)]
-            without_area += bad
+        height, width = upright_size(frame)
+        good = np.all((inside[:, 2:] - inside[:, :2]) * [width, height] >= SMALLEST, axis=1)
+        good &= np.all(np.isfinite(corners), axis=1)
+        total += len(corners)
+        clipped += int(np.any(np.abs(inside - corners) > 1e-4, axis=1)[good].sum())
+        without_area += [f"{each.name} ({each.classes[i]} {numbers(each.boxes[i])})" for i in np.flatnonzero(~good)]
         made.append((inside[good], [each.classes[i] for i in np.flatnonzero(good)]))
     notes = []
     if without_area:
@@ -194,6 +288,14 @@ def is_stored_size(size, frame):
     if orientation not in TURNS or height == width or not size or min(size) <= 0 or size[0] == size[1]:
         return False
     return (size[0] > size[1]) == (height > width)
+
+
+def is_of_another_shape(size, frame):
+    """Whether a size, or `None`, is that of the picture in no scale, neither upright nor as it is stored."""
+    if not size or min(size) <= 0:
+        return False
+    shapes = [upright_size(frame), frame[:2]]
+    return all(abs(size[0] * width / size[1] - height) > max(1, SHAPE_ROOM * height) for height, width in shapes)
 
 
 def turn_boxes(corners, orientation):

@@ -67,9 +67,24 @@ def category_names(path, categories, notes):
     return names
 
 
+def images_by_id(path, images):
+    """`{id: entry}` of the list of images.
+
+    Raises:
+        UserError: Two files have one id, so that no one knows whose its annotations are.
+    """
+    found = {}
+    for image in images:
+        first, name = found.setdefault(image["id"], image).get("file_name"), image.get("file_name")
+        if first != name:
+            raise UserError(f"{path}: image {image['id']} is {first} and {name}; give each picture an id of its own")
+    return found
+
+
 def coco_file(path, content, split, names, pictures):
     """`(annotations, how many boxes of crowds are left out, names of the boxes that are damaged)` of one file."""
-    boxes, crowds, damaged = {image["id"]: [] for image in content["images"]}, 0, []
+    images = images_by_id(path, content["images"])
+    boxes, crowds, damaged = {key: [] for key in images}, 0, []
     for each in content["annotations"]:
         if each["image_id"] not in boxes:
             raise UserError(f"{path}: annotation {each.get('id')} is of image {each['image_id']}, which is not among images")
@@ -83,8 +98,8 @@ def coco_file(path, content, split, names, pictures):
         else:
             boxes[each["image_id"]].append((names[each["category_id"]], box))
     found = []
-    for image in content["images"]:
-        own = boxes[image["id"]]
+    for key, image in images.items():
+        own = boxes[key]
         source = pictures.find(image["file_name"], path.parent, split)
         size = (int(image.get("height") or 0), int(image.get("width") or 0))
         found.append(Annotation(source.name, split, source, array_of([box for _, box in own]), [name for name, _ in own], size))

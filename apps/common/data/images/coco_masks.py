@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from apps.common.data.images.annotations import first_of
+from apps.common.data.images.box_units import ROOM
+from apps.common.data.images.coco_boxes import images_by_id
 from apps.common.data.images.decoding import Unreadable
 from apps.common.data.reading import split_within
 from apps.common.errors import UserError
@@ -132,22 +136,13 @@ def read_annotations(folder, annotations, files, known=None):
     labels, names, notes = numbered(table)
     if known:
         labels = known_labels(annotations, table, known)
-    by_name, pairs, missing, left_out, drawn = {}, [], [], {}, 0
-    for file in files:
-        by_name.setdefault(file.name, []).append(file)
-    for path, content in annotations.items():
-        split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
-        shapes = _shapes(path, content, labels, left_out)
-        for image in content["images"]:
-            file = _file_of(image, path, by_name)
-            if file is None:
-                missing.append(str(image.get("file_name")))
-                continue
-            layers = tuple(shape[1:] for shape in sorted(shapes[image["id"]], key=lambda shape: -shape[0]))
-            drawn += len(layers)
-            size = tuple(int(_number(path, image, side)) for side in ("width", "height"))
-            ground = known.get("background", CROWD) if known else BACKGROUND
-            pairs.append((str(image["file_name"]), split, file, Drawn(layers, size if all(size) else None, ground)))
+    left_out, ground = {}, known.get("background", CROWD) if known else BACKGROUND
+    listed, doubled, missing = _pictures_with_shapes(folder, annotations, files, labels, left_out)
+    pairs, drawn = [], sum(len(shapes) for *_, shapes in listed)
+    for name, split, file, size, shapes in listed:
+        layers = tuple(shape[1:] for shape in sorted(shapes, key=lambda shape: -shape[0]))
+        pairs.append((name, split, file, Drawn(layers, size if all(size) else None, ground)))
+    notes += doubled_note(doubled)
     if not pairs:
         raise UserError(f"{first}: none of the pictures it names is there, such as {missing[0] if missing else 'any'}")
     if missing:
@@ -160,6 +155,59 @@ def read_annotations(folder, annotations, files, known=None):
         advice = "they are boxes: train object-detection on them" if boxes else "annotate polygons or run lengths"
         raise UserError(f"{first}: no annotation has a shape that can be drawn ({'; '.join(lines) or 'there is none'}); {advice}")
     return pairs, notes + lines, names
+
+
+def _pictures_with_shapes(folder, annotations, files, labels, left_out):
+    """`([(name, split, file, size, shapes)], {file: file} of those listed twice, names of those that are not there)`.
+
+    The arguments are those of `read_annotations` and `_shapes`.
+
+    Raises:
+        UserError: A picture is in two splits, or has two sizes; or polygons are fractions.
+    """
+    by_name, listed, doubled, missing = {}, {}, {}, []
+    for file in files:
+        by_name.setdefault(file.name, []).append(file)
+    for path, content in annotations.items():
+        split = split_within(path.stem) or (split_within(path.parent.name) if path.parent != folder else None)
+        shapes = _shapes(path, content, labels, left_out)
+        _refuse_fractions(path, shapes)
+        for image in images_by_id(path, content["images"]).values():
+            file = _file_of(image, path, by_name)
+            if file is None:
+                missing.append(str(image.get("file_name")))
+                continue
+            size = tuple(int(_number(path, image, side)) for side in ("width", "height"))
+            add_once(listed, doubled, (str(image["file_name"]), split, file, size, shapes[image["id"]]), path)
+    return list(listed.values()), doubled, missing
+
+
+def add_once(listed, doubled, own, path):
+    """Add a picture to those that are listed, or its shapes to those of the same picture.
+
+    Args:
+        listed: `{file: (name, split, file, size, shapes)}`, to which it is added.
+        doubled: `{file: file}` of the pictures that come more than once.
+        own: `(name, split, file, size, shapes)`.
+        path: Of the annotation.
+    Raises:
+        UserError: The picture is in two splits, or has two sizes.
+    """
+    name, split, file, size, shapes = own
+    source = os.path.normpath(file)
+    first = listed.setdefault(source, own)
+    if first is own:
+        return
+    if (first[1], first[3]) != (split, size):
+        raise UserError(f"{path}: {name} is there twice, in two splits or of two sizes. Keep it in one place")
+    first[-1].extend(shapes)
+    doubled[source] = file
+
+
+def doubled_note(doubled):
+    """A line, if any, on the pictures that come more than once."""
+    counted = f"{len(doubled)} pictures are annotated more than once and count once, with the shapes of all their annotations"
+    return [f"{counted}: {first_of(list(doubled.values()))}"] if doubled else []
 
 
 def refuse_damaged(path, content):
@@ -216,6 +264,18 @@ def _shapes(path, content, labels, left_out):
     return shapes
 
 
+def _refuse_fractions(path, shapes):
+    """Refuse a file most of whose polygons lie within the first pixel, as fractions of the picture do."""
+    polygons = [part for own in shapes.values() for _, _, parts in own for part in parts if not isinstance(part, RunLengths)]
+    tiny = [part for part in polygons if max(part) <= 1 + ROOM]
+    if 2 * len(tiny) > len(polygons):
+        shown = ", ".join(f"{value:.4g}" for value in tiny[0][:4])
+        raise UserError(
+            f"{path}: {len(tiny)} of {len(polygons)} polygons look like fractions, such as {shown}, ... Expected pixels: "
+            "multiply them by the picture's width and height"
+        )
+
+
 def _number(path, entry, key):
     """A number of an entry, 0 where it has none.
 
@@ -256,6 +316,19 @@ def crowds_line(found, labels):
     """How many of the pixels count nothing, as a line; `""` where there are none. `found` are the `Values` of drawn masks."""
     share = found.share(~np.isin(found.values, labels))
     return f"{max(share, 0.001):.1%} of the pixels are crowds, or of no class, and count nothing" if share else ""
+
+
+def refuse_one_class(found, classes, path):
+    """Refuse drawn masks that hold one class, as where all shapes lie outside of their pictures.
+
+    Raises:
+        UserError: Naming it.
+    """
+    held = [name for name, value in zip(classes.names, classes.values, strict=True) if value in found.values]
+    if len(held) < 2:
+        single = held[0] if held else "none"
+        advice = "Expected two or more: check that the shapes lie within their pictures"
+        raise UserError(f"{path}: the masks hold a single class ({single}). {advice}")
 
 
 def known_labels(annotations, table, known):

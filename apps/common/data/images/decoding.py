@@ -109,17 +109,26 @@ def fit_pixels(pixels, shape):
     return _pixels(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), shape)
 
 
-def white_of(files, most=200):
+def white_of(sources, most=200):
     """The largest value of pictures of more than 8 bits, of 10, 12, 14, 16, 24 or 32 bits by what some of them hold.
 
     `None` where there are no such pictures.
     """
     largest = 0
-    for file in files[:: max(1, len(files) // most)]:
-        with contextlib.suppress(Unreadable, OSError, SyntaxError, ValueError), open_image(file.source) as image:
+    for source in sources[:: max(1, len(sources) // most)]:
+        with contextlib.suppress(Unreadable, OSError, SyntaxError, ValueError), open_image(source) as image:
             if image.mode == "I" or image.mode.startswith("I;16"):
                 largest = max(largest, int(np.asarray(image).max()))
     return next(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32) if largest < 2**bits) if largest else None
+
+
+def dark_notes(sources, white=None):
+    """A line, if any, on pictures of more than 8 bits that are dark, since their largest value is far from `white`."""
+    deepest, white = white_of(sources), white or 65535
+    if not deepest or deepest >= white:
+        return []
+    held = f"pictures of more than 8 bits hold values up to {deepest:,}, where {white:,} is white"
+    return [f"{held}: they are dark; save them as 8 bits, or scale them"]
 
 
 def _pixels(image, shape, white=65535):
@@ -167,10 +176,7 @@ def read_image_files(files, path, *, image_size=None, channels=None, white=None)
         raise UserError(f"{path}: no readable image")
     sizes = [size for _, (size, _) in kept]
     (height, width), notes = choose_size(sizes, image_size)
-    deepest = white_of([file for file, _ in kept])
-    if deepest and deepest < (white or 65535):
-        held = f"pictures of more than 8 bits hold values up to {deepest:,}"
-        notes.append(f"{held}, where {white or 65535:,} is white: they are dark; save them as 8 bits, or scale them")
+    notes += dark_notes([file.source for file, _ in kept], white)
     channels = channels or (1 if all(grey for _, (_, grey) in kept) else 3)
     shape = (height, width, channels)
     require_memory(len(kept) * int(np.prod(shape)), path, "Give a smaller --image-size, or fewer images")

@@ -7,9 +7,9 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from apps.common.data.images.decoding import Unreadable, decode
+from apps.common.data.images.decoding import Unreadable, dark_notes, decode
 from apps.common.data.images.gathering import gathered, stamp
-from apps.common.data.reading import visible_files
+from apps.common.data.reading import common_end, visible_files
 from apps.common.errors import UserError, count_skipped
 
 LOG = "driving_log.csv"
@@ -45,16 +45,19 @@ def read_drive(path, shape, cut):
     rows, notes = read_log(log)
     folder, by_name = log.parent, {}
     for file in visible_files(folder):
-        by_name.setdefault(file.name, file)
+        by_name.setdefault(file.name, []).append(file)
     skipped, found = [], []
     for line, name, text in rows:
-        angle, file = _angle(text), _picture(folder, name, by_name)
+        angle, files = _angle(text), _pictures(folder, name, by_name)
         if angle is None:
             skipped.append(f"line {line} (the angle is {text or 'missing'})")
-        elif file is None:
+        elif not files:
             skipped.append(f"line {line} ({PureWindowsPath(name).name} is not there)")
+        elif len(files) > 1:
+            places = " or ".join(str(file.relative_to(folder)) for file in files[:2])
+            skipped.append(f"line {line} ({name} may be {places}: name its folder as well)")
         else:
-            found.append((line, file, angle))
+            found.append((line, files[0], angle))
     if not found:
         raise UserError(f"{log}: no row with a picture that is there and an angle: {skipped[0] if skipped else 'it is empty'}")
     count_skipped(skipped, len(rows), "rows")
@@ -66,7 +69,8 @@ def read_drive(path, shape, cut):
     note = count_skipped(skipped, len(rows), "rows")
     angles = np.array([found[place][2] for place in arrays["index"]], "float32")
     paths = [found[place][1] for place in arrays["index"]]
-    return Drive(arrays["images"], angles, notes + ([note] if note else []), paths)
+    notes += dark_notes(paths) + ([note] if note else [])
+    return Drive(arrays["images"], angles, notes, paths)
 
 
 def find_log(path):
@@ -84,7 +88,8 @@ def read_log(path):
     """`([(line, picture, angle as text)], notes)` of a log with or without a header."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            separator = _separator(file)
+            reader = csv.reader(file, delimiter=separator)
             rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file ({error}). Expected {FORMAT}") from None
@@ -101,10 +106,21 @@ def read_log(path):
     else:
         width = len(first)
         picture, angle = 0, 3 if width > 3 else 1
-        if width < 2 or _angle(first[angle]) is None:
+        if width < 2:
+            raise UserError(f"{path}: a single column, without a comma, semicolon or tab. Expected {FORMAT}")
+        if _angle(first[angle].replace(",", ".")) is None:
             raise UserError(f"{path}: column {angle + 1} of the first row is no angle. Expected {FORMAT}")
     rows = [(line, cells[picture], cells[angle] if angle < len(cells) else "") for line, cells in rows if picture < len(cells)]
+    if separator != ",":  # a decimal comma then
+        rows = [(line, name, text.replace(",", ".")) for line, name, text in rows]
     return rows, notes
+
+
+def _separator(file):
+    """What stands most often in the first line that is not blank: a comma, a semicolon or a tab."""
+    line = next((line for line in file if line.strip()), "")
+    file.seek(0)
+    return max(",;\t", key=line.count)
 
 
 def of_center(rows, column):
@@ -130,14 +146,21 @@ def _angle(text):
     return value if math.isfinite(value) else None
 
 
-def _picture(folder, name, by_name):
-    """The file of a row: where the log says, beside the log, or wherever below it lies a file of that name."""
+def _pictures(folder, name, by_name):
+    """The files that a row may mean: the one where the log says, or those below it whose paths end most alike.
+
+    Of several one counts that lies beside the log as its own end of the path says.
+    """
     if not name:
-        return None
+        return []
     for path in (folder / name, folder / PureWindowsPath(name).as_posix()):
         if path.is_file():
-            return path
-    return by_name.get(PureWindowsPath(name).name)
+            return [path]
+    parts = PureWindowsPath(name).parts
+    alike = {path: common_end(path.parts, parts) for path in by_name.get(PureWindowsPath(name).name, ())}
+    likeliest = [path for path, common in alike.items() if common == max(alike.values())]
+    beside = [path for path in likeliest if len(path.relative_to(folder).parts) <= alike[path]]
+    return beside if len(beside) == 1 else likeliest
 
 
 def decode_cut(path, shape, cut):

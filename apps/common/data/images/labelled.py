@@ -97,7 +97,7 @@ def read_labelled_images(path, *, image_size=None, channels=None, class_names=No
         files, notes = _find_files(path)
         if not class_names:
             _check_classes(np.array([file.label for file in files if file.split == "train"], dtype=str), path)
-        deepest = white_of(files)
+        deepest = white_of([file.source for file in files])
         white = white or deepest
         splits, read = read_image_files(files, path, image_size=image_size, channels=channels, white=white)
         notes = notes + read + ([f"of pictures of more than 8 bits {white:,} is white"] if deepest else [])

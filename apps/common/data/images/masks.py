@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotations, read_annotations
+from apps.common.data.archives import refuse_archive
+from apps.common.data.images.coco_masks import Drawn, crowds_line, find_annotations, read_annotations, refuse_one_class
 from apps.common.data.images.decoding import (
     Unreadable,
     choose_size,
+    dark_notes,
     decode,
     is_image_name,
     open_image,
 )
 from apps.common.data.images.gathering import gathered, stamp
+from apps.common.data.images.labelme import find_labelme, read_labelme_masks
 from apps.common.data.images.mask_classes import AUTO, Classes, choose_classes
 from apps.common.data.images.mask_values import Values, differing_palettes
 from apps.common.data.images.threads import each_in_threads, workers_for
@@ -24,7 +27,7 @@ from apps.common.errors import UserError, count_skipped
 FORMATS = (
     "pictures and masks of the same names in folders such as images and masks, or train, trainannot, val and valannot, "
     "pictures with masks called NAME_mask.png beside them, "
-    "or pictures beside a COCO annotation file"
+    "or pictures beside a COCO annotation file, or beside LabelMe's .json files of their names"
 )
 IMAGE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
 MASK_WORDS = (
@@ -79,6 +82,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         UserError: Nothing that can be trained on, saying what was expected and what to do.
     """
     path = Path(path)
+    refuse_archive(path)
     if not path.is_dir():
         raise UserError(f"{path}: expected a folder with {FORMATS}")
     known = {name: place for place, name in enumerate(classes.names)} if classes else None
@@ -100,6 +104,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         raise UserError(f"{path}: no training pictures, only {', '.join(sorted({pair.split for pair in pairs}))}{unread}")
     trained = [values for pair, (_, values) in zip(pairs, scanned, strict=True) if pair.split in (None, "train")]
     found = asked if classes else asked.completed(Values.of_all(trained), notes, path, free=ignore == AUTO)
+    if drawn and not classes:
+        refuse_one_class(Values.of_all(trained), found, path)
     for pair, (_, values) in zip(pairs, scanned, strict=True):
         if not drawn:
             found.refuse_unknown(values.values, pair.name)
@@ -112,7 +118,7 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     kept = [pairs[index] for index in arrays["index"]]
     failed += [f"{pair.name} (damaged)" for index, pair in enumerate(pairs) if index not in set(arrays["index"].tolist())]
     note = count_skipped(failed, len(kept) + len(failed), "pictures with masks")
-    notes = notes + said + ([note] if note else [])
+    notes = notes + said + dark_notes([pair.picture for pair in kept]) + ([note] if note else [])
     resized = any(each != size for each in sizes)
     splits, paths = [pair.split for pair in kept], [pair.picture for pair in kept]
     return MaskedPictures(arrays["images"], arrays["masks"], splits, classes or found, resized, notes, paths)
@@ -142,7 +148,12 @@ def find_pairs(folder, known=None):
     if annotations:
         found, notes, names = read_annotations(folder, annotations, files, known)
         return [Pair(*each) for each in found], notes, names
-    pictures, masks = _by_key(folder, files)
+    pictures, masks, doubled = _by_key(folder, files)
+    drawn = {} if masks else find_labelme(files)
+    if drawn:
+        found, notes, names = read_labelme_masks(folder, drawn, files, known)
+        return [Pair(*each) for each in found], notes, names
+    _refuse_unmatched(folder, files, pictures, masks, doubled)
     both = [key for key in pictures if key in masks]
     notes = []
     for some, others, what in ((pictures, masks, "pictures have no mask"), (masks, pictures, "masks have no picture")):
@@ -168,11 +179,7 @@ def _first(names):
 
 
 def _by_key(folder, files):
-    """`(pictures, masks)`, each `{what the two share of their paths: file}`.
-
-    Raises:
-        UserError: There are none that belong together, or two where one is expected.
-    """
+    """`(pictures, masks, [(key, two files of that key)])`, the first two `{what the two share of their paths: file}`."""
     pictures, masks, doubled, stems = {}, {}, [], {(file.parent, file.stem) for file in files}
     for file in files:
         if is_image_name(file.name) and file.parent.name != "SegmentationObject":  # VOC's single objects are no classes
@@ -181,6 +188,18 @@ def _by_key(folder, files):
             first = (masks if is_mask else pictures).setdefault(key, file)
             if first != file:
                 doubled.append((key, f"{first.relative_to(folder)} and {file.relative_to(folder)}"))
+    return pictures, masks, doubled
+
+
+def _refuse_unmatched(folder, files, pictures, masks, doubled):
+    """Refuse pictures and masks of which none belong together, or two where one is expected.
+
+    Raises:
+        UserError: Naming the first.
+    """
+    if not pictures:
+        for file in files:
+            refuse_archive(file)
     if not masks or not pictures:
         there = f"{len(pictures)} pictures, {len(masks)} masks"
         raise UserError(f"{folder}: found {there}. Expected {FORMATS}")
@@ -190,7 +209,6 @@ def _by_key(folder, files):
     doubled = [both for key, both in doubled if key in pictures and key in masks]
     if doubled:
         raise UserError(f"{folder}: {doubled[0]} have one name ({len(doubled)} such). Keep one of them, or rename it")
-    return pictures, masks
 
 
 def listed_splits(folder, files):

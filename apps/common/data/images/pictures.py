@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from apps.common.data.fingerprint import digest, row_digests
-from apps.common.data.images.decoding import ENDINGS, Unreadable, decode, is_image_name, read_header
+from apps.common.data.images.decoding import ENDINGS, Unreadable, dark_notes, decode, is_image_name, read_header
 from apps.common.data.images.threads import without_warnings
 from apps.common.data.reading import Progress, require_memory, split_of, visible_files
 from apps.common.errors import UserError, count_skipped
@@ -82,7 +82,7 @@ def read_pictures(path, *, smallest=1):
     note = count_skipped(skipped, len(files), "pictures")
     if not splits:
         raise UserError(f"{path}: no readable picture")
-    return splits, [note] if note else []
+    return splits, dark_notes([picture.path for part in splits.values() for picture in part]) + ([note] if note else [])
 
 
 def photographs():

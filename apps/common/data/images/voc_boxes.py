@@ -3,7 +3,15 @@
 import math
 from xml.etree import ElementTree
 
-from apps.common.data.images.annotations import Annotation, Found, array_of, number, split_from, unannotated
+from apps.common.data.images.annotations import (
+    Annotation,
+    Found,
+    array_of,
+    number,
+    renamed_note,
+    split_from,
+    unannotated,
+)
 from apps.common.data.reading import split_of
 from apps.common.errors import UserError
 
@@ -33,22 +41,21 @@ def read_voc(paths, lists, pictures):
     twice = sorted(name for name, splits in listed.items() if len(splits) > 1)
     if twice:
         raise UserError(f"{lists[0].parent}: {twice[0]} and {len(twice) - 1} more are in several splits; keep each in one")
-    found, alone = [], set()
+    found, alone, renamed = [], set(), {}
     for path in paths:
         split = next(iter(listed.get(path.stem, ())), None)
         if listed and split is None:
             alone.add(path.stem)
             continue
-        annotation = voc_annotation(path, split, pictures)
-        found.append(annotation)
+        found.append(voc_annotation(path, split, pictures, renamed))
     missing = sorted(listed.keys() - {path.stem for path in paths})
     if missing:
         raise UserError(f"{lists[0].parent}: no annotation of {missing[0]} ({len(missing)} such); add it or take it off the list")
     notes = [f"{len(alone)} annotations that no list in ImageSets names are left out"] if alone else []
-    return Found(found, None, notes + unannotated(found, pictures, alone))
+    return Found(found, None, notes + renamed_note(renamed) + unannotated(found, pictures, alone))
 
 
-def voc_annotation(path, split, pictures):
+def voc_annotation(path, split, pictures, renamed):
     top, boxes, classes = voc_root(path), [], []
     for thing in top.findall("object"):
         box = thing.find("bndbox")
@@ -57,11 +64,7 @@ def voc_annotation(path, split, pictures):
             raise UserError(f"{path}: an object without a name or a bndbox; mend or remove it")
         boxes.append([number(box.findtext(side), path) for side in ("xmin", "ymin", "xmax", "ymax")])
         classes.append(name)
-    name = (top.findtext("filename") or "").strip() or path.stem
-    source = pictures.find(name, path.parent, split)
-    if not source.is_file():  # renamed pictures whose annotation still has the old name
-        endings = (path.stem + each.suffix for each in pictures.paths if each.stem == path.stem)
-        source = next((pictures.find(each, path.parent, split) for each in endings), source)
+    source = pictures.find_of((top.findtext("filename") or "").strip(), path, split, renamed)
     size = [number(top.findtext(f"size/{side}") or "0", path) for side in ("height", "width")]
     size = [int(side) if math.isfinite(side) else 0 for side in size]
     split = split or split_from(source, path, pictures)
