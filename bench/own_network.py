@@ -41,7 +41,7 @@ class Loop:
     def batches(self, steps):
         for step in range(steps):
             at = (step * self.batch_size) % (len(self.order) - self.batch_size + 1)
-            yield self.examples.take(self.order[at : at + self.batch_size])[:2]
+            yield (*self.examples.take(self.order[at : at + self.batch_size]), None)[:2]
 
     def run(self, steps):
         """Seconds of so many steps."""
@@ -84,9 +84,13 @@ class JaxLoop(Loop):
         super().__init__(setting, data)
         model, optimizer = self.model, optax.adam(self.rate)
 
+        def loss_of(weights, others, metrics, x, y):
+            outputs, others = model.stateless_call(weights, others, x, training=True)
+            loss, (_, *kept) = model.stateless_compute_loss(weights, others, metrics, x=x, y=y, y_pred=outputs, training=True)
+            return loss, kept
+
         def step(weights, others, metrics, state, x, y):
-            slope = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
-            (loss, (_, _, others, metrics)), gradients = slope(weights, others, metrics, x, y, None, training=True)
+            (loss, (others, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights, others, metrics, x, y)
             updates, state = optimizer.update(gradients, state)
             return optax.apply_updates(weights, updates), others, metrics, state, loss
 

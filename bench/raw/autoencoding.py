@@ -7,7 +7,7 @@ from bench.own_network import family
 def setting():
     from apps import autoencoding as app
 
-    return app, {"model": "conv", "width": 16, "batch_size": BATCH_SIZE}, images()
+    return app, {"model": "convolutional", "width": 16, "batch_size": BATCH_SIZE}, images()
 
 
 FAMILIES = {"autoencoder": family(setting)}
