@@ -63,7 +63,7 @@ class Config(Transfer, Splitting):
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
     width: int | None = option(
-        None, "channels of the first maps: SSD and YOLO 16; of a token: DETR 64", low=4, high=1024, search=(16, 32)
+        None, "channels of the first maps: SSD and YOLO 16; of a token: DETR 64", low=4, high=1024, search=(16, 32, 64)
     )
     levels: int | None = option(
         None, "maps of the pyramid, the finest at stride 8: SSD 4, YOLO 3", low=1, high=6, needs={"model": ("ssd", "yolo")}
