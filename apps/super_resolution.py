@@ -8,7 +8,7 @@ On tiles of scikit-learn's two photographs, under two minutes: PSNR 25.1 dB, a l
 """
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from apps.common.app import Inputs, Metric
@@ -36,6 +36,9 @@ class Config(Training):
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(1e-4, 1e-1), log=True)
     schedule: Literal["constant", "cosine", "step", "exponential", "one-cycle", "plateau"] = option(
         "cosine", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
+    )
+    keep: Literal["best", "last"] | None = option(
+        None, "the epoch whose weights are kept; none: the best on validation, or the last of srgan, which PSNR would stop early"
     )
     test_data: str | None = option(None, "pictures to test on (a path or a name, as --data), else a part of --data")
     patch_size: int = option(24, "side of the squares that are trained on, in pixels of the small picture", low=4, high=512)
@@ -171,6 +174,14 @@ def refuse_small(parts, config):
 def border_of(model, depth):
     """How many pixels of the small picture a network looks away from one of its own: the sum of its convolutions' reach."""
     return {"espcn": 4, "fsrcnn": 3 + depth}.get(model, 4 + 2 * depth)
+
+
+def settle(config, data):
+    """Of two players the last epoch: by PSNR the best one is that in which the second player has said the least."""
+    if config.keep is None:
+        adversarial = config.model == "srgan" and not config.early_stopping
+        config = replace(config, keep="last" if adversarial else "best")
+    return config, ""
 
 
 def build_model(config, data):

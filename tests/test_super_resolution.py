@@ -13,7 +13,7 @@ from apps.common.options.declare import make_config
 from apps.common.reports.linear_filter import LinearFilter
 from apps.common.reports.pictures import Enlarger, enlarged_colours, in_size, psnr, quality, ssim
 from apps.common.training.enlarging import BrightnessLoss, psnr_metric
-from apps.common.training.fit import make_model
+from apps.common.training.fit import make_model, settled
 from layers import models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
@@ -55,6 +55,20 @@ def test_ssim_agrees_with_a_window_summed_by_hand():
     first, second = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     expected = (2 * m * n + first) * (2 * both + second) / ((m * m + n * n + first) * (v + w + second))
     assert ssim(x, y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"model": "srgan"}, "last"),
+        ({"model": "srgan", "keep": "best"}, "best"),
+        ({"model": "srgan", "early_stopping": 3}, "best"),
+        ({"model": "edsr"}, "best"),
+    ],
+)
+def test_the_last_epoch_of_two_players_is_kept_unless_another_is_asked_for(options, kept):
+    config, _ = settled(app, make_config(app.Config, options), None)
+    assert config.keep == kept and config.keeps_best == (kept == "best")
 
 
 @pytest.mark.parametrize("name", ["espcn", "fsrcnn", "edsr"])
