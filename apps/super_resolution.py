@@ -29,7 +29,10 @@ INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 @dataclass(frozen=True)
 class Config(Training):
-    model: Literal[MODELS] = option("edsr", "architecture; srgan looks sharpest and has a lower PSNR", search=MODELS[:3])
+    model: Literal[MODELS] = option(
+        "edsr", "architecture; srgan looks sharpest and has a lower PSNR; bicubic is no model: it stands beside every report",
+        search=MODELS[:3],
+    )  # fmt: skip
     factor: Literal[2, 3, 4] = option(3, "how many times higher and wider a picture becomes")
     epochs: int = option(25, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(16, "examples a step", low=1, high=65_536, search=(8, 16, 32))

@@ -9,7 +9,7 @@ import layers
 from apps import super_resolution as app
 from apps.common.data.images.pictures import Patches, Picture, WholePictures, luminance, resized
 from apps.common.errors import UserError
-from apps.common.options.declare import make_config
+from apps.common.options.declare import make_config, options_of
 from apps.common.reports.linear_filter import LinearFilter
 from apps.common.reports.pictures import Enlarger, enlarged_colours, in_size, psnr, quality, ssim
 from apps.common.training.enlarging import BrightnessLoss, psnr_metric
@@ -55,6 +55,12 @@ def test_ssim_agrees_with_a_window_summed_by_hand():
     first, second = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     expected = (2 * m * n + first) * (2 * both + second) / ((m * m + n * n + first) * (v + w + second))
     assert ssim(x, y) == pytest.approx(expected)
+
+
+def test_bicubic_is_no_model_and_the_help_says_where_it_stands():
+    with pytest.raises(UserError, match="--model"):
+        make_config(app.Config, {"model": "bicubic"})
+    assert "bicubic is no model: it stands beside every report" in options_of(app.Config)["model"].help
 
 
 @pytest.mark.parametrize(
