@@ -121,12 +121,13 @@ def load_data(config, about=None):
         notes += more
     *parts, test = split_pictures(splits, config.seed, notes)
     refuse_small(parts, config)
+    originals = len(parts[0])
     copies = [copy for picture in parts[0] for copy in smaller_copies(picture, config)]
     if copies:
         notes.append(f"{len(copies)} smaller copies of them to train on as well")
         parts[0] = [*parts[0], *copies]
     pairs = [[pair_of(picture.pixels, factor) for picture in part] for part in parts]
-    train = Patches(pairs[0], config.patch_size, config.patches, config.seed)
+    train = Patches(pairs[0], config.patch_size, config.patches, config.seed, originals=originals)
     held = Patches(pairs[1], config.patch_size, max(8, config.patches // 10), config.seed + 1, moved=False)
     options = options_of(Config)
     sizes = {name: getattr(config, name) for name in ("width", "depth") if is_active(config, options[name])}

@@ -1,9 +1,13 @@
 """Enlarging pictures: brightness, PSNR and SSIM of known values, tiles without seams, squares cut out of pictures, the app."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from app_cases import write_coloured_pictures
 from PIL import Image
+from runs import train
 
 import layers
 from apps import super_resolution as app
@@ -123,6 +127,16 @@ def test_squares_follow_from_seed_epoch_and_index_and_small_and_large_show_the_s
     assert (patches.take(np.arange(8))[1] != large).any()
     patches.set_epoch(0)
     np.testing.assert_array_equal(patches.take(np.array([5, 2]))[1], large[[5, 2]])
+
+
+def test_the_card_counts_squares_and_the_pictures_they_are_cut_out_of(tmp_path):
+    write_coloured_pictures(tmp_path)
+    options = ("--model", "espcn", "--width", "4", "--factor", "2", "--epochs", "1", "--patches", "16", "--patch-size", "6")
+    model = train("super-resolution", "--data", "coloured", *options, cwd=tmp_path)["model"]
+    card = (Path(model) / "README.md").read_text()
+    count = len(list((tmp_path / "coloured").glob("*.png")))
+    assert "8 validation squares of 1 pictures, 1 test pictures" in card, card
+    assert f"16 train squares of {count - 2} pictures" in card, "their smaller copies are none"
 
 
 def test_an_enlargement_that_is_the_truth_is_perfect_and_edges_are_shaved():
