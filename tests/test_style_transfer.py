@@ -136,6 +136,21 @@ def test_predict_optimises_the_pixels_for_as_many_steps_as_are_asked_for(made, t
     assert away[1].mean() < away[8].mean() and not np.array_equal(found[0], found[8])
 
 
+@pytest.mark.parametrize(("style", "content", "said"), [(0.1, 0.2, True), (0.3, 0.2, False), (0.1, 0.6, False)])
+def test_a_control_that_wins_on_both_losses_is_remarked(style, content, said):
+    network = {"method": "network", "style_loss": 0.2, "content_loss": 0.5}
+    control = {"method": "optimised", "style_loss": style, "content_loss": content}
+    found = app.control_remarks([network, control], 100)
+    assert bool(found) == said and all("--optimise 100" in line and f"{style:.3g} of style_loss" in line for line in found)
+    assert app.control_remarks([network], 0) == []
+
+
+def test_the_report_has_the_remark(made, monkeypatch):
+    model, data = made
+    monkeypatch.setattr(app, "control_remarks", lambda rows, steps: [f"{len(rows)} methods, {steps} steps"])
+    assert app.evaluate(model, data, make_config(app.Config, TINY)).remarks == ["3 methods, 2 steps"]
+
+
 def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits():
     network = models.transformer_net((8, 8, 3), width=2, depth=1)
     layers.initialize(network, 0)
