@@ -5,10 +5,10 @@
     triptych predict MODEL holiday.jpg --optimise 200           by its pixels, as Gatys et al.: slower, nearer to the picture
 
 What style and content are is measured by the features of a network that is given (`--features`): by default a small one of three
-convolutions that is trained at once to tell regions of scikit-learn's two photographs; or an image classifier trained here, or
-VGG with its weights in a file (`keras:VGG19=FILE`), as in the paper. Without options it paints waves into these photographs, two
-minutes on one core: style loss .083 and content loss .63; 100 steps of optimising the pixels .079 and .20, which the report
-remarks; the untouched picture .35 and 0. Outlines stay and become waves. With less weight on content it is lost (.95).
+convolutions that is trained at once to tell regions of scikit-learn's two photographs (scikit-image's too would be one more
+dependency); or an image classifier trained here, or VGG with its weights in a file (`keras:VGG19=FILE`), as in the paper.
+Without options it paints waves into these photographs, two minutes on one core, and their outlines stay: style loss .083 and
+content loss .63; of 100 steps of optimising the pixels, which the report remarks, .079 and .20; of the untouched picture .35, 0.
 """
 
 import functools

@@ -86,7 +86,10 @@ def read_pictures(path, *, smallest=1):
 
 
 def photographs():
-    """The two photographs that come with scikit-learn, 427 x 640: a temple in China and a flower."""
+    """The two photographs that come with scikit-learn, 427 x 640: a temple in China and a flower.
+
+    Those of scikit-image would need it as a dependency, and where it is installed by chance the same seed would give other data.
+    """
     from sklearn.datasets import load_sample_images
 
     found = load_sample_images()
