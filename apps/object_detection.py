@@ -42,11 +42,12 @@ INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
-    libraries = ("keras:",)
+    libraries = ("keras:", "hf:")
 
     pretrained: str | None = option(
-        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the trunk) or keras:NAME[=FILE]"
-    )
+        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the trunk), keras:NAME[=FILE] or "
+        "hf:FOLDER of a ViT",
+    )  # fmt: skip
     model: Literal["ssd", "yolo", "detr"] = option("ssd", "detector", search=("ssd", "yolo", "detr"))
     epochs: int | None = option(None, "passes over the training pictures; none: by their number, 15 to 80", low=1, high=100_000)
     batch_size: int | None = option(
@@ -63,7 +64,7 @@ class Config(Transfer, Splitting):
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
     width: int | None = option(
-        None, "channels of the first maps: SSD and YOLO 16; of a token: DETR 64", low=4, high=1024, search=(16, 32)
+        None, "channels of the first maps: SSD and YOLO 16; of a token: DETR 64", low=4, high=1024, search=(16, 32, 64)
     )
     levels: int | None = option(
         None, "maps of the pyramid, the finest at stride 8: SSD 4, YOLO 3", low=1, high=6, needs={"model": ("ssd", "yolo")}

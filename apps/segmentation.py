@@ -37,11 +37,12 @@ DRAWINGS, SIZE = 800, 40
 
 @dataclass(frozen=True)
 class Config(Transfer, Splitting):
-    libraries = ("keras:",)
+    libraries = ("keras:", "hf:")
 
     pretrained: str | None = option(
-        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the way down) or keras:NAME[=FILE]"
-    )
+        None, "weights to begin with: a bundle (that of a classifier or of contrastive gives the way down), keras:NAME[=FILE] or "
+        "hf:FOLDER of a ViT",
+    )  # fmt: skip
     model: Literal[tuple(MODELS)] = option("unet", "architecture", search=tuple(MODELS))
     width: int = option(12, "channels at full size; they double with each step down", low=1, high=256, search=(8, 16, 32))
     depth: int = option(3, "steps down, each of which halves the picture", low=1, high=6, search=(2, 3, 4))

@@ -44,7 +44,7 @@ class Config(Writing):
     source_length: int = option(400, "tokens of a text at most; what is longer is cut", low=2, high=100_000)
     target_length: int = option(100, "tokens of a summary at most", low=2, high=10_000)
     width: int = option(64, "features of a token", low=2, search=(64, 128, 256))
-    units: int = option(128, "units of the decoder", low=2, search=(128, 256), needs={"model": "pointer-generator"})
+    units: int = option(128, "units of the decoder", low=2, search=(64, 128, 256), needs={"model": "pointer-generator"})
     depth: int = option(2, "blocks of each side", low=1, high=24, search=(1, 2, 3), needs={"model": "transformer"})
     epochs: int = option(5, "passes over the training data", low=1, high=100_000)
     learning_rate: float = option(4e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)

@@ -60,7 +60,7 @@ class Config(Transfer, Splitting):
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     clip_norm: float | None = option(5.0, "largest norm of the whole gradient", above=0)
     width: int = option(
-        100, "features of a word, and units of each LSTM", low=4, search=(50, 100, 200), needs={"model": OWN}
+        100, "features of a word, and units of each LSTM", low=4, search=(48, 100, 200), needs={"model": OWN}
     )
     depth: int = option(2, "transformer blocks", low=1, high=96, needs={"model": "transformer"})
     dropout: float = option(0.3, "share of units dropped in training", low=0, high=0.95, search=(0.1, 0.6))

@@ -12,7 +12,11 @@ from runs import bundle_weights, forked, train
 
 from apps import image_classification
 from apps.common import command
+from apps.common.data.examples import Examples
+from apps.common.errors import UserError
+from apps.common.options.declare import make_config
 from apps.common.options.training import Recipe
+from apps.common.training.optimizers import compile_model
 
 OPTIONS = ("--model", "small-cnn", "--epochs", "2", "--batch-size", "8", "--learning-rate", "0.01")
 
@@ -60,6 +64,44 @@ def test_a_trunk_trains_at_a_lower_rate_and_not_before_its_epoch(place, source):
     before = kernels(source)[0]
     assert 0 < moved(before, lower) < 0.2 * moved(before, higher)
     assert moved(before, held) == 0.0, "two epochs of two are held"
+
+
+def steps_of_layers(epochs, **options):
+    """How far each of five layers, of which the first four were trained before, goes in each epoch of one step."""
+    model = keras.Sequential([keras.Input((3,)), *(keras.layers.Dense(3, name=f"layer_{index}") for index in range(5))])
+    given = {"pretrained": "somewhere", "optimizer": "sgd", "learning_rate": 1e-3, "trunk_rate": 0.5, "batch_size": 4}
+    config = make_config(image_classification.Config, {**given, "epochs": epochs, **options})
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(4, 3)).astype("float32"), generator.normal(size=(4, 3)).astype("float32")
+    compile_model(model, config, Examples(x, y), loss="mse", trunk=model.layers[:-1])
+    found = []
+    for _ in range(epochs):
+        before = [keras.ops.convert_to_numpy(layer.kernel) for layer in model.layers]
+        model.fit(x, y, batch_size=4, verbose=0)
+        after = [keras.ops.convert_to_numpy(layer.kernel) for layer in model.layers]
+        found.append(np.array([np.abs(one - other).mean() for one, other in zip(before, after, strict=True)]))
+    return found
+
+
+def test_the_deeper_a_group_of_layers_lies_the_later_it_is_trained():
+    moved_in = [step > 0 for step in steps_of_layers(4, trunk_groups=3, unfreeze_epoch=1)]
+    assert [each.tolist() for each in moved_in] == [
+        [False, False, False, False, True], [False, False, True, True, True], [False, True, True, True, True], [True] * 5,
+    ]  # fmt: skip
+
+
+def test_rates_fall_from_group_to_group_and_are_one_without_groups():
+    (one,), (two,) = steps_of_layers(1), steps_of_layers(1, trunk_groups=2, group_rate=0.25)
+    np.testing.assert_allclose(two / one, [0.25, 0.25, 1, 1, 1], rtol=2e-3)
+    (whole,) = steps_of_layers(1, trunk_rate=1.0)
+    np.testing.assert_allclose(one / whole, [0.5, 0.5, 0.5, 0.5, 1], rtol=2e-3)
+
+
+def test_more_groups_than_layers_and_what_needs_them_are_refused():
+    with pytest.raises(UserError, match="--trunk-groups 9: expected at most 4, the layers"):
+        steps_of_layers(1, trunk_groups=9)
+    with pytest.raises(UserError, match="--group-rate does nothing with --trunk-groups 1"):
+        steps_of_layers(1, group_rate=0.5)
 
 
 @pytest.mark.once

@@ -15,7 +15,15 @@ from apps.common.options.declare import make_config
 from apps.common.training import feature_maps
 from apps.common.training.feature_maps import given_features
 from apps.common.training.fit import make_model
-from apps.common.training.restyling import Restyler, levelled, loss_units, mean_losses, optimised_pixels
+from apps.common.training.restyling import (
+    AnySize,
+    Restyler,
+    levelled,
+    loss_units,
+    mean_losses,
+    optimised_picture,
+    optimised_pixels,
+)
 from layers import models
 from layers.style import gram_matrix
 
@@ -109,10 +117,44 @@ def test_one_step_of_the_optimisation_is_adams_first_step_of_the_learning_rate(m
     assert np.abs(moved).max() <= 2.0001 and np.median(np.abs(moved)) == pytest.approx(2.0, abs=0.05)
 
 
+def test_a_picture_of_any_size_is_optimised_as_a_square_of_the_training_is(made):
+    model, *_ = made
+    np.testing.assert_allclose(optimised_picture(model, SQUARES[0], 3), optimised_pixels(model, SQUARES[:1], 3)[0], atol=1e-2)
+    assert optimised_picture(model, generator.integers(0, 256, (22, 37, 3)).astype("uint8"), 1).shape == (22, 37, 3)
+
+
+def test_predict_optimises_the_pixels_for_as_many_steps_as_are_asked_for(made, tmp_path):
+    model, data = made
+    Image.fromarray(SQUARES[0]).save(tmp_path / "noise.png")
+    found = {}
+    for steps in (0, 1, 8):
+        options = app.PredictOptions(folder=str(tmp_path / str(steps)), optimise=steps)
+        (row,) = app.predict(model, [tmp_path / "noise.png"], data.about, options)
+        found[steps] = np.asarray(Image.open(row["picture"])).astype(int)
+    away = {steps: np.abs(pixels - SQUARES[0].astype(int)) for steps, pixels in found.items()}
+    assert away[1].max() <= 4, "one step of four pixel values"
+    assert away[1].mean() < away[8].mean() and not np.array_equal(found[0], found[8])
+
+
+@pytest.mark.parametrize(("style", "content", "said"), [(0.1, 0.2, True), (0.3, 0.2, False), (0.1, 0.6, False)])
+def test_a_control_that_wins_on_both_losses_is_remarked(style, content, said):
+    network = {"method": "network", "style_loss": 0.2, "content_loss": 0.5}
+    control = {"method": "optimised", "style_loss": style, "content_loss": content}
+    found = app.control_remarks([network, control], 100)
+    assert bool(found) == said and all("--optimise 100" in line and f"{style:.3g} of style_loss" in line for line in found)
+    assert app.control_remarks([network], 0) == []
+
+
+def test_the_report_has_the_remark(made, monkeypatch):
+    model, data = made
+    monkeypatch.setattr(app, "control_remarks", lambda rows, steps: [f"{len(rows)} methods, {steps} steps"])
+    assert app.evaluate(model, data, make_config(app.Config, TINY)).remarks == ["3 methods, 2 steps"]
+
+
 def test_a_picture_of_any_size_comes_back_in_its_size_and_in_full_where_it_fits():
     network = models.transformer_net((8, 8, 3), width=2, depth=1)
     layers.initialize(network, 0)
-    restyle = Restyler(network, margin=0)
+    restyle = Restyler(AnySize(network), margin=0)
     picture = generator.integers(0, 256, (13, 18, 3)).astype("uint8")
     assert restyle(picture, 100).shape == (13, 18, 3) and restyle(picture, 9).shape == (6, 9, 3)
     assert restyle(picture[:1, :1], 100).shape == (1, 1, 3)

@@ -1,19 +1,23 @@
 """Enlarging pictures: brightness, PSNR and SSIM of known values, tiles without seams, squares cut out of pictures, the app."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from app_cases import write_coloured_pictures
 from PIL import Image
+from runs import train
 
 import layers
 from apps import super_resolution as app
 from apps.common.data.images.pictures import Patches, Picture, WholePictures, luminance, resized
 from apps.common.errors import UserError
-from apps.common.options.declare import make_config
+from apps.common.options.declare import make_config, options_of
 from apps.common.reports.linear_filter import LinearFilter
 from apps.common.reports.pictures import Enlarger, enlarged_colours, in_size, psnr, quality, ssim
 from apps.common.training.enlarging import BrightnessLoss, psnr_metric
-from apps.common.training.fit import make_model
+from apps.common.training.fit import make_model, settled
 from layers import models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
@@ -55,6 +59,26 @@ def test_ssim_agrees_with_a_window_summed_by_hand():
     first, second = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     expected = (2 * m * n + first) * (2 * both + second) / ((m * m + n * n + first) * (v + w + second))
     assert ssim(x, y) == pytest.approx(expected)
+
+
+def test_bicubic_is_no_model_and_the_help_says_where_it_stands():
+    with pytest.raises(UserError, match="--model"):
+        make_config(app.Config, {"model": "bicubic"})
+    assert "bicubic is no model: it stands beside every report" in options_of(app.Config)["model"].help
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"model": "srgan"}, "last"),
+        ({"model": "srgan", "keep": "best"}, "best"),
+        ({"model": "srgan", "early_stopping": 3}, "best"),
+        ({"model": "edsr"}, "best"),
+    ],
+)
+def test_the_last_epoch_of_two_players_is_kept_unless_another_is_asked_for(options, kept):
+    config, _ = settled(app, make_config(app.Config, options), None)
+    assert config.keep == kept and config.keeps_best == (kept == "best")
 
 
 @pytest.mark.parametrize("name", ["espcn", "fsrcnn", "edsr"])
@@ -103,6 +127,16 @@ def test_squares_follow_from_seed_epoch_and_index_and_small_and_large_show_the_s
     assert (patches.take(np.arange(8))[1] != large).any()
     patches.set_epoch(0)
     np.testing.assert_array_equal(patches.take(np.array([5, 2]))[1], large[[5, 2]])
+
+
+def test_the_card_counts_squares_and_the_pictures_they_are_cut_out_of(tmp_path):
+    write_coloured_pictures(tmp_path)
+    options = ("--model", "espcn", "--width", "4", "--factor", "2", "--epochs", "1", "--patches", "16", "--patch-size", "6")
+    model = train("super-resolution", "--data", "coloured", *options, cwd=tmp_path)["model"]
+    card = (Path(model) / "README.md").read_text()
+    count = len(list((tmp_path / "coloured").glob("*.png")))
+    assert "8 validation squares of 1 pictures, 1 test pictures" in card, card
+    assert f"16 train squares of {count - 2} pictures" in card, "their smaller copies are none"
 
 
 def test_an_enlargement_that_is_the_truth_is_perfect_and_edges_are_shaved():

@@ -131,6 +131,6 @@ def test_what_is_no_trunk_is_refused_in_one_line(place):
     with pytest.raises(UserError, match="Did you mean 'MobileNet'"):
         trunk_maps.given_trunk("keras:MobilNet", "segmentation", SHAPE, (1, 2))
     flat = train("image-classification", "--data", "pictures", "--model", "mlp", "--hidden-dims", "4", *SHORT, cwd=place)["model"]
-    for source, said in ((flat, "no feature maps"), ("hf:somewhere", "takes a bundle")):
+    for source, said in ((flat, "no feature maps"), ("tfhub:somewhere", "takes a bundle")):
         refused = forked("train", *DETECTION, "--pretrained", source, cwd=place, check=2)
         assert said in refused.stderr.strip().splitlines()[-1]

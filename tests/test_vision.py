@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from pycocotools import mask as coco
 from scipy.optimize import linear_sum_assignment
 
 import layers
@@ -55,6 +56,19 @@ def test_iou_is_the_share_of_pixels_both_cover():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def coco_iou(first, second):
+    """The overlap of each box with each, `(n, m)`, as pycocotools finds it."""
+    first, second = (np.concatenate([each[:, :2], each[:, 2:] - each[:, :2]], 1).astype("float64") for each in (first, second))
+    return coco.iou(first, second, [0] * len(second))
+
+
+def test_iou_is_that_of_pycocotools():
+    first, second = random_boxes(30, seed=11), random_boxes(20, seed=12)
+    found = array(boxes.pairwise(boxes.iou, first, second))
+    np.testing.assert_allclose(found, coco_iou(first, second), atol=1e-5)
+    assert (found == 0).any() and found.max() > 0.5
+
+
 def test_iou_and_giou_do_not_change_when_both_boxes_move_grow_or_swap():
     first, second = random_boxes(8, seed=1), random_boxes(8, seed=2)
     for measure in (boxes.iou, boxes.giou):
@@ -101,10 +115,10 @@ def test_anchors_stand_about_the_cells_and_have_the_shapes_asked_for():
 
 
 def greedy(corners, scores, most, overlap, least):
-    """Non-maximum suppression as one writes it down, in NumPy."""
-    kept = []
+    """Non-maximum suppression as one writes it down, in NumPy, by the overlaps of pycocotools."""
+    kept, overlaps = [], coco_iou(corners, corners)
     for index in np.argsort(-scores, kind="stable"):
-        near = any(float(array(boxes.iou(corners[index], corners[other]))) > overlap for other in kept)
+        near = any(overlaps[index, other] > overlap for other in kept)
         if scores[index] >= least and not near and len(kept) < most:
             kept.append(index)
     return kept

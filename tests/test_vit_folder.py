@@ -5,11 +5,12 @@ import json
 import keras
 import numpy as np
 import pytest
-from app_cases import write_pictures
+from app_cases import write_boxes, write_pictures
 from runs import forked, train
 
 from apps.common.errors import UserError
-from apps.common.training.vit_folder import vit_classifier
+from apps.common.training.trunk_maps import given_trunk
+from apps.common.training.vit_folder import resized_positions, vit_classifier
 
 SIDE, MEAN, DEVIATION = 16, [0.3, 0.5, 0.6], [0.2, 0.3, 0.4]
 
@@ -31,7 +32,8 @@ def folder(tmp_path_factory):
         pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype="uint8")
         scaled = ((pixels / 255 - MEAN) / DEVIATION).transpose(0, 3, 1, 2).astype("float32")
         model.vit.save_pretrained(made / "trunk")  # whose tensors are called without `vit.`
-        np.savez(made / "answers.npz", pixels=pixels, logits=model(torch.tensor(scaled)).logits.numpy())
+        np.savez(made / "answers.npz", pixels=pixels, logits=model(torch.tensor(scaled)).logits.numpy(),
+                 tokens=model.vit(torch.tensor(scaled)).last_hidden_state.numpy())  # fmt: skip
     model.save_pretrained(made / "model")
     facts = {"image_mean": MEAN, "image_std": DEVIATION, "rescale_factor": 1 / 255}
     (made / "model" / "preprocessor_config.json").write_text(json.dumps(facts))
@@ -61,6 +63,41 @@ def test_logits_are_those_of_transformers(folder):
     assert [layer.name for layer in trunk] == ["patches", "class_token", "positions", "block_0", "block_1", "norm"]
     _, trunk, _ = vit_classifier(f"hf:{folder / 'model'}", (SIDE, SIDE, 3), ["light", "dark"], given)
     assert "logits" not in {layer.name for layer in trunk}, "other classes need a head of their own"
+
+
+def test_as_a_trunk_its_maps_are_the_tokens_of_transformers_and_these_pooled_or_repeated(folder):
+    with np.load(folder / "answers.npz") as answers:
+        pixels, tokens = answers["pixels"].astype("float32"), answers["tokens"]
+    trunk = given_trunk(f"hf:{folder / 'model'}", "object-detection", (SIDE, SIDE, 3), (8, 16, 32))
+    fine, middle, coarse = (keras.ops.convert_to_numpy(each) for each in trunk.model(pixels, training=False))
+    expected = tokens[:, 1:].reshape(3, 2, 2, -1)
+    np.testing.assert_allclose(fine, expected, atol=1e-4)
+    np.testing.assert_allclose(middle, expected.max((1, 2), keepdims=True), atol=1e-4)
+    assert coarse.shape == middle.shape and len(trunk.digest) == 24
+    assert [layer.name for layer in trunk.layers] == ["patches", "class_token", "positions", "block_0", "block_1", "norm"]
+    (map_,) = given_trunk(f"hf:{folder / 'trunk'}", "segmentation", (SIDE, SIDE, 3), (1, 2, 4)).model.outputs
+    assert map_.shape[1:3] == (4, 4)
+
+
+def test_positions_of_other_sizes_lie_between_those_there_are():
+    table = np.concatenate([[[7.0, 7.0]], [[x, y] for y in (0.0, 1.0) for x in (0.0, 1.0)]])
+    found = resized_positions(table, (2, 4))
+    assert found[0].tolist() == [7.0, 7.0] and found.shape == (9, 2)
+    rows = found[1:].reshape(2, 4, 2)
+    assert (np.diff(rows[..., 0], axis=1) > 0).all() and (np.diff(rows[..., 1], axis=0) > 0).all()
+    np.testing.assert_array_equal(resized_positions(table, (2, 2)), table)
+
+
+@pytest.mark.once
+def test_a_detector_learns_on_it_and_what_does_not_suit_is_refused(folder):
+    write_boxes(folder, count=12)
+    words = ("--data", "squares", "--width", "4", "--levels", "2", "--epochs", "1", "--batch-size", "8", "--freeze")
+    result = train("object-detection", *words, "--image-size", "32", "--pretrained", "hf:model", cwd=folder)
+    assert "map50" in result["metrics"]
+    with pytest.raises(UserError, match="patches of 14 pixels; as a trunk"):
+        given_trunk(changed(folder, "other", patch_size=14), "segmentation", (28, 28, 3), (1, 2, 4))
+    with pytest.raises(UserError, match="multiple of 8"):
+        given_trunk(f"hf:{folder / 'model'}", "segmentation", (20, 16, 3), (1, 2, 4))
 
 
 @pytest.mark.once

@@ -7,11 +7,13 @@ def model_card(record, beside):
     """The text of a bundle's `README.md`.
 
     Args:
-        record: `task`, `options`, `metrics`, `versions`, `data` (source, fingerprint and number of examples of each split).
+        record: `task`, `options`, `metrics`, `versions`, `data` (source, fingerprint, number of examples of each
+            split, and units where these are not the examples that were given).
         beside: `baselines`, `remarks`, `best_epoch`, `epochs`.
     """
     data, options = record["data"], record["options"]
-    counts = ", ".join(f"{count} {name}" for name, count in data["examples"].items())
+    units = data.get("units", {})
+    counts = ", ".join(f"{count} {name} {units.get(name, '')}".strip() for name, count in data["examples"].items())
     lines = [
         f"# {record['task']}: {options.get('model') or 'model'}",
         "",

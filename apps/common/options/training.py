@@ -102,6 +102,11 @@ def is_given(value):
     return value is not None
 
 
+def is_split(value):
+    """What an option `needs` of `trunk_groups` that says how its groups differ."""
+    return value > 1
+
+
 def is_missing(value):
     """What an option `needs` of `pretrained` that the network trained before decides: `needs={"pretrained": is_missing}`."""
     return value is None
@@ -123,13 +128,24 @@ class Transfer(Training):
         False, "the pretrained trunk stays as it is, only what is new is trained", needs={"pretrained": is_given}
     )
     unfreeze_epoch: int = option(
-        0, "epochs after which a trunk that was held still is trained as well (0: from the start)", low=0,
+        0, "epochs after which a trunk that was held still is trained as well (0: from the start); so many more for each deeper "
+        "group of --trunk-groups", low=0,
         needs={"pretrained": is_given, "freeze": False},
     )  # fmt: skip
     trunk_rate: float | None = option(
         None, "factor of the learning rate for the pretrained trunk (0.1; for a bundle of texts 1)", above=0, high=1,
         search=(0.01, 1.0), log=True,
         needs={"pretrained": is_given, "freeze": False},
+    )  # fmt: skip
+    # Gradual unfreezing and discriminative rates: Howard & Ruder, 2018 (ULMFiT), arXiv 1801.06146.
+    trunk_groups: int = option(
+        1, "groups of layers the pretrained trunk is split into; the deeper one lies, the later it is trained (--unfreeze-epoch "
+        "epochs after the one above) and the lower its rate (--group-rate)", low=1, high=100,
+        needs={"pretrained": is_given, "freeze": False},
+    )  # fmt: skip
+    group_rate: float = option(
+        0.385, "factor of the learning rate from one group of the trunk to the next deeper one (ULMFiT: 1 / 2.6)", above=0,
+        high=1, needs={"trunk_groups": is_split},
     )  # fmt: skip
 
     def check(self):

@@ -5,9 +5,11 @@ import copy
 import math
 
 import keras
+import numpy as np
 
 from apps.common.bundles.pretrained import is_bundle, load_weights
 from apps.common.errors import UserError
+from apps.common.output import say
 from layers import backend
 from layers.backend import keras_private
 from layers.initialization import initialize
@@ -232,6 +234,8 @@ def compile_model(model, config, examples, *, loss=None, metrics=None, players=N
 def with_trunk(model, trunk, config, examples):
     """Hold a pretrained trunk still, or train it at a lower rate: the players of `compile_model`, or `None` for one.
 
+    Of several groups of its layers, the k-th below the new layers is held for `k unfreeze_epoch` epochs and then trained at
+    `trunk_rate group_rate^(k - 1)` of the learning rate (Howard & Ruder, 2018, arXiv 1801.06146).
     Its batch norms keep their statistics in any case: those of a small new set are worse (Kornblith et al., 2019).
     """
     for layer in trunk:
@@ -242,12 +246,39 @@ def with_trunk(model, trunk, config, examples):
     upper = [variable for variable in model.trainable_variables if id(variable) not in inside]
     if not upper and config.freeze:
         raise UserError("--freeze: every weight of the model comes from --pretrained, so nothing is left to train; leave it out")
-    if not lower or (not upper and not config.unfreeze_epoch and config.trunk_factor == 1):
+    count = config.trunk_groups
+    if not lower or (not upper and not config.unfreeze_epoch and config.trunk_factor == 1 and count == 1):
         return None
-    config_of_trunk = copy.copy(config)
-    object.__setattr__(config_of_trunk, "learning_rate", config.learning_rate * config.trunk_factor)
-    object.__setattr__(config_of_trunk, "hold_steps", config.unfreeze_epoch * steps_in(examples, config.batch_size))
-    return [(upper, config), (lower, config_of_trunk)] if upper else [(lower, config_of_trunk)]
+    players, factors = [(upper, config)] if upper else [], []
+    for depth, group in enumerate(layer_groups(trunk, lower, count)):
+        factors.append(config.trunk_factor * config.group_rate**depth)
+        own, hold = copy.copy(config), (depth + 1) * config.unfreeze_epoch
+        object.__setattr__(own, "learning_rate", config.learning_rate * factors[-1])
+        object.__setattr__(own, "hold_steps", hold * steps_in(examples, config.batch_size))
+        players.append((group, own))
+    if count > 1:
+        rates = ", ".join(f"{factor:.3g}" for factor in factors)
+        later = f", each held {config.unfreeze_epoch} epochs longer than the one above" if config.unfreeze_epoch else ""
+        say(f"{count} groups of layers of the trunk, from the top: rates {rates} of the learning rate{later}")
+    return players
+
+
+def layer_groups(trunk, variables, count):
+    """The trained variables of a trunk in groups of as many layers each, that nearest to the output first.
+
+    Args:
+        trunk: Layers.
+        variables: Theirs, in the order of the model.
+        count: Number of groups.
+    Raises:
+        UserError: The trunk has fewer layers.
+    """
+    owners = {id(variable): place for place, layer in enumerate(trunk) for variable in layer.trainable_variables}
+    places = list(dict.fromkeys(owners[id(variable)] for variable in variables))
+    if count > len(places):
+        raise UserError(f"--trunk-groups {count}: expected at most {len(places)}, the layers of the trunk that are trained")
+    parts = np.array_split(places[::-1], count)
+    return [[variable for variable in variables if owners[id(variable)] in part] for part in parts]
 
 
 def steps_in(examples, batch_size):

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 
 from apps.common.data.images.pictures import resized
+from apps.common.data.reading import Progress
 from layers import backend
+from layers.decoding import run_with
 from layers.models.vision.style_transfer import PARTS
 from layers.style import content_loss, gram_matrix, style_loss, total_variation
 
@@ -80,7 +82,7 @@ def mean_losses(model, pictures, restyled, batch_size=16):
     return {"style_loss": float(style.mean()), "content_loss": float(content.mean())}
 
 
-def optimised_pixels(model, pictures, steps, learning_rate=4.0):
+def optimised_pixels(model, pictures, steps, learning_rate=4.0, features=None):
     """Pictures whose own pixels were moved down the gradient of the model's objective, from the pictures as they are.
 
     `x <- x - rate m / (sqrt(v) + 1e-8)`, Adam with its usual means m and v of the gradient, x kept in 0..255.
@@ -90,16 +92,18 @@ def optimised_pixels(model, pictures, steps, learning_rate=4.0):
         pictures: `(batch, height, width, channels)` of pixels.
         steps: Number of steps.
         learning_rate: In pixels' units.
+        features: The model's for pictures of this size, where it is not that of the training.
     Returns: float32 of the same shape.
     Reference: Gatys et al., 2015, arXiv 1508.06576.
     """
     given = ops.convert_to_tensor(np.asarray(pictures, "float32"))
 
     def objective(x):
-        return sum(weight * part for weight, part in zip(model.part_weights, model.losses_of(given, x), strict=True))
+        return sum(weight * part for weight, part in zip(model.part_weights, model.losses_of(given, x, features), strict=True))
 
     x = np.array(pictures, "float32")
     mean, square = np.zeros_like(x), np.zeros_like(x)
+    progress = Progress(steps, "steps of optimising pixels")
     for step in range(1, steps + 1):
         slope = backend.gradient(objective, ops.convert_to_tensor(x))
         slope = ops.convert_to_numpy(ops.stop_gradient(slope))
@@ -107,7 +111,24 @@ def optimised_pixels(model, pictures, steps, learning_rate=4.0):
         square = 0.999 * square + 0.001 * slope**2
         away = (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
         x = np.clip(x - learning_rate * away, 0, 255).astype("float32")
+        progress.show(step)
     return x
+
+
+def optimised_picture(model, pixels, steps):
+    """`optimised_pixels` of one picture `(height, width, 3)` of any size."""
+    image = keras.Input(pixels.shape, name="image")
+    features = keras.Model(image, run_anew(model.features, image))
+    return optimised_pixels(model, pixels[None], steps, features=features)[0]
+
+
+def run_anew(network, x):
+    """What a network, its own weights and those of the networks in it make of pictures of another size."""
+
+    def replaced(layer):
+        return (lambda inner, **options: run_anew(layer, inner)) if isinstance(layer, keras.Model) else layer
+
+    return run_with(network, x, replaced)
 
 
 def as_pixels(values):
@@ -115,17 +136,31 @@ def as_pixels(values):
     return np.rint(np.clip(values, 0, 255)).astype("uint8")
 
 
+class AnySize:
+    """A trained `transformer_net` for one picture of any size at a time, with sides that are multiples of 4."""
+
+    def __init__(self, network):
+        self.network, self.sizes = keras.Model(network.inputs[0], network.outputs[0]), {}
+
+    def __call__(self, pixels):
+        if pixels.shape not in self.sizes:
+            made = keras.models.clone_model(self.network, input_tensors=keras.Input(pixels.shape, name="image"))
+            made.set_weights(self.network.get_weights())
+            self.sizes = {pixels.shape: made}  # the last size alone
+        restyled = self.sizes[pixels.shape](pixels[None], training=False)
+        return ops.convert_to_numpy(ops.stop_gradient(restyled))[0]
+
+
 class Restyler:
-    """A trained network for pictures of any size, one at a time: in its instance norms it must see the whole picture.
+    """Pictures of any size restyled, one at a time: what paints them must see the whole picture, for its norms or its style.
 
     Args:
-        network: `transformer_net`, built for sides that are multiples of 4.
+        paint: Takes and returns pixels `(height, width, 3)`, of sides that are multiples of 4.
         margin: Pixels by which a picture is continued, mirrored, for its edges to look like the rest of it.
     """
 
-    def __init__(self, network, margin=16):
-        self.network, self.sizes = keras.Model(network.inputs[0], network.outputs[0]), {}
-        self.margin = margin
+    def __init__(self, paint, margin=16):
+        self.paint, self.margin = paint, margin
 
     def __call__(self, pixels, largest):
         """A uint8 picture `(height, width, 3)` restyled, its longer side made smaller to `largest` where it is longer."""
@@ -135,10 +170,5 @@ class Restyler:
         pixels = resized(pixels, height, width) if share < 1 else pixels
         first = self.margin
         more = [(first, first + max(8, size + -size % 4) - size) for size in (height, width)]
-        padded = np.pad(pixels, (*more, (0, 0)), mode="symmetric")
-        if padded.shape not in self.sizes:
-            made = keras.models.clone_model(self.network, input_tensors=keras.Input(padded.shape, name="image"))
-            made.set_weights(self.network.get_weights())
-            self.sizes = {padded.shape: made}  # the last size alone
-        restyled = self.sizes[padded.shape](padded[None], training=False)
-        return as_pixels(ops.convert_to_numpy(ops.stop_gradient(restyled))[0, first : first + height, first : first + width])
+        restyled = self.paint(np.pad(pixels, (*more, (0, 0)), mode="symmetric"))
+        return as_pixels(restyled[first : first + height, first : first + width])

@@ -153,6 +153,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         tracker.files(run.folder / f"{name}.json", "tables")
     splits = {name: getattr(data, name) for name in ("train", "validation", "test") if getattr(data, name) is not None}
     counts = {name: len(split) for name, split in splits.items()}
+    units = {name: split.unit for name, split in splits.items() if hasattr(split, "unit")}
     record = {
         "task": task_name(app),
         "run_id": run.id,
@@ -161,7 +162,7 @@ def _report(app, config, data, model, run, tracker, facts, trained, beside):
         "metrics": metrics,
         "baselines": baselines,
         "versions": {key: value for key, value in facts.items() if key.startswith("version")} | {"backend": facts["backend"]},
-        "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts},
+        "data": {"source": data.source, "fingerprint": facts["data_fingerprint"], "examples": counts, "units": units},
     }
     ways = {"train": known_by, "validation": known_by, "test": example_digests}
     known = {name: ways[name](split) for name, split in splits.items() if len(split) <= MOST_DIGESTS}

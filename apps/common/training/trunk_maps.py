@@ -1,7 +1,7 @@
 """`--pretrained` of a detector or a U-Net: the feature maps of a network that was trained as a classifier.
 
-The network is one of `keras.applications` (`keras:NAME[=FILE]`), or that of a bundle of image-classification or contrastive.
-Its maps are those of the last layer at each stride.
+The network is one of `keras.applications` (`keras:NAME[=FILE]`), a vision transformer of Hugging Face (`hf:FOLDER`), or that of a
+bundle of image-classification or contrastive. Its maps are those of the last layer at each stride, a transformer's its tokens.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from apps.common.files import sha256
 from apps.common.options.training import library_of
 from apps.common.training.feature_maps import image_network
 from apps.common.training.trunks import CAFFE, TRUNKS, named_network
+from apps.common.training.vit_folder import vit_maps
 
 MADE_OUTSIDE = (keras.layers.InputLayer, keras.layers.ZeroPadding2D, keras.layers.Cropping2D)  # no features of their own
 
@@ -49,6 +50,24 @@ def given_trunk(source, task, shape, strides):
     """
     if source is None or (not library_of(source) and open_bundle(source).task == task):
         return None
+    if library_of(source) == "hf:":
+        body, scaling, digest = vit_maps(source, shape[:2], strides)
+        flipped = False
+    else:
+        body, scaling, digest, flipped = network_maps(source, shape, strides)
+    inputs = x = keras.Input(shape, name="pixels")
+    channels = body.inputs[0].shape[-1]
+    if shape[-1] != channels:
+        x = keras.layers.Concatenate()([x] * 3) if channels == 3 else keras.ops.mean(x, axis=-1, keepdims=True)
+    if flipped:
+        x = keras.ops.flip(x, axis=-1)  # its weights are for blue, green, red
+    x = keras.layers.Rescaling(*scaling)(x)
+    model = keras.Model(inputs, body(x), name="trunk")
+    return Trunk(model, [layer for layer in body.layers if layer.weights], digest)
+
+
+def network_maps(source, shape, strides):
+    """Of a network of convolutions: from its inputs to its maps; factor and offset of those, digest, whether blue comes first."""
     option = f"--pretrained {source}"
     if library_of(source):
         name, file, network = named_network(source, (*shape[:2], 3))
@@ -64,16 +83,7 @@ def given_trunk(source, task, shape, strides):
             f"{option}: has no feature maps that divide pictures of {shape[0]} x {shape[1]} pixels evenly; expected a network "
             "of convolutions. Choose another, or an --image-size that is a multiple of 32"
         )
-    body = keras.Model(network.inputs[0], maps)
-    inputs = x = keras.Input(shape, name="pixels")
-    channels = body.inputs[0].shape[-1]
-    if shape[-1] != channels:
-        x = keras.layers.Concatenate()([x] * 3) if channels == 3 else keras.ops.mean(x, axis=-1, keepdims=True)
-    if flipped:
-        x = keras.ops.flip(x, axis=-1)  # its weights are for blue, green, red
-    x = keras.layers.Rescaling(*scaling)(x)
-    model = keras.Model(inputs, body(x), name="trunk")
-    return Trunk(model, [layer for layer in body.layers if layer.weights], digest)
+    return keras.Model(network.inputs[0], maps), scaling, digest, flipped
 
 
 def resized(network, shape, option):

@@ -45,16 +45,11 @@ def vit_classifier(source, shape, names, pixels, dropout=0.0):
     from layers.models.vision.vit import patch_transformer
 
     folder = HuggingFace(source)
-    folder.architecture(["vit"])
-    sizes = {ours: folder.value(name) for ours, name in SIZES.items()}
+    sizes = sizes_of(folder)
     sides, size = tuple(shape[:2]), folder.value("image_size")
     if sides != (size, size):
         shown = f"sees {size} x {size} pixels, these pictures have {sides[0]} x {sides[1]}"
         raise UserError(f"{folder.name}: {shown}. Add --image-size {size}")
-    folder.demand("num_channels", 3)
-    folder.demand("qkv_bias", True)
-    sizes["activation"] = ACTIVATIONS[folder.demand("hidden_act", *ACTIVATIONS)]
-    sizes["epsilon"] = folder.value("layer_norm_eps", float, 1e-12)
     inputs = x = keras.Input(shape)
     x = keras.layers.Rescaling(*pixels)(x)
     if shape[-1] == 1:
@@ -63,7 +58,7 @@ def vit_classifier(source, shape, names, pixels, dropout=0.0):
         raise UserError(f"{folder.name}: takes pictures of one or three channels, these have {shape[-1]}")
     x = keras.layers.Rescaling(*scaling(folder))(x)
     vit = patch_transformer((*sides, 3), len(names), sizes, dropout)
-    tensors = {name.removeprefix("vit."): array for name, array in folder.tensors().items()}
+    tensors = tensors_of(folder)
     labels, trunk = folder.config.get("id2label") or {}, []
     same = [str(labels.get(str(place))) for place in range(len(labels))] == list(names) and "classifier.weight" in tensors
     for layer in vit.layers:
@@ -72,6 +67,83 @@ def vit_classifier(source, shape, names, pixels, dropout=0.0):
                 variable.assign(array_for(folder, tensors, variable))
             trunk.append(layer)
     return keras.Model(inputs, vit(x), name="classifier"), trunk, folder.digest()
+
+
+def vit_maps(source, sides, strides):
+    """The tokens of the patches as maps of features, for pictures of any size that the patches divide.
+
+    A vision transformer has one map, of the stride of its patches. Finer ones are it with each cell repeated, coarser ones the
+    largest of its cells (Li et al., 2022, arXiv 2203.16527, who learn both; here the convolutions that follow do). Its positions
+    are interpolated where the pictures have another size than it was trained on.
+
+    Args:
+        source: `hf:FOLDER`.
+        sides: `(height, width)` of the pictures.
+        strides: Those wanted, ascending; none finer than 8 is given where there are coarser ones.
+    Returns: The `keras.Model` from pixels in 0..255 to a list of maps without their scaling; factor and offset of that; the
+        digest of the weights.
+    Raises:
+        UserError: The folder has no such network, or the pictures do not suit it.
+    """
+    from layers import MaxPooling2D
+    from layers.models.vision.vit import patch_transformer
+
+    folder = HuggingFace(source)
+    sizes = sizes_of(folder)
+    patch = sizes["patch_size"]
+    if patch not in (4, 8, 16, 32):
+        raise UserError(f"{folder.name}: patches of {patch} pixels; as a trunk one of 4, 8, 16 or 32 is expected")
+    if any(side % patch for side in sides):
+        shown = f"its patches of {patch} pixels do not divide pictures of {sides[0]} x {sides[1]}"
+        raise UserError(f"{folder.name}: {shown}. Choose an --image-size that is a multiple of {patch}")
+    vit = patch_transformer((*sides, 3), 1, sizes, 0.0)
+    grid = tuple(side // patch for side in sides)
+    x = keras.layers.Reshape((*grid, sizes["width"]), name="map")(vit.get_layer("norm").output[:, 1:])
+    maps = []
+    for stride in (stride for stride in strides if stride >= min(8, strides[-1])):
+        finer, coarser = max(1, patch // stride), max(1, stride // patch)
+        made = keras.layers.UpSampling2D(finer)(x) if finer > 1 else x
+        maps.append(MaxPooling2D(coarser, padding="same")(made) if coarser > 1 else made)
+    body = keras.Model(vit.inputs[0], maps)
+    tensors, name = tensors_of(folder), TABLES["positions/positions"]
+    if name in tensors:
+        tensors[name] = resized_positions(tensors[name].reshape(-1, sizes["width"]), grid)
+    for layer in body.layers:
+        for variable in layer.weights:
+            variable.assign(array_for(folder, tensors, variable))
+    return body, scaling(folder), folder.digest()
+
+
+def resized_positions(table, grid):
+    """A table of positions, the class token's first, for a grid of other patches, by Pillow's bicubic filter."""
+    from PIL import Image
+
+    own = round((len(table) - 1) ** 0.5)
+    if (own, own) == grid or own * own != len(table) - 1:
+        return table
+    planes = table[1:].reshape(own, own, -1).astype("float32")
+    planes = [Image.fromarray(planes[..., index]).resize(grid[::-1], Image.Resampling.BICUBIC) for index in range(table.shape[1])]
+    return np.concatenate([table[:1], np.stack([np.asarray(each) for each in planes], -1).reshape(-1, table.shape[1])])
+
+
+def sizes_of(folder):
+    """The sizes of a folder's vision transformer, as `patch_transformer` takes them.
+
+    Raises:
+        UserError: It is none, or of another kind than ours.
+    """
+    folder.architecture(["vit"])
+    folder.demand("num_channels", 3)
+    folder.demand("qkv_bias", True)
+    sizes = {ours: folder.value(name) for ours, name in SIZES.items()}
+    sizes["activation"] = ACTIVATIONS[folder.demand("hidden_act", *ACTIVATIONS)]
+    sizes["epsilon"] = folder.value("layer_norm_eps", float, 1e-12)
+    return sizes
+
+
+def tensors_of(folder):
+    """The tensors of a folder by the names they have in a transformer that stands alone."""
+    return {name.removeprefix("vit."): array for name, array in folder.tensors().items()}
 
 
 SIZES = {

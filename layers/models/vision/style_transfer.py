@@ -63,16 +63,17 @@ class StyleTransfer(keras.Model):
         for gram, found in zip(self.grams, self.maps(ops.convert_to_tensor(images)), strict=True):
             gram.assign(ops.mean(gram_matrix(found), axis=0))
 
-    def maps(self, images):
-        """The features of pictures, a list of maps."""
-        return keras.tree.flatten(self.features(ops.cast(images, keras.config.floatx()), training=False))
+    def maps(self, images, features=None):
+        """The features of pictures, a list of maps; `features` for pictures of another size."""
+        features = features or self.features
+        return keras.tree.flatten(features(ops.cast(images, keras.config.floatx()), training=False))
 
     def call(self, x, training=None):
         return self.generator(x, training=training)
 
-    def losses_of(self, x, restyled):
-        """The content, style and smooth loss of each picture, `(batch,)` each."""
-        found, given = self.maps(restyled), self.maps(x)
+    def losses_of(self, x, restyled, features=None):
+        """The content, style and smooth loss of each picture, `(batch,)` each; `features` for pictures of another size."""
+        found, given = self.maps(restyled, features), self.maps(x, features)
         chosen = [[maps[index] for index in self.content_maps] for maps in (found, given)]
         grams = [ops.convert_to_tensor(gram) for gram in self.grams]
         return content_loss(*chosen), style_loss(found, grams, PARTS), total_variation(restyled)

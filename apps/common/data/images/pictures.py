@@ -86,7 +86,10 @@ def read_pictures(path, *, smallest=1):
 
 
 def photographs():
-    """The two photographs that come with scikit-learn, 427 x 640: a temple in China and a flower."""
+    """The two photographs that come with scikit-learn, 427 x 640: a temple in China and a flower.
+
+    Those of scikit-image would need it as a dependency, and where it is installed by chance the same seed would give other data.
+    """
     from sklearn.datasets import load_sample_images
 
     found = load_sample_images()
@@ -202,6 +205,8 @@ class WholePictures:
     They are looked at one by one, so there is no batch of them.
     """
 
+    unit = "pictures"
+
     def __init__(self, names, rows):
         self.names, self.rows = list(names), list(rows)
 
@@ -233,13 +238,15 @@ class Patches:
         count: Squares an epoch.
         seed: A number.
         moved: Whether squares are cut anew each epoch, mirrored and turned; else epoch 0 is every epoch, upright.
+        originals: How many pictures these are, where some are copies of others.
     """
 
     ahead = 2
 
-    def __init__(self, pictures, side, count, seed, *, moved=True):
+    def __init__(self, pictures, side, count, seed, *, moved=True, originals=None):
         self.pictures, self.side, self.count, self.seed, self.moved = pictures, side, count, seed, moved
         self.epoch = 0
+        self.unit = f"squares of {originals or len(pictures)} pictures"
         areas = np.array([row[0].shape[0] * row[0].shape[1] for row in pictures], "float64")
         self.shares = np.cumsum(areas / areas.sum())
 
