@@ -24,6 +24,7 @@ from apps.common.data.text.dialogues import (
     MOST_BLOCK,
     asking_ids,
     clean,
+    cut_note,
     dialogue_block,
     dialogue_examples,
     is_dialogues,
@@ -176,8 +177,8 @@ def load_dialogues(config, path, about=None):
     """Dialogues as rows of tokens of which only the answers count, split by the seed."""
     dialogues, notes = read_dialogues(path)
     if about:
-        test, _ = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
-        return Data(None, None, test, about, notes, config.data)
+        test, cut = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
+        return Data(None, None, test, about, notes + cut_note(cut, len(dialogues), config.block_size), config.data)
     brought = begun(config)
     if brought:
         vocabulary = vocabulary_of(brought)
@@ -192,9 +193,7 @@ def load_dialogues(config, path, about=None):
         config = replace(config, block_size=dialogue_block(lengths, brought, config.library))
         notes.append(f"blocks of {config.block_size} tokens, by the length of the dialogues")
     examples, cut = dialogue_examples(dialogues, vocabulary, config.block_size)
-    if cut:
-        longer = f"{cut} of {len(dialogues)} dialogues are longer than --block-size {config.block_size}"
-        notes.append(f"{longer}: their beginning is cut")
+    notes += cut_note(cut, len(dialogues), config.block_size)
     few = len(examples) < 30  # so few are learnt by heart, and there is nothing to hold out
     parts = [np.arange(len(examples))] * 3 if few else split_indices(np.zeros(len(examples)), (0.1, 0.1), config.seed, False)
     if few:
@@ -288,6 +287,7 @@ def baselines(data, config):
 def evaluate(model, data, config):
     """Cross-entropy of the next token in nats and bits, perplexity, the loss by position, and how the model writes."""
     from apps.common import figures
+    from apps.common.reports.next_tokens import next_token_losses
 
     losses, weight = next_token_losses(model, data.test)
     nats = (losses * weight).sum() / weight.sum()
@@ -305,22 +305,6 @@ def evaluate(model, data, config):
         prompts = [prompt.partition(ASKED)[2].partition(ENDED)[0] or "Hello" for prompt in prompts]
     options = PredictOptions(length=200, stream=False)
     return Report(metrics, drawn, {"samples": predict(model, prompts, data.about, options)})
-
-
-def next_token_losses(model, windows, batch_size=128):
-    """-log p(next token) at every position of every window, and how much each counts, `(windows, block_size)` both."""
-    from apps.common.training.batches import predict_all
-
-    losses, weights = [], []
-    for first in range(0, len(windows), batch_size):
-        indices = np.minimum(np.arange(first, first + batch_size), len(windows) - 1)
-        x, y, weight = (*windows.take(indices), None)[:3]
-        logits = predict_all(model, x, batch_size).astype("float64")
-        logits -= logits.max(-1, keepdims=True)
-        right = np.take_along_axis(logits, y[:, :, None], -1)[:, :, 0]
-        losses.append((np.log(np.exp(logits).sum(-1)) - right)[: len(windows) - first])
-        weights.append(np.ones(y.shape) if weight is None else weight)
-    return np.concatenate(losses), np.concatenate(weights)[: len(windows)]
 
 
 def predict(model, inputs, about, options=PredictOptions()):

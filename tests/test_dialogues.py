@@ -150,6 +150,16 @@ def test_the_block_of_dialogues_follows_their_length_and_is_in_the_bundle(tmp_pa
 
 
 @pytest.mark.once
+def test_dialogues_to_evaluate_that_are_cut_are_counted(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 3])
+    write_lines(tmp_path, "long.jsonl", [{"turns": ["hi", "hello there" * 3]}] * 2 + [{"turns": TALK[0]}])
+    about = app.load_data(app.Config(data=str(tmp_path / "talk.jsonl"))).about
+    config = app.Config(data=str(tmp_path / "long.jsonl"), block_size=32)
+    said = "2 of 3 dialogues are longer than --block-size 32: their beginning is cut"
+    assert said in app.load_data(config, about).notes
+
+
+@pytest.mark.once
 def test_pieces_of_words_are_spelt_as_they_were():
     subwords = learn_subwords(lambda: iter(["the cat and the dog and the bird \u00e9t\u00e9 " * 20]), 300)
     again, text = Subwords(subwords.content), "the cat, the \u00e9t\u00e9!"

@@ -209,6 +209,11 @@ def dialogue_examples(dialogues, vocabulary, block_size):
     return Examples(ids[:, :-1], ids[:, 1:], weight), cut
 
 
+def cut_note(cut, count, block_size):
+    """The line that counts the dialogues whose beginning is cut, or none."""
+    return [f"{cut} of {count} dialogues are longer than --block-size {block_size}: their beginning is cut"] if cut else []
+
+
 def dialogue_block(lengths, brought, library):
     """A block that 19 of 20 dialogues fit in, a multiple of eight; positions that were trained before stay as many.
 
