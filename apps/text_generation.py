@@ -144,7 +144,10 @@ RECIPES = {
 def load_data(config, about=None):
     """Windows of the text, split by position: the first twentieth validates, the last tenth tests, the rest trains."""
     path = find_data(config.data) if config.data else None
-    if path and is_dialogues(path):
+    conversing = bool(path and is_dialogues(path))
+    if about:
+        refuse_other_kind(config.data, conversing, about)
+    if conversing:
         return load_dialogues(config, path, about)
     config = replace(config, block_size=config.block_size or BLOCK)
     brought = about or begun(config)
@@ -182,6 +185,11 @@ def load_dialogues(config, path, about=None):
     brought = begun(config)
     if brought:
         vocabulary = vocabulary_of(brought)
+        if brought["characters"] and ASKED not in brought["characters"]:
+            raise UserError(
+                f"--pretrained {config.pretrained}: knows the characters of its plain text, and no signs for turns; begin with "
+                "a model of dialogues, or of --level byte or subword"
+            )
     elif config.level == "subword":
         # Learnt without the marks of the turns: a piece that held one with other characters could not be cut at it.
         vocabulary = learn_subwords(lambda: (clean(text) for turns in dialogues for _, text in turns), config.vocabulary_size)
@@ -206,6 +214,14 @@ def load_dialogues(config, path, about=None):
     described = about_of(vocabulary, config, brought)
     described |= {"dialogue": True, **limits_of(dialogues, vocabulary)}
     return Data(train, validation, test, described, notes, config.data, example=shlex.quote(" ".join(asked.split())[:60]))
+
+
+def refuse_other_kind(name, conversing, about):
+    """Raises a UserError where a model of dialogues is given plain text, or one of plain text dialogues."""
+    if conversing and not about.get("dialogue"):
+        raise UserError(f"--data {name}: dialogues, but the model was trained on plain text; give a .txt or a folder of them")
+    if about.get("dialogue") and not conversing:
+        raise UserError(f"--data {name}: plain text, but the model was trained on dialogues; give a .jsonl or .json of them")
 
 
 def settle(config, data):

@@ -160,6 +160,21 @@ def test_dialogues_to_evaluate_that_are_cut_are_counted(tmp_path):
 
 
 @pytest.mark.once
+def test_dialogues_for_a_model_of_plain_text_are_refused_and_the_other_way_round(tmp_path, monkeypatch):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 3])
+    (tmp_path / "plain.txt").write_text("hello there, see you " * 50)
+    talk, plain = (app.Config(data=str(tmp_path / name), block_size=32) for name in ("talk.jsonl", "plain.txt"))
+    abouts = {name: app.load_data(config).about for name, config in (("talk", talk), ("plain", plain))}
+    with pytest.raises(UserError, match=r"talk.jsonl: dialogues, .* trained on plain text; give a .txt"):
+        app.load_data(talk, abouts["plain"])
+    with pytest.raises(UserError, match=r"plain.txt: plain text, .* trained on dialogues; give a .jsonl"):
+        app.load_data(plain, abouts["talk"])
+    monkeypatch.setattr(app, "begun", lambda config: abouts["plain"])
+    with pytest.raises(UserError, match=r"--pretrained plain: knows the characters of its plain text"):
+        app.load_data(app.Config(data=talk.data, pretrained="plain"))
+
+
+@pytest.mark.once
 def test_pieces_of_words_are_spelt_as_they_were():
     subwords = learn_subwords(lambda: iter(["the cat and the dog and the bird \u00e9t\u00e9 " * 20]), 300)
     again, text = Subwords(subwords.content), "the cat, the \u00e9t\u00e9!"
