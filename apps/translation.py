@@ -160,7 +160,7 @@ def evaluate(model, data, config):
     if looked:
         drawn["attention"] = looked
     tables = {"translations": side_by_side(pairs, written), "signatures": signatures}
-    return Report(metrics, drawn, tables)
+    return Report(metrics, drawn, tables, [f"{each['metric']} by sacrebleu: {each['signature']}" for each in signatures])
 
 
 def scores(written, references, config):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from runs import forked
 
 from apps import summarization, translation
 from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
@@ -12,6 +13,7 @@ from apps.common.data.text.made_pairs import additions, made_up_language, short_
 from apps.common.data.text.pairs import Pairs, read_pairs
 from apps.common.data.text.tokenizer import train_tokenizer
 from apps.common.errors import UserError
+from apps.common.files import read_json
 from apps.common.reports.dictionary import word_dictionary, word_for_word
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
@@ -183,6 +185,20 @@ def test_bleu_and_rouge_are_the_published_tools():
     assert translation.scores(["59"], [["59"]], short)[0]["bleu"] == pytest.approx(100)
     found = summarization.rouge(["the cats sat"], [["dogs bark", "the cat sat down"]])
     assert found["rouge1"][0] == pytest.approx(6 / 7) and found["rouge2"][0] == pytest.approx(0.8)
+
+
+def test_the_signature_of_sacrebleu_is_printed_with_the_result_and_stands_in_the_card(tmp_path):
+    write_lines(tmp_path / "pairs.tsv", [f"rot hund {n}\tred dog {n}" for n in range(20)])
+    small = ("--data", "pairs.tsv", "--width", "8", "--epochs", "1", "--tokens", "words", "--beam-width", "1")
+    done = forked("train", "translation", *small, cwd=tmp_path)
+    (card,) = (tmp_path / "mlruns").glob("runs/*/bundle/README.md")
+    (run,) = (tmp_path / "mlruns" / "runs").glob("*")
+    again = forked("evaluate", run / "bundle", cwd=tmp_path)
+    for name in ("bleu", "chrf"):
+        line = next(each["signature"] for each in read_json(run / "signatures.json") if each["metric"] == name)
+        assert "version:" in line
+        for said in (done.stdout + done.stderr, card.read_text(), again.stdout + again.stderr):
+            assert f"{name} by sacrebleu: {line}" in said
 
 
 def test_rouge_counts_words_of_any_script_and_says_so(tmp_path):
