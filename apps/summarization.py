@@ -194,17 +194,17 @@ def baselines(data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """Each text's summary."""
+    """Each text's summary; a note where the text was too long, or the summary was stopped."""
     from apps.common.reports.writing import write_texts
 
     coder = coder_of(about)
-    written, cut = write_texts(
+    written, notes = write_texts(
         model, inputs, coder, about, width=options.beam_width, alpha=options.length_penalty, length=options.max_length
     )
     rows = [{"text": text, "summary": summary} for text, summary in zip(inputs, written, strict=True)]
-    for row, longer in zip(rows, cut, strict=True):
-        if longer:
-            row["cut"] = f"after {about['source_lengths'][-1]} tokens"
+    for row, note in zip(rows, notes, strict=True):
+        if note:
+            row["note"] = note
     return rows
 
 

@@ -202,17 +202,17 @@ def baselines(data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """Each text and its translation."""
+    """Each text and its translation; a note where the text was too long, or the translation was stopped."""
     from apps.common.reports.writing import write_texts
 
     coder = coder_of(about)
-    written, cut = write_texts(
+    written, notes = write_texts(
         model, inputs, coder, about, width=options.beam_width, alpha=options.length_penalty, length=options.max_length
     )
     rows = []
-    for text, translation, longer in zip(inputs, written, cut, strict=True):
+    for text, translation, note in zip(inputs, written, notes, strict=True):
         row = {"source": text, "translation": translation}
-        rows.append({**row, "cut": f"after {about['source_lengths'][-1]} tokens"} if longer else row)
+        rows.append({**row, "note": note} if note else row)
     return rows
 
 

@@ -251,8 +251,8 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
             weight.assign(generator.normal(size=weight.shape) * 0.7)
     sources = [generator.integers(4, size, length).astype("int32") for length in (2, 5, 3)]
     about = {"source_lengths": [3, 5], "target_length": 6}
-    written = write(model, sources, coder, about)
-    for source, ids in zip(sources, written, strict=True):
+    written, ended = write(model, sources, coder, about)
+    for source, ids, whole in zip(sources, written, ended, strict=True):
         target = [tokenizer.begin]
         while len(target) <= 6:
             x = {"source": source[None], "target": np.array([target], "int32")}
@@ -260,8 +260,28 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
             if following == tokenizer.end:
                 break
             target.append(following)
-        assert ids == target[1:]
+        assert ids == target[1:] and whole == (len(target) <= 6)
 
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("likeliest", ["end", "a"])
+def test_what_was_stopped_or_not_read_to_its_end_is_noted(likeliest, width):
+    from apps.common.reports.writing import write_texts
+    from layers import models
+
+    tokenizer = train_tokenizer(["a b c d"] * 2, "words")
+    coder = PairCoder(tokenizer, tokenizer)
+    model = models.seq2seq(len(tokenizer), len(tokenizer), width=4)
+    wanted = tokenizer.end if likeliest == "end" else tokenizer.encode(["a"])[0][0]
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([0 * kernel, 9 * np.eye(len(bias))[wanted]])
+    about = {"source_lengths": [3], "target_length": 5}
+    texts, notes = write_texts(model, ["a b", "a b c d"], coder, about, width=width)
+    stopped = "stopped after 5 tokens, before an end"
+    if likeliest == "end":
+        assert (texts, notes) == (["", ""], ["", "read up to token 3 of 4"])
+    else:
+        assert (texts, notes) == (["a a a a a"] * 2, [stopped, f"read up to token 3 of 4; {stopped}"])
 
 
 def test_options_that_make_no_transformer_are_refused():
