@@ -14,11 +14,11 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import About, Data, Examples, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.examples import About, Data, Report, evenly_spaced, find_data
 from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
-from apps.common.data.text.questions import Question, read_questions
+from apps.common.data.text.questions import Question, read_questions, split_questions
 from apps.common.data.text.stories import invented_stories
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
@@ -87,13 +87,7 @@ def load_data(config, about=None):
         asked = splits.get("test") or splits.get("validation") or splits["train"]
         refuse_unknown(kind, asked, about)
         return Data(None, None, examples_of(asked, about), about, notes + unread_notes(asked, about, ""), source)
-    flat = [asked for part in splits.values() for asked in part]
-    ends = np.cumsum([len(part) for part in splits.values()])
-    places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
-    if "train" not in places:
-        places = {"train": next(iter(places.values()))}
-    parts = complete_splits({name: Examples(part) for name, part in places.items()}, config, notes, stratify=False)
-    train, validation, test = ([flat[index] for index in part.x] for part in parts)
+    train, validation, test = split_questions(splits, config, notes)
     if config.questions:
         train = train[: config.questions]
         notes.append(f"the first {len(train)} training questions are used")
