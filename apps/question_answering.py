@@ -24,6 +24,7 @@ from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
 
 OWN = ("attention", "gru")  # models with a vocabulary of the training words
@@ -43,7 +44,7 @@ class Config(Transfer, Splitting):
         "attention", "reader that looks at the text, one that remembers it, or, with --pretrained, a BERT",
         search=("attention", "gru"),
     )  # fmt: skip
-    epochs: int = option(6, "passes over the training questions", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training questions; none: by their number, 6 to 60", low=1, high=100_000)
     batch_size: int = option(32, "questions a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(5e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(5e-4, 2e-2), log=True)
     clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
@@ -245,6 +246,11 @@ def typed(asked):
     shortest = min(asked, key=lambda each: abs(len(each.context) - 80))
     words = (f"context={' '.join(shortest.context.split())}", f"question={' '.join(shortest.question.split())}")
     return " ".join("'" + word.replace("'", "’") + "'" for word in words)
+
+
+def settle(config, data):
+    """Many passes over few questions."""
+    return settled_steps(config, len(data.train), steps=560, epochs=(6, 60))
 
 
 def build_model(config, data):

@@ -22,6 +22,7 @@ from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
 from apps.common.data.text.words import ScriptWords, mostly_ascii
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe
 from apps.common.options.writing import Writing, WritingOptions
 
@@ -46,7 +47,7 @@ class Config(Writing):
     width: int = option(64, "features of a token", low=2, search=(64, 128, 256))
     units: int = option(128, "units of the decoder", low=2, search=(128, 256), needs={"model": "pointer-generator"})
     depth: int = option(2, "blocks of each side", low=1, high=24, search=(1, 2, 3), needs={"model": "transformer"})
-    epochs: int = option(5, "passes over the training data", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training texts; none: by their number, 5 to 50", low=1, high=100_000)
     learning_rate: float = option(4e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
 
     @property
@@ -92,6 +93,11 @@ def load_data(config, about=None):
     about = about_pairs(coder, train, longest)
     example = "'" + parts[2].sources[0].replace("'", "'\\''") + "'"
     return Data(train, validation, test, about, notes + train.notes(config.batch_size), name, example=example)
+
+
+def settle(config, data):
+    """Many passes over few texts."""
+    return settled_steps(config, len(data.train), steps=400, epochs=(5, 50))
 
 
 def build_model(config, data):

@@ -20,6 +20,7 @@ from apps.common.data.text.made_pairs import additions, made_up_language
 from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe
 from apps.common.options.writing import Writing, WritingOptions
 
@@ -44,7 +45,7 @@ class Config(Writing):
     depth: int = option(1, "layers that read; blocks of a transformer on each side", low=1, high=24, search=(1, 2, 3))
     label_smoothing: float = option(0.0, "share of the target spread over all tokens", low=0, high=0.9, search=(0.0, 0.2))
     bleu_tokenize: Literal["13a", "intl", "zh", "char"] = option("13a", "sacrebleu's tokenizer; char where no spaces are")
-    epochs: int = option(6, "passes over the training data", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training pairs; none: by their number, 6 to 60", low=1, high=100_000)
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
 
 
@@ -108,6 +109,11 @@ def load_data(config, about=None):
     about = about_pairs(coder, train, longest)
     example = "'" + parts[2].sources[0].replace("'", "'\\''") + "'"
     return Data(train, validation, test, about, notes + train.notes(config.batch_size), name, example=example)
+
+
+def settle(config, data):
+    """Many passes over few pairs."""
+    return settled_steps(config, len(data.train), steps=640, epochs=(6, 60))
 
 
 def build_model(config, data):
