@@ -143,9 +143,7 @@ def evaluate(model, data, config):
         )
     }
     shortest = int(np.argmin([len(text) for text in pairs.sources]))
-    looked = attention_maps(model, coder, [pairs.sources[shortest]], data.about)
-    if looked:
-        drawn["attention"] = looked
+    drawn["attention"] = attention_maps(model, coder, [pairs.sources[shortest]], data.about)
     return Report(metrics, drawn, {"summaries": side_by_side(pairs, written, rouge1=ours["rouge1"])})
 
 

@@ -162,9 +162,7 @@ def evaluate(model, data, config):
     ]
     drawn["bleu-by-length"] = figures.bars(names, values, title="BLEU by the length of the source", xlabel="BLEU")
     shown = evenly_spaced(len(pairs), 3)
-    looked = attention_maps(model, coder, [pairs.sources[i] for i in shown], data.about)
-    if looked:
-        drawn["attention"] = looked
+    drawn["attention"] = attention_maps(model, coder, [pairs.sources[i] for i in shown], data.about)
     tables = {"translations": side_by_side(pairs, written), "signatures": signatures}
     return Report(metrics, drawn, tables, [f"{each['metric']} by sacrebleu: {each['signature']}" for each in signatures])
 

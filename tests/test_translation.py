@@ -263,6 +263,49 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
         assert ids == target[1:] and whole == (len(target) <= 6)
 
 
+@pytest.mark.parametrize("form", ["pre", "post"])
+def test_a_block_gathers_from_the_memory_by_its_attention_weights(form):
+    import keras
+
+    import layers
+
+    generator = np.random.default_rng(0)
+    x, memory = (generator.normal(size=(2, length, 8)).astype("float32") for length in (3, 4))
+    mask = np.array([[True] * 4, [True, True, False, False]])
+    block = layers.DecoderBlock(2, 16, form=form)
+    block(x, memory)
+    # Both heads have the same values, and their mean is what comes out.
+    look = block.memory_attention
+    kernel, bias = (generator.normal(size=shape) for shape in ((8, 16), (16,)))
+    kernel[:, 12:], bias[12:] = kernel[:, 8:12], bias[8:12]
+    look.key_value.set_weights([kernel, bias])
+    look.output_projection.set_weights([np.vstack([np.eye(4, 8), np.eye(4, 8)]) / 2, np.zeros(8)])
+    x, memory, mask = map(keras.ops.convert_to_tensor, (x, memory, mask))
+    own = block.residual(x, block.attention.call, block.attention_norm, False)
+    gathered = keras.ops.convert_to_numpy(look(block.memory_norm(own) if form == "pre" else own, memory, mask=mask))
+    weights = keras.ops.convert_to_numpy(block.attention_weights(x, memory, mask))
+    assert (weights[1, :, 2:] == 0).all() and weights[0].std() > 0.1
+    values = keras.ops.convert_to_numpy(memory) @ kernel[:, 8:12] + bias[8:12]
+    np.testing.assert_allclose(gathered[..., :4], weights @ values, rtol=1e-4, atol=1e-5)
+
+
+def test_a_transformer_looks_at_the_whole_source_for_each_token_and_it_is_drawn(tmp_path):
+    import keras
+
+    from apps.common.reports.writing import attention_maps, looking
+    from layers import models
+
+    tokenizer = train_tokenizer(["a b c d"] * 2, "words")
+    coder, size = PairCoder(tokenizer, tokenizer), len(tokenizer)
+    model = models.transformer(size, size, width=8, depth=2, num_heads=2)
+    x = {"source": np.array([[4, 5, 6, 7], [5, 7, 0, 0]], "int32"), "target": np.array([[2, 4, 5], [2, 6, 7]], "int32")}
+    weights = keras.ops.convert_to_numpy(looking(model)(x))
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    assert weights.shape == (2, 3, 4) and (weights[1, :, 2:] == 0).all()
+    figure = attention_maps(model, coder, ["a b c", "d"], {"source_lengths": [3], "target_length": 5})
+    assert [len(axis.get_xticklabels()) for axis in figure.axes] == [3, 1]
+
+
 @pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("likeliest", ["end", "a"])
 def test_what_was_stopped_or_not_read_to_its_end_is_noted(likeliest, width):

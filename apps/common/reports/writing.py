@@ -70,14 +70,9 @@ def write_texts(model, texts, coder, about, **options):
 
 
 def attention_maps(model, coder, texts, about, **options):
-    """Where a recurrent model looked while it wrote, a panel for each text; `None` of a model without such weights."""
-    import keras
-
+    """Where a model looked while it wrote, a panel for each text: of a Transformer the last block, the mean of its heads."""
     from apps.common.training.batches import predict_all
 
-    layer = next((each for each in model.layers if each.name == "decoder"), None)
-    if layer is None or len(layer.output) != 2:
-        return None
     ids, copied = coder.encode_sources(texts)
     ids = [each[: about["source_lengths"][-1]] for each in ids]
     written, _ = write(model, ids, coder, about, **options)
@@ -88,7 +83,7 @@ def attention_maps(model, coder, texts, about, **options):
     for row, (source, target) in enumerate(zip(ids, written, strict=True)):
         x["source"][row, : len(source)] = source
         x["target"][row, : 1 + len(target)] = [coder.target.begin, *target]
-    weights = predict_all(keras.Model(model.input, layer.output[1]), x)
+    weights = predict_all(looking(model), x)
     panel = min(20.0, max(5.0, 0.22 * max(map(len, ids))))
     figure, panels = figures.new(panel * len(texts), 5.0, 1, len(texts))
     for row, axis in enumerate(np.atleast_1d(panels)):
@@ -100,6 +95,21 @@ def attention_maps(model, coder, texts, about, **options):
         axis.set(xlabel="read", ylabel="written")
     figure.suptitle("where the model looked for each token it wrote")
     return figure
+
+
+def looking(model):
+    """The model that returns where another one looks, `(batch, target tokens, source tokens)`."""
+    import keras
+
+    from layers import DecoderBlock
+
+    blocks = [layer for layer in model.layers if isinstance(layer, DecoderBlock)]
+    if not blocks:
+        return keras.Model(model.input, model.get_layer("decoder").output[1])
+    # The block's inputs are the target so far, the source that was read, and which of its tokens count.
+    block = blocks[-1]
+    look = keras.layers.Lambda(lambda given: block.attention_weights(*given), (None, None), dtype=block.dtype_policy)
+    return keras.Model(model.input, look(block.input))
 
 
 def source_token(coder, index, copied):
