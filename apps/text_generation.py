@@ -27,6 +27,7 @@ from apps.common.data.text.dialogues import (
     cut_note,
     dialogue_block,
     dialogue_examples,
+    in_buckets,
     is_dialogues,
     limits_of,
     read_dialogues,
@@ -181,6 +182,7 @@ def load_dialogues(config, path, about=None):
     dialogues, notes = read_dialogues(path)
     if about:
         test, cut = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
+        test = replace(test, buckets=np.array(about.get("buckets", [config.block_size])))  # bundles before 2026-12 have none
         return Data(None, None, test, about, notes + cut_note(cut, len(dialogues), config.block_size), config.data)
     brought = begun(config)
     if brought:
@@ -209,10 +211,12 @@ def load_dialogues(config, path, about=None):
     times = max(1, round(config.steps * config.batch_size / len(parts[0])))
     if times > 1:
         notes.append(f"an epoch goes {times} times through the {len(parts[0])} dialogues to train on, for it has --steps")
-    train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
+    parts = [examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:])]
+    train, validation, test = in_buckets(parts, config.block_size)
+    notes.append(train.padding_note(config.batch_size))
     asked = next((text for turns in dialogues for is_answer, text in turns if not is_answer), "Hello")
     described = about_of(vocabulary, config, brought)
-    described |= {"dialogue": True, **limits_of(dialogues, vocabulary)}
+    described |= {"dialogue": True, "buckets": train.buckets[:, 0].tolist(), **limits_of(dialogues, vocabulary)}
     return Data(train, validation, test, described, notes, config.data, example=shlex.quote(" ".join(asked.split())[:60]))
 
 
@@ -228,7 +232,7 @@ def settle(config, data):
     """The block that the data were cut into, where none was asked for."""
     if config.block_size is not None:
         return config, ""
-    return replace(config, block_size=data.train.take(np.arange(1))[0].shape[1]), ""
+    return replace(config, block_size=data.about["buckets"][-1] if "buckets" in data.about else data.train.block_size), ""
 
 
 def begun(config):
@@ -276,8 +280,10 @@ def build_model(config, data):
     from apps.common.bundles.language_networks import DECODERS, network_of, take_network
     from apps.common.training.losses import TokenCrossEntropy
     from apps.common.training.optimizers import compile_model
+    from layers.decoding import of_any_length
 
     model = network_of(data.about, dropout=config.dropout, block_size=config.block_size)
+    model = of_any_length(model) if "buckets" in data.about else model
     trunk = take_network(model, config.pretrained, DECODERS)
     return compile_model(model, config, data.train, loss=TokenCrossEntropy(), trunk=trunk)
 
@@ -327,13 +333,13 @@ def predict(model, inputs, about, options=PredictOptions()):
     """Each prompt and the text that the model writes after it, or its answer where it was trained on dialogues."""
     from apps.common.reports.sampling import generate_texts, stream_texts
 
-    rows, given, block = [{"prompt": prompt} for prompt in inputs], {}, model.inputs[0].shape[1]
+    rows, given, block = [{"prompt": prompt} for prompt in inputs], {}, block_of(model, about)
     for number, row in enumerate(rows):
         try:
             given[number] = ids_of(row["prompt"], about, block)
         except UserError as error:
             row["reason"] = str(error)
-    prompts, vocabulary, generation = list(given.values()), vocabulary_of(about), generation_of(about, options)
+    prompts, vocabulary, generation = list(given.values()), vocabulary_of(about), generation_of(about, options, block)
     if options.stream and len(given) <= SHOWN:
         arrow = " -> " if about.get("dialogue") else ""
         made = stream_texts(model, prompts, vocabulary, generation, [inputs[number] + arrow for number in given])
@@ -353,16 +359,21 @@ def reply(model, turns, about, options=PredictOptions()):
 
     if not about.get("dialogue"):
         raise UserError("this model was trained on plain text; train on a JSONL of dialogues to converse")
-    ids = ids_in_dialogue(turns, about, model.inputs[0].shape[1])
-    return pieces_after(Decoder(model), ids, vocabulary_of(about), generation_of(about, options))
+    generation = generation_of(about, options, block := block_of(model, about))
+    return pieces_after(Decoder(model, length=block), ids_in_dialogue(turns, about, block), vocabulary_of(about), generation)
 
 
-def generation_of(about, options):
+def block_of(model, about):
+    """Tokens that the model sees at most; one of dialogues takes any number, and was trained on so many."""
+    return about["buckets"][-1] if "buckets" in about else model.inputs[0].shape[1]
+
+
+def generation_of(about, options, block_size):
     """How long the model writes and how it draws, from the options of `predict`; an answer ends where it says so."""
     from apps.common.reports.sampling import Generation, Sampler
 
     sampler = Sampler(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
-    return Generation(sampler, options.length, options.seed, ENDED if about.get("dialogue") else None)
+    return Generation(sampler, options.length, options.seed, ENDED if about.get("dialogue") else None, block_size)
 
 
 def ids_of(text, about, block_size):
