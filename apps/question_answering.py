@@ -14,25 +14,17 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import (
-    About,
-    Data,
-    Examples,
-    Report,
-    complete_splits,
-    evenly_spaced,
-    find_data,
-    scored_part,
-)
+from apps.common.data.examples import About, Data, Report, evenly_spaced, find_data, scored_part
 from apps.common.data.sequences import bucket_lengths, cut_notes, ragged
 from apps.common.data.text.annotated import LONGEST, Annotated, with_room
 from apps.common.data.text.pieces import joined_words, word_examples, word_tokens
-from apps.common.data.text.questions import Question, read_questions
+from apps.common.data.text.questions import Question, read_questions, split_questions
 from apps.common.data.text.stories import invented_stories
 from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
 
 OWN = ("attention", "gru")  # models with a vocabulary of the training words
@@ -52,7 +44,7 @@ class Config(Transfer, Splitting):
         "attention", "reader that looks at the text, one that remembers it, or, with --pretrained, a BERT",
         search=("attention", "gru"),
     )  # fmt: skip
-    epochs: int = option(6, "passes over the training questions", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training questions; none: by their number, 6 to 60", low=1, high=100_000)
     batch_size: int = option(32, "questions a step", low=1, high=65_536, search=(16, 32, 64))
     learning_rate: float = option(5e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(5e-4, 2e-2), log=True)
     clip_norm: float | None = option(1.0, "largest norm of the whole gradient", above=0)
@@ -96,13 +88,7 @@ def load_data(config, about=None):
         asked = scored_part(splits, notes)
         refuse_unknown(kind, asked, about)
         return Data(None, None, examples_of(asked, about), about, notes + unread_notes(asked, about, ""), source)
-    flat = [asked for part in splits.values() for asked in part]
-    ends = np.cumsum([len(part) for part in splits.values()])
-    places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
-    if "train" not in places:
-        places = {"train": next(iter(places.values()))}
-    parts = complete_splits({name: Examples(part) for name, part in places.items()}, config, notes, stratify=False)
-    train, validation, test = ([flat[index] for index in part.x] for part in parts)
+    train, validation, test = split_questions(splits, config, notes)
     if config.questions:
         train = train[: config.questions]
         notes.append(f"the first {len(train)} training questions are used")
@@ -260,6 +246,11 @@ def typed(asked):
     shortest = min(asked, key=lambda each: abs(len(each.context) - 80))
     words = (f"context={' '.join(shortest.context.split())}", f"question={' '.join(shortest.question.split())}")
     return " ".join("'" + word.replace("'", "’") + "'" for word in words)
+
+
+def settle(config, data):
+    """Many passes over few questions."""
+    return settled_steps(config, len(data.train), steps=560, epochs=(6, 60))
 
 
 def build_model(config, data):

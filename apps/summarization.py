@@ -22,6 +22,7 @@ from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
 from apps.common.data.text.words import ScriptWords, mostly_ascii
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe
 from apps.common.options.writing import Writing, WritingOptions
 
@@ -46,7 +47,7 @@ class Config(Writing):
     width: int = option(64, "features of a token", low=2, search=(64, 128, 256))
     units: int = option(128, "units of the decoder", low=2, search=(64, 128, 256), needs={"model": "pointer-generator"})
     depth: int = option(2, "blocks of each side", low=1, high=24, search=(1, 2, 3), needs={"model": "transformer"})
-    epochs: int = option(5, "passes over the training data", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training texts; none: by their number, 5 to 50", low=1, high=100_000)
     learning_rate: float = option(4e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
 
     @property
@@ -94,6 +95,11 @@ def load_data(config, about=None):
     return Data(train, validation, test, about, notes + train.notes(config.batch_size), name, example=example)
 
 
+def settle(config, data):
+    """Many passes over few texts."""
+    return settled_steps(config, len(data.train), steps=400, epochs=(5, 50))
+
+
 def build_model(config, data):
     """Ids of the text and of the summary so far -> pointer-generator or Transformer -> the summary's next token."""
     from apps.common.training.losses import TokenCrossEntropy
@@ -137,9 +143,7 @@ def evaluate(model, data, config):
         )
     }
     shortest = int(np.argmin([len(text) for text in pairs.sources]))
-    looked = attention_maps(model, coder, [pairs.sources[shortest]], data.about)
-    if looked:
-        drawn["attention"] = looked
+    drawn["attention"] = attention_maps(model, coder, [pairs.sources[shortest]], data.about)
     return Report(metrics, drawn, {"summaries": side_by_side(pairs, written, rouge1=ours["rouge1"])})
 
 
@@ -194,17 +198,17 @@ def baselines(data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """Each text's summary."""
+    """Each text's summary; a note where the text was too long, or the summary was stopped."""
     from apps.common.reports.writing import write_texts
 
     coder = coder_of(about)
-    written, cut = write_texts(
+    written, notes = write_texts(
         model, inputs, coder, about, width=options.beam_width, alpha=options.length_penalty, length=options.max_length
     )
     rows = [{"text": text, "summary": summary} for text, summary in zip(inputs, written, strict=True)]
-    for row, longer in zip(rows, cut, strict=True):
-        if longer:
-            row["cut"] = f"after {about['source_lengths'][-1]} tokens"
+    for row, note in zip(rows, notes, strict=True):
+        if note:
+            row["note"] = note
     return rows
 
 

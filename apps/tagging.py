@@ -36,6 +36,7 @@ from apps.common.data.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from apps.common.data.text.words import WORDS_FILE, Entries, fit_entries, split_words
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer, check_begins
 
 OWN = ("bilstm-crf", "transformer")  # models with a vocabulary of the training words
@@ -55,7 +56,7 @@ class Config(Transfer, Splitting):
         "bilstm-crf", "what reads the sentence, bert with --pretrained; a CRF judges the tags of all",
         search=("bilstm-crf", "transformer"),
     )  # fmt: skip
-    epochs: int = option(8, "passes over the training sentences", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training sentences; none: by their number, 8 to 60", low=1, high=100_000)
     batch_size: int = option(32, "sentences a step", low=1, high=65_536, search=(8, 16, 32, 64))
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
     clip_norm: float | None = option(5.0, "largest norm of the whole gradient", above=0)
@@ -245,6 +246,11 @@ def typed(sentences):
     """A sentence with an entity or two, as one types it in a shell."""
     fits = [words for words, tags in sentences if len(spans(tags)) > 1 and len(words) < 15] or [sentences[0][0][:15]]
     return "'" + " ".join(fits[0]).replace("'", "’") + "'"
+
+
+def settle(config, data):
+    """Many passes over few sentences."""
+    return settled_steps(config, len(data.train), steps=370, epochs=(8, 60))
 
 
 def build_model(config, data):

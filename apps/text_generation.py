@@ -24,8 +24,10 @@ from apps.common.data.text.dialogues import (
     MOST_BLOCK,
     asking_ids,
     clean,
+    cut_note,
     dialogue_block,
     dialogue_examples,
+    in_buckets,
     is_dialogues,
     limits_of,
     read_dialogues,
@@ -143,7 +145,10 @@ RECIPES = {
 def load_data(config, about=None):
     """Windows of the text, split by position: the first twentieth validates, the last tenth tests, the rest trains."""
     path = find_data(config.data) if config.data else None
-    if path and is_dialogues(path):
+    conversing = bool(path and is_dialogues(path))
+    if about:
+        refuse_other_kind(config.data, conversing, about)
+    if conversing:
         return load_dialogues(config, path, about)
     config = replace(config, block_size=config.block_size or BLOCK)
     brought = about or begun(config)
@@ -176,11 +181,17 @@ def load_dialogues(config, path, about=None):
     """Dialogues as rows of tokens of which only the answers count, split by the seed."""
     dialogues, notes = read_dialogues(path)
     if about:
-        test, _ = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
-        return Data(None, None, test, about, notes, config.data)
+        test, cut = dialogue_examples(dialogues, vocabulary_of(about), config.block_size)
+        test = replace(test, buckets=np.array(about.get("buckets", [config.block_size])))  # bundles before 2026-12 have none
+        return Data(None, None, test, about, notes + cut_note(cut, len(dialogues), config.block_size), config.data)
     brought = begun(config)
     if brought:
         vocabulary = vocabulary_of(brought)
+        if brought["characters"] and ASKED not in brought["characters"]:
+            raise UserError(
+                f"--pretrained {config.pretrained}: knows the characters of its plain text, and no signs for turns; begin with "
+                "a model of dialogues, or of --level byte or subword"
+            )
     elif config.level == "subword":
         # Learnt without the marks of the turns: a piece that held one with other characters could not be cut at it.
         vocabulary = learn_subwords(lambda: (clean(text) for turns in dialogues for _, text in turns), config.vocabulary_size)
@@ -192,9 +203,7 @@ def load_dialogues(config, path, about=None):
         config = replace(config, block_size=dialogue_block(lengths, brought, config.library))
         notes.append(f"blocks of {config.block_size} tokens, by the length of the dialogues")
     examples, cut = dialogue_examples(dialogues, vocabulary, config.block_size)
-    if cut:
-        longer = f"{cut} of {len(dialogues)} dialogues are longer than --block-size {config.block_size}"
-        notes.append(f"{longer}: their beginning is cut")
+    notes += cut_note(cut, len(dialogues), config.block_size)
     few = len(examples) < 30  # so few are learnt by heart, and there is nothing to hold out
     parts = [np.arange(len(examples))] * 3 if few else split_indices(np.zeros(len(examples)), (0.1, 0.1), config.seed, False)
     if few:
@@ -202,18 +211,28 @@ def load_dialogues(config, path, about=None):
     times = max(1, round(config.steps * config.batch_size / len(parts[0])))
     if times > 1:
         notes.append(f"an epoch goes {times} times through the {len(parts[0])} dialogues to train on, for it has --steps")
-    train, validation, test = (examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:]))
+    parts = [examples.subset(part) for part in (np.tile(parts[0], times), *parts[1:])]
+    train, validation, test = in_buckets(parts, config.block_size)
+    notes.append(train.padding_note(config.batch_size))
     asked = next((text for turns in dialogues for is_answer, text in turns if not is_answer), "Hello")
     described = about_of(vocabulary, config, brought)
-    described |= {"dialogue": True, **limits_of(dialogues, vocabulary)}
+    described |= {"dialogue": True, "buckets": train.buckets[:, 0].tolist(), **limits_of(dialogues, vocabulary)}
     return Data(train, validation, test, described, notes, config.data, example=shlex.quote(" ".join(asked.split())[:60]))
+
+
+def refuse_other_kind(name, conversing, about):
+    """Raises a UserError where a model of dialogues is given plain text, or one of plain text dialogues."""
+    if conversing and not about.get("dialogue"):
+        raise UserError(f"--data {name}: dialogues, but the model was trained on plain text; give a .txt or a folder of them")
+    if about.get("dialogue") and not conversing:
+        raise UserError(f"--data {name}: plain text, but the model was trained on dialogues; give a .jsonl or .json of them")
 
 
 def settle(config, data):
     """The block that the data were cut into, where none was asked for."""
     if config.block_size is not None:
         return config, ""
-    return replace(config, block_size=data.train.take(np.arange(1))[0].shape[1]), ""
+    return replace(config, block_size=data.about["buckets"][-1] if "buckets" in data.about else data.train.block_size), ""
 
 
 def begun(config):
@@ -261,8 +280,10 @@ def build_model(config, data):
     from apps.common.bundles.language_networks import DECODERS, network_of, take_network
     from apps.common.training.losses import TokenCrossEntropy
     from apps.common.training.optimizers import compile_model
+    from layers.decoding import of_any_length
 
     model = network_of(data.about, dropout=config.dropout, block_size=config.block_size)
+    model = of_any_length(model) if "buckets" in data.about else model
     trunk = take_network(model, config.pretrained, DECODERS)
     return compile_model(model, config, data.train, loss=TokenCrossEntropy(), trunk=trunk)
 
@@ -288,7 +309,7 @@ def baselines(data, config):
 def evaluate(model, data, config):
     """Cross-entropy of the next token in nats and bits, perplexity, the loss by position, and how the model writes."""
     from apps.common import figures
-    from apps.common.training.next_token import next_token_losses
+    from apps.common.reports.next_tokens import next_token_losses
 
     losses, weight = next_token_losses(model, data.test)
     nats = (losses * weight).sum() / weight.sum()
@@ -312,13 +333,13 @@ def predict(model, inputs, about, options=PredictOptions()):
     """Each prompt and the text that the model writes after it, or its answer where it was trained on dialogues."""
     from apps.common.reports.sampling import generate_texts, stream_texts
 
-    rows, given, block = [{"prompt": prompt} for prompt in inputs], {}, model.inputs[0].shape[1]
+    rows, given, block = [{"prompt": prompt} for prompt in inputs], {}, block_of(model, about)
     for number, row in enumerate(rows):
         try:
             given[number] = ids_of(row["prompt"], about, block)
         except UserError as error:
             row["reason"] = str(error)
-    prompts, vocabulary, generation = list(given.values()), vocabulary_of(about), generation_of(about, options)
+    prompts, vocabulary, generation = list(given.values()), vocabulary_of(about), generation_of(about, options, block)
     if options.stream and len(given) <= SHOWN:
         arrow = " -> " if about.get("dialogue") else ""
         made = stream_texts(model, prompts, vocabulary, generation, [inputs[number] + arrow for number in given])
@@ -338,16 +359,21 @@ def reply(model, turns, about, options=PredictOptions()):
 
     if not about.get("dialogue"):
         raise UserError("this model was trained on plain text; train on a JSONL of dialogues to converse")
-    ids = ids_in_dialogue(turns, about, model.inputs[0].shape[1])
-    return pieces_after(Decoder(model), ids, vocabulary_of(about), generation_of(about, options))
+    generation = generation_of(about, options, block := block_of(model, about))
+    return pieces_after(Decoder(model, length=block), ids_in_dialogue(turns, about, block), vocabulary_of(about), generation)
 
 
-def generation_of(about, options):
+def block_of(model, about):
+    """Tokens that the model sees at most; one of dialogues takes any number, and was trained on so many."""
+    return about["buckets"][-1] if "buckets" in about else model.inputs[0].shape[1]
+
+
+def generation_of(about, options, block_size):
     """How long the model writes and how it draws, from the options of `predict`; an answer ends where it says so."""
     from apps.common.reports.sampling import Generation, Sampler
 
     sampler = Sampler(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
-    return Generation(sampler, options.length, options.seed, ENDED if about.get("dialogue") else None)
+    return Generation(sampler, options.length, options.seed, ENDED if about.get("dialogue") else None, block_size)
 
 
 def ids_of(text, about, block_size):

@@ -20,6 +20,7 @@ from apps.common.data.text.made_pairs import additions, made_up_language
 from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
 from apps.common.options.declare import option
+from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe
 from apps.common.options.writing import Writing, WritingOptions
 
@@ -44,7 +45,7 @@ class Config(Writing):
     depth: int = option(1, "layers that read; blocks of a transformer on each side", low=1, high=24, search=(1, 2, 3))
     label_smoothing: float = option(0.0, "share of the target spread over all tokens", low=0, high=0.9, search=(0.0, 0.2))
     bleu_tokenize: Literal["13a", "intl", "zh", "char"] = option("13a", "sacrebleu's tokenizer; char where no spaces are")
-    epochs: int = option(6, "passes over the training data", low=1, high=100_000)
+    epochs: int | None = option(None, "passes over the training pairs; none: by their number, 6 to 60", low=1, high=100_000)
     learning_rate: float = option(3e-3, "step size (its peak, with a schedule)", above=0, high=100, search=(3e-4, 1e-2), log=True)
 
 
@@ -110,6 +111,11 @@ def load_data(config, about=None):
     return Data(train, validation, test, about, notes + train.notes(config.batch_size), name, example=example)
 
 
+def settle(config, data):
+    """Many passes over few pairs."""
+    return settled_steps(config, len(data.train), steps=640, epochs=(6, 60))
+
+
 def build_model(config, data):
     """Ids of the source and of the target so far -> encoder and decoder -> logits of the target's next token."""
     from apps.common.training.losses import OneHotLoss, TokenCrossEntropy
@@ -156,11 +162,9 @@ def evaluate(model, data, config):
     ]
     drawn["bleu-by-length"] = figures.bars(names, values, title="BLEU by the length of the source", xlabel="BLEU")
     shown = evenly_spaced(len(pairs), 3)
-    looked = attention_maps(model, coder, [pairs.sources[i] for i in shown], data.about)
-    if looked:
-        drawn["attention"] = looked
+    drawn["attention"] = attention_maps(model, coder, [pairs.sources[i] for i in shown], data.about)
     tables = {"translations": side_by_side(pairs, written), "signatures": signatures}
-    return Report(metrics, drawn, tables)
+    return Report(metrics, drawn, tables, [f"{each['metric']} by sacrebleu: {each['signature']}" for each in signatures])
 
 
 def scores(written, references, config):
@@ -202,17 +206,17 @@ def baselines(data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """Each text and its translation."""
+    """Each text and its translation; a note where the text was too long, or the translation was stopped."""
     from apps.common.reports.writing import write_texts
 
     coder = coder_of(about)
-    written, cut = write_texts(
+    written, notes = write_texts(
         model, inputs, coder, about, width=options.beam_width, alpha=options.length_penalty, length=options.max_length
     )
     rows = []
-    for text, translation, longer in zip(inputs, written, cut, strict=True):
+    for text, translation, note in zip(inputs, written, notes, strict=True):
         row = {"source": text, "translation": translation}
-        rows.append({**row, "cut": f"after {about['source_lengths'][-1]} tokens"} if longer else row)
+        rows.append({**row, "note": note} if note else row)
     return rows
 
 

@@ -142,6 +142,15 @@ class CrossAttention(keras.layers.Layer):
     def step(self, x, state, position):
         return self.gather(x, *state), state
 
+    def attention_weights(self, x, memory, mask=None):
+        """How much each token gathers from each of the memory, the mean of the heads: `(batch, tokens, memory tokens)`."""
+        query, (key, _) = separated(self.query.call(x), self.features), self.keys_and_values(memory)
+        key = ops.repeat(key, self.num_heads // self.num_kv_heads, axis=2)
+        scores = ops.cast(ops.einsum("bqhd,bkhd->bhqk", query, key), "float32") / math.sqrt(self.features)
+        if mask is not None:
+            scores = ops.where(mask[:, None, None, :], scores, -1e9)
+        return ops.mean(ops.softmax(scores), axis=1)
+
     def keys_and_values(self, memory):
         key, value = ops.split(self.key_value.call(memory), 2, axis=-1)
         return separated(key, self.features), separated(value, self.features)

@@ -195,6 +195,11 @@ class DecoderBlock(Block):
         look = lambda x: self.memory_attention.call(x, memory, mask)  # noqa: E731
         return self.whole(x, self.attention.call, look, training)
 
+    def attention_weights(self, x, memory, mask=None):
+        """How much each token takes from each of the memory, see `CrossAttention.attention_weights`."""
+        x = self.residual(x, self.attention.call, self.attention_norm, False)
+        return self.memory_attention.attention_weights(self.memory_norm.call(x) if self.form == "pre" else x, memory, mask)
+
     def start(self, batch_size, length, memory, mask=None):
         return [self.attention.start(batch_size, length), self.memory_attention.start(batch_size, length, memory, mask)]
 

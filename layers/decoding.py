@@ -257,6 +257,12 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
+def of_any_length(model):
+    """The same layers as a model of any number of token ids, up to as many as it was built for."""
+    tokens = keras.Input((None,), dtype=model.inputs[0].dtype, name=model.inputs[0].name)
+    return keras.Model(tokens, run_with(model, tokens, lambda layer: layer), name=model.name)
+
+
 def run_with(model, inputs, replaced):
     """The outputs of a functional model some of whose layers are replaced, by Keras's own walk over its graph.
 

@@ -137,7 +137,7 @@ def test_any_text_gets_an_answer_or_a_reason_in_its_row(command, bundles, tmp_pa
         assert row.get("reason") or len(row) > len(given)
     assert found[0]["reason"] and found[1]["reason"]
     if task not in ("tagging", "question-answering"):  # which read texts of any length
-        assert {"cut", "note", "reason"} & found[3].keys()
+        assert {"note", "reason"} & found[3].keys()
 
 
 @pytest.mark.parametrize(

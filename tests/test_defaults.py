@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from runs import forked, train
 
-from apps import graph, image_classification, object_detection, segmentation, tabular
+from apps import (
+    graph,
+    image_classification,
+    object_detection,
+    question_answering,
+    segmentation,
+    summarization,
+    tabular,
+    tagging,
+    translation,
+)
 from apps.common.data.examples import Data, Examples
 from apps.common.files import read_json
 from apps.common.options.declare import make_config
@@ -54,6 +64,20 @@ def test_few_pictures_with_masks_are_seen_often_and_the_drawings_as_before(count
     assert (config.batch_size, config.epochs) == found and f"({count:,})" in why
     asked = segmentation.Config(epochs=12, batch_size=8)
     assert settled(segmentation, asked, pictures(count, 8)) == (asked, "")
+
+
+# The training examples of the default data, and the passes over them and over few.
+PASSES = ((translation, 3420, 6, 60), (summarization, 2565, 5, 50), (tagging, 1500, 8, 60), (question_answering, 3000, 6, 60))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("app", "count", "fewest", "most"), PASSES)
+def test_few_texts_are_seen_often_and_many_as_before(app, count, fewest, most):
+    assert len(app.load_data(app.Config()).train) == count
+    for size, found in ((40, most), (count, fewest), (30_000, fewest)):
+        config, why = settled(app, app.Config(), pictures(size, 1))
+        assert config.epochs == found and why == f"{found} epochs, by the number of training examples ({size:,})"
+    assert all("epochs" in recipe.options for recipe in app.RECIPES.values()), "a recipe says what it takes"
 
 
 def test_detection_chooses_no_epoch_by_a_handful_of_pictures():

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from app_cases import write_lines
@@ -27,7 +29,9 @@ from apps.common.data.text.dialogues import (
 from apps.common.data.text.plain import Vocabulary
 from apps.common.data.text.subwords import Subwords, learn_subwords, vocabulary_of
 from apps.common.errors import UserError
+from apps.common.reports.next_tokens import next_token_losses
 from apps.common.reports.sampling import Sampler
+from apps.common.training.batches import Batches
 
 TALK = [["hi", "hello there"], ["bye", "see you"]]
 OPTIONS = ("--block-size", "24", "--width", "32", "--depth", "1", "--batch-size", "8", "--learning-rate", "0.01")
@@ -38,11 +42,11 @@ def test_a_loss_counts_answers_and_their_ends_alone():
     vocabulary = Vocabulary("".join(sorted(set(written(turns)))))
     examples, cut = dialogue_examples([turns], vocabulary, 20)
     text = written(turns)
-    counted = "".join(text[i + 1] for i in np.flatnonzero(examples.weight[0]))
+    counted = "".join(text[i + 1] for i in np.flatnonzero(examples.take([0])[2][0]))
     assert text == f"{ASKED}ab{ENDED}{ANSWERED}cd{ENDED}{ASKED}e{ENDED}{ANSWERED}f{ENDED}"
     assert counted == f"cd{ENDED}f{ENDED}" and cut == 0
     shorter, cut = dialogue_examples([turns], vocabulary, 6)
-    assert cut == 1 and shorter.weight.sum() == 2, "the beginning is cut, the last answer stays"
+    assert cut == 1 and shorter.take([0])[2].sum() == 2, "the beginning is cut, the last answer stays"
 
 
 @pytest.mark.once
@@ -147,6 +151,64 @@ def test_the_block_of_dialogues_follows_their_length_and_is_in_the_bundle(tmp_pa
     assert record["options"]["block_size"] == 56, "forty, eight and four signs, in eights"
     answer = json.loads(forked("evaluate", result["model"], "--json", cwd=tmp_path).stdout)
     assert answer["metrics"]["cross_entropy"] == pytest.approx(result["metrics"]["cross_entropy"], rel=1e-4)
+
+
+@pytest.mark.once
+def test_dialogues_to_evaluate_that_are_cut_are_counted(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 3])
+    write_lines(tmp_path, "long.jsonl", [{"turns": ["hi", "hello there" * 3]}] * 2 + [{"turns": TALK[0]}])
+    about = app.load_data(app.Config(data=str(tmp_path / "talk.jsonl"))).about
+    config = app.Config(data=str(tmp_path / "long.jsonl"), block_size=32)
+    said = "2 of 3 dialogues are longer than --block-size 32: their beginning is cut"
+    assert said in app.load_data(config, about).notes
+
+
+@pytest.mark.once
+def test_dialogues_for_a_model_of_plain_text_are_refused_and_the_other_way_round(tmp_path, monkeypatch):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": each} for each in TALK * 3])
+    (tmp_path / "plain.txt").write_text("hello there, see you " * 50)
+    talk, plain = (app.Config(data=str(tmp_path / name), block_size=32) for name in ("talk.jsonl", "plain.txt"))
+    abouts = {name: app.load_data(config).about for name, config in (("talk", talk), ("plain", plain))}
+    with pytest.raises(UserError, match=r"talk.jsonl: dialogues, .* trained on plain text; give a .txt"):
+        app.load_data(talk, abouts["plain"])
+    with pytest.raises(UserError, match=r"plain.txt: plain text, .* trained on dialogues; give a .jsonl"):
+        app.load_data(plain, abouts["talk"])
+    monkeypatch.setattr(app, "begun", lambda config: abouts["plain"])
+    with pytest.raises(UserError, match=r"--pretrained plain: knows the characters of its plain text"):
+        app.load_data(app.Config(data=talk.data, pretrained="plain"))
+
+
+@pytest.mark.once
+def test_few_long_dialogues_do_not_make_the_many_short_ones_long(tmp_path):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": ["hi", "word " * (45 if number < 7 else 2)]} for number in range(100)])
+    data = app.load_data(app.Config(data=str(tmp_path / "talk.jsonl")))
+    batches = Batches(data.train, 32, seed=0)
+    shapes = {batches[step][0].shape[1] for step in range(len(batches))}
+    (note,) = (each for each in data.notes if "padding" in each)
+    assert data.about["buckets"] == [15, 230, 232] and shapes == {15, 230}, "a whole block as well, for other dialogues"
+    assert note.startswith("sequences in batches of length") and data.train.padding_share(32) < 0.15
+    for epoch in (1, 2):  # whose batches have no other shapes
+        batches.set_epoch(epoch)
+        assert {batches[step][0].shape[1] for step in range(len(batches))} == shapes
+
+
+@pytest.mark.parametrize("options", [{"positions": "learned"}, {"positions": "rotary"}, {"model": "lstm"}])
+def test_a_model_of_dialogues_tells_the_same_whatever_is_padded_and_however_it_is_kept(tmp_path, options):
+    write_lines(tmp_path, "talk.jsonl", [{"turns": TALK[0]}, {"turns": ["x" * 60, "y"]}] * 20)
+    config = app.Config(data=str(tmp_path / "talk.jsonl"), width=8, num_heads=2, depth=1, **options)
+    data = app.load_data(config)
+    config, _ = app.settle(config, data)
+    model = app.build_model(config, data)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    losses, weight = next_token_losses(model, data.test)
+    assert losses.shape == (len(data.test), data.about["buckets"][-2]) and data.about["buckets"][0] < losses.shape[1]
+    np.testing.assert_allclose(next_token_losses(again, data.test)[0], losses, atol=1e-5)
+    whole, weight_of_whole = next_token_losses(model, replace(data.test, buckets=np.array([config.block_size])))
+    assert whole.shape[1] == config.block_size
+    np.testing.assert_allclose((whole * weight_of_whole).sum(1), (losses * weight).sum(1), rtol=1e-4)
+    rows = app.predict(again, ["hi", "x" * 60], data.about, app.PredictOptions(length=100, stream=False))
+    assert all("text" in row for row in rows)
 
 
 @pytest.mark.once

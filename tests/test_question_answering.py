@@ -86,6 +86,39 @@ def test_every_form_of_babi_is_read_and_a_story_begins_at_one(tmp_path):
     assert [each.context for each in splits["test"]] == ["Ann went to the hall.", "Ann went to the hall. Bob left.", "Eve sat."]
 
 
+def write_texts(folder, kind, count, each=6):
+    """So many texts with some questions about each; returns the file."""
+    if kind == "closed":
+        stories = [f"1 Ann went to hall {number}.\n" for number in range(count)]
+        asked_of = "".join(f"{place} Where is Ann ?\thall\t1\n{place + 1} Bob sat.\n" for place in range(2, 2 * each, 2))
+        (folder / "a.txt").write_text("".join(story + asked_of for story in stories))
+        return folder / "a.txt"
+    qas = [{"id": "x", "question": f"Where {n}?", "answers": [{"text": "Oslo", "answer_start": 0}]} for n in range(each)]
+    texts = [{"context": f"Oslo is place {number}.", "qas": qas} for number in range(count)]
+    (folder / "a.json").write_text(json.dumps({"data": [{"paragraphs": texts}]}))
+    return folder / "a.json"
+
+
+@pytest.mark.parametrize("folds", [0, 5])
+@pytest.mark.parametrize("kind", ["span", "closed"])
+def test_no_text_of_the_test_was_trained_on(tmp_path, kind, folds):
+    path, tested = write_texts(tmp_path, kind, 20), []
+    for fold in range(max(1, folds)):
+        data = question_answering.load_data(question_answering.Config(data=str(path), folds=folds, fold=fold))
+        texts = [{each.context.split(".")[0] for each in part.records} for part in (data.train, data.validation, data.test)]
+        assert all(texts) and len(set.union(*texts)) == sum(map(len, texts)) == 20
+        assert any("those about a text together (20 texts)" in note for note in data.notes)
+        tested += texts[2]
+    assert not folds or len(tested) == len(set(tested)) == 20
+
+
+def test_questions_about_too_few_texts_are_parted_and_that_is_said(tmp_path):
+    path = write_texts(tmp_path, "span", 2, each=20)
+    data = question_answering.load_data(question_answering.Config(data=str(path)))
+    assert len(data.train) + len(data.validation) + len(data.test) == 40
+    assert "too few texts to hold some out: 2; the test asks about those that were trained on" in data.notes
+
+
 def test_a_word_span_covers_every_character_of_the_answer():
     words = split_words("New York, 2019")
     assert word_span(words, 0, 8) == (0, 1) and word_span(words, 4, 8) == (1, 1) and word_span(words, 7, 12) == (1, 3)

@@ -11,9 +11,9 @@ from runs import forked, train
 import layers
 from apps import text_generation as app
 from apps.common.data.examples import Examples
+from apps.common.reports.next_tokens import next_token_losses
 from apps.common.reports.sampling import Generation, Sampler, continuation, generate_texts, stream_texts
 from apps.common.training.losses import TokenCrossEntropy
-from apps.common.training.next_token import next_token_losses
 from layers import backend, models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from runs import forked
 
 from apps import summarization, translation
 from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
@@ -12,6 +13,7 @@ from apps.common.data.text.made_pairs import additions, made_up_language, short_
 from apps.common.data.text.pairs import Pairs, read_pairs
 from apps.common.data.text.tokenizer import train_tokenizer
 from apps.common.errors import UserError
+from apps.common.files import read_json
 from apps.common.reports.dictionary import word_dictionary, word_for_word
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
@@ -200,6 +202,20 @@ def test_bleu_and_rouge_are_the_published_tools():
     assert found["rouge1"][0] == pytest.approx(6 / 7) and found["rouge2"][0] == pytest.approx(0.8)
 
 
+def test_the_signature_of_sacrebleu_is_printed_with_the_result_and_stands_in_the_card(tmp_path):
+    write_lines(tmp_path / "pairs.tsv", [f"rot hund {n}\tred dog {n}" for n in range(20)])
+    small = ("--data", "pairs.tsv", "--width", "8", "--epochs", "1", "--tokens", "words", "--beam-width", "1")
+    done = forked("train", "translation", *small, cwd=tmp_path)
+    (card,) = (tmp_path / "mlruns").glob("runs/*/bundle/README.md")
+    (run,) = (tmp_path / "mlruns" / "runs").glob("*")
+    again = forked("evaluate", run / "bundle", cwd=tmp_path)
+    for name in ("bleu", "chrf"):
+        line = next(each["signature"] for each in read_json(run / "signatures.json") if each["metric"] == name)
+        assert "version:" in line
+        for said in (done.stdout + done.stderr, card.read_text(), again.stdout + again.stderr):
+            assert f"{name} by sacrebleu: {line}" in said
+
+
 def test_rouge_counts_words_of_any_script_and_says_so(tmp_path):
     found = summarization.rouge(["Кошка спала, 2"], [["кошка долго спала 2"]])
     assert found["rouge1"][0] == pytest.approx(6 / 7)
@@ -250,8 +266,8 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
             weight.assign(generator.normal(size=weight.shape) * 0.7)
     sources = [generator.integers(4, size, length).astype("int32") for length in (2, 5, 3)]
     about = {"source_lengths": [3, 5], "target_length": 6}
-    written = write(model, sources, coder, about)
-    for source, ids in zip(sources, written, strict=True):
+    written, ended = write(model, sources, coder, about)
+    for source, ids, whole in zip(sources, written, ended, strict=True):
         target = [tokenizer.begin]
         while len(target) <= 6:
             x = {"source": source[None], "target": np.array([target], "int32")}
@@ -259,8 +275,71 @@ def test_writing_in_batches_is_writing_one_by_one_without_what_was_kept(kind):
             if following == tokenizer.end:
                 break
             target.append(following)
-        assert ids == target[1:]
+        assert ids == target[1:] and whole == (len(target) <= 6)
 
+
+@pytest.mark.parametrize("form", ["pre", "post"])
+def test_a_block_gathers_from_the_memory_by_its_attention_weights(form):
+    import keras
+
+    import layers
+
+    generator = np.random.default_rng(0)
+    x, memory = (generator.normal(size=(2, length, 8)).astype("float32") for length in (3, 4))
+    mask = np.array([[True] * 4, [True, True, False, False]])
+    block = layers.DecoderBlock(2, 16, form=form)
+    block(x, memory)
+    # Both heads have the same values, and their mean is what comes out.
+    look = block.memory_attention
+    kernel, bias = (generator.normal(size=shape) for shape in ((8, 16), (16,)))
+    kernel[:, 12:], bias[12:] = kernel[:, 8:12], bias[8:12]
+    look.key_value.set_weights([kernel, bias])
+    look.output_projection.set_weights([np.vstack([np.eye(4, 8), np.eye(4, 8)]) / 2, np.zeros(8)])
+    x, memory, mask = map(keras.ops.convert_to_tensor, (x, memory, mask))
+    own = block.residual(x, block.attention.call, block.attention_norm, False)
+    gathered = keras.ops.convert_to_numpy(look(block.memory_norm(own) if form == "pre" else own, memory, mask=mask))
+    weights = keras.ops.convert_to_numpy(block.attention_weights(x, memory, mask))
+    assert (weights[1, :, 2:] == 0).all() and weights[0].std() > 0.1
+    values = keras.ops.convert_to_numpy(memory) @ kernel[:, 8:12] + bias[8:12]
+    np.testing.assert_allclose(gathered[..., :4], weights @ values, rtol=1e-4, atol=1e-5)
+
+
+def test_a_transformer_looks_at_the_whole_source_for_each_token_and_it_is_drawn(tmp_path):
+    import keras
+
+    from apps.common.reports.writing import attention_maps, looking
+    from layers import models
+
+    tokenizer = train_tokenizer(["a b c d"] * 2, "words")
+    coder, size = PairCoder(tokenizer, tokenizer), len(tokenizer)
+    model = models.transformer(size, size, width=8, depth=2, num_heads=2)
+    x = {"source": np.array([[4, 5, 6, 7], [5, 7, 0, 0]], "int32"), "target": np.array([[2, 4, 5], [2, 6, 7]], "int32")}
+    weights = keras.ops.convert_to_numpy(looking(model)(x))
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    assert weights.shape == (2, 3, 4) and (weights[1, :, 2:] == 0).all()
+    figure = attention_maps(model, coder, ["a b c", "d"], {"source_lengths": [3], "target_length": 5})
+    assert [len(axis.get_xticklabels()) for axis in figure.axes] == [3, 1]
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("likeliest", ["end", "a"])
+def test_what_was_stopped_or_not_read_to_its_end_is_noted(likeliest, width):
+    from apps.common.reports.writing import write_texts
+    from layers import models
+
+    tokenizer = train_tokenizer(["a b c d"] * 2, "words")
+    coder = PairCoder(tokenizer, tokenizer)
+    model = models.seq2seq(len(tokenizer), len(tokenizer), width=4)
+    wanted = tokenizer.end if likeliest == "end" else tokenizer.encode(["a"])[0][0]
+    kernel, bias = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([0 * kernel, 9 * np.eye(len(bias))[wanted]])
+    about = {"source_lengths": [3], "target_length": 5}
+    texts, notes = write_texts(model, ["a b", "a b c d"], coder, about, width=width)
+    stopped = "stopped after 5 tokens, before an end"
+    if likeliest == "end":
+        assert (texts, notes) == (["", ""], ["", "read up to token 3 of 4"])
+    else:
+        assert (texts, notes) == (["a a a a a"] * 2, [stopped, f"read up to token 3 of 4; {stopped}"])
 
 
 def test_options_that_make_no_transformer_are_refused():

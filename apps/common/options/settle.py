@@ -4,15 +4,15 @@ import dataclasses
 import math
 
 
-def settled_steps(config, count, *, batches, steps, epochs):
+def settled_steps(config, count, *, steps, epochs, batches=()):
     """`(config, why)` with the batch size and the epochs that so many examples want, where none were asked for.
 
     Args:
         config: A `Config` whose `epochs` and `batch_size` may be `None`.
         count: Examples to train on.
-        batches: `((most examples, batch size), ...)` in order, the last for any number.
         steps: About how many steps a run takes.
         epochs: `(fewest, most)`.
+        batches: `((most examples, batch size), ...)` in order, the last for any number, where the batch size may be `None`.
     """
     found = {}
     if config.batch_size is None:

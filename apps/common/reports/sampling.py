@@ -131,12 +131,14 @@ class Generation:
         length: Most tokens added.
         seed: Of the draws; the same for each text.
         end: What a piece of text holds that ends it, such as the mark behind an answer; `None` for no such mark.
+        block_size: Tokens that the model sees at once; by default what it was built for.
     """
 
     sampler: Sampler
     length: int
     seed: int = 0
     end: str | None = None
+    block_size: int | None = None
 
     def to_end(self, piece):
         """`(what of a piece belongs to the text, whether the text ends there)`: a piece can hold letters before the mark."""
@@ -161,7 +163,7 @@ def stream_texts(model, prompts, vocabulary, generation, names):
     """The text written after each prompt, shown on standard error behind its name while it is written."""
     from layers import Decoder
 
-    decoder, made = Decoder(model), []
+    decoder, made = Decoder(model, length=generation.block_size), []
     for name, ids in zip(names, prompts, strict=True):
         print(name, end="", file=sys.stderr)
         pieces = []
@@ -178,7 +180,7 @@ def generate_texts(model, prompts, vocabulary, generation):
     from layers import Decoder
 
     size = min(AT_ONCE, 1 << (len(prompts) - 1).bit_length()) if prompts else 1
-    decoder, made = Decoder(model, size), []
+    decoder, made = Decoder(model, size, generation.block_size), []
     for first in range(0, len(prompts), size):
         some = prompts[first : first + size]
         spell, pieces = [vocabulary.decoder() for _ in some], [[] for _ in some]

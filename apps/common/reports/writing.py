@@ -9,7 +9,7 @@ MOST_ROWS = 128  # texts written at a time, a beam each
 
 
 def write(model, sources, coder, about, *, width=1, alpha=0.6, length=None):
-    """The ids written for each source, without the end.
+    """`(ids, ended)`: those written for each source, without the end, and whether it has one or was stopped.
 
     Args:
         model: From `{"source", "target"}` to logits of the next token.
@@ -19,13 +19,11 @@ def write(model, sources, coder, about, *, width=1, alpha=0.6, length=None):
         width: Beams of each source; 1 takes the likeliest token each time.
         alpha: Strength of the length penalty of beams.
         length: Most tokens written.
-    Returns:
-        Lists of ids.
     """
     lengths, length = about["source_lengths"], length or about["target_length"]
     which = np.searchsorted(lengths, [min(len(each), lengths[-1]) for each in sources])
     begin, end = coder.target.begin, coder.target.end
-    written = [[] for _ in sources]
+    written, ended = [[] for _ in sources], [False for _ in sources]
     for bucket in np.unique(which):
         places = np.flatnonzero(which == bucket)
         # Powers of two, so that few shapes are compiled however many texts there are.
@@ -44,8 +42,8 @@ def write(model, sources, coder, about, *, width=1, alpha=0.6, length=None):
             else:
                 found = [ranked[0][1] for ranked in decoder.beams([begin], length, end, width, alpha)]
             for place, ids in zip(some, found, strict=False):
-                written[place] = [each for each in ids if each != end]
-    return written
+                written[place], ended[place] = [each for each in ids if each != end], end in ids
+    return written, ended
 
 
 def decoder_of(model, rows, source_length, length):
@@ -60,25 +58,24 @@ def decoder_of(model, rows, source_length, length):
 
 
 def write_texts(model, texts, coder, about, **options):
-    """`(texts written, which sources were cut)` for some source texts; options as of `write`."""
+    """`(texts written, notes)` for some source texts, a note `""` where all was read and written; options as of `write`."""
     ids, copied = coder.encode_sources(texts)
-    longest = about["source_lengths"][-1]
-    written = write(model, ids, coder, about, **options)
-    return [coder.decode(*each) for each in zip(written, copied, strict=True)], [len(each) > longest for each in ids]
+    longest, notes = about["source_lengths"][-1], []
+    written, ended = write(model, ids, coder, about, **options)
+    for source, target, whole in zip(ids, written, ended, strict=True):
+        said = [f"read up to token {longest} of {len(source)}"] if len(source) > longest else []
+        said += [] if whole else [f"stopped after {len(target)} tokens, before an end"]
+        notes.append("; ".join(said))
+    return [coder.decode(*each) for each in zip(written, copied, strict=True)], notes
 
 
 def attention_maps(model, coder, texts, about, **options):
-    """Where a recurrent model looked while it wrote, a panel for each text; `None` of a model without such weights."""
-    import keras
-
+    """Where a model looked while it wrote, a panel for each text: of a Transformer the last block, the mean of its heads."""
     from apps.common.training.batches import predict_all
 
-    layer = next((each for each in model.layers if each.name == "decoder"), None)
-    if layer is None or len(layer.output) != 2:
-        return None
     ids, copied = coder.encode_sources(texts)
     ids = [each[: about["source_lengths"][-1]] for each in ids]
-    written = write(model, ids, coder, about, **options)
+    written, _ = write(model, ids, coder, about, **options)
     x = {
         "source": np.zeros((len(ids), max(map(len, ids))), "int32"),
         "target": np.zeros((len(ids), 1 + max(map(len, written))), "int32"),
@@ -86,7 +83,7 @@ def attention_maps(model, coder, texts, about, **options):
     for row, (source, target) in enumerate(zip(ids, written, strict=True)):
         x["source"][row, : len(source)] = source
         x["target"][row, : 1 + len(target)] = [coder.target.begin, *target]
-    weights = predict_all(keras.Model(model.input, layer.output[1]), x)
+    weights = predict_all(looking(model), x)
     panel = min(20.0, max(5.0, 0.22 * max(map(len, ids))))
     figure, panels = figures.new(panel * len(texts), 5.0, 1, len(texts))
     for row, axis in enumerate(np.atleast_1d(panels)):
@@ -98,6 +95,21 @@ def attention_maps(model, coder, texts, about, **options):
         axis.set(xlabel="read", ylabel="written")
     figure.suptitle("where the model looked for each token it wrote")
     return figure
+
+
+def looking(model):
+    """The model that returns where another one looks, `(batch, target tokens, source tokens)`."""
+    import keras
+
+    from layers import DecoderBlock
+
+    blocks = [layer for layer in model.layers if isinstance(layer, DecoderBlock)]
+    if not blocks:
+        return keras.Model(model.input, model.get_layer("decoder").output[1])
+    # The block's inputs are the target so far, the source that was read, and which of its tokens count.
+    block = blocks[-1]
+    look = keras.layers.Lambda(lambda given: block.attention_weights(*given), (None, None), dtype=block.dtype_policy)
+    return keras.Model(model.input, look(block.input))
 
 
 def source_token(coder, index, copied):

@@ -2,13 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from apps.common.data.decoded import text_of
-from apps.common.data.examples import Examples
 from apps.common.data.reading import json_objects
+from apps.common.data.sequences import Sequences, bucket_lengths, ragged
 from apps.common.errors import UserError, count_skipped
 
 # What begins a turn of the user, what begins an answer, and what ends either; no text has these characters.
@@ -191,22 +192,33 @@ def limits_of(dialogues, vocabulary):
 
 
 def dialogue_examples(dialogues, vocabulary, block_size):
-    """`(examples, how many were cut)`: ids and the ids after them, whose weight is one within answers and zero elsewhere.
+    """`(Sequences, how many were cut)`: ids and the ids after them, whose weight is one within answers and zero elsewhere.
 
     Of a dialogue longer than a block the beginning is cut.
     """
-    ids = np.zeros((len(dialogues), block_size + 1), "int32")
-    weight, cut = np.zeros((len(dialogues), block_size), "float32"), 0
-    for row, turns in enumerate(dialogues):
+    ids, weight, cut = [], [], 0
+    for turns in dialogues:
         parts = [(is_answer, turn_ids((is_answer, text), vocabulary)) for is_answer, text in turns]
         tokens = np.concatenate([part for _, part in parts]).astype("int32")
         # What is to be guessed: an answer and its end, not the sign that one begins.
         counts = np.concatenate([np.r_[0.0, np.full(len(part) - 1, float(is_answer))] for is_answer, part in parts])
         cut += len(tokens) > block_size + 1
         tokens, counts = tokens[-block_size - 1 :], counts[-block_size - 1 :]
-        ids[row, : len(tokens)] = tokens
-        weight[row, : len(tokens) - 1] = counts[1:]
-    return Examples(ids[:, :-1], ids[:, 1:], weight), cut
+        ids.append(tokens)
+        weight.append(counts[1:].astype("float32"))
+    x, y = ragged([each[:-1] for each in ids], "int32"), ragged([each[1:] for each in ids], "int32")
+    return Sequences(x, y, ragged(weight, "float32"), np.array([block_size])), cut
+
+
+def in_buckets(parts, block_size):
+    """The parts of some dialogues in batches of the lengths that suit those to train on, and of a whole block."""
+    lengths = np.unique([*bucket_lengths(parts[0].x.lengths, longest=block_size), block_size])
+    return [replace(part, buckets=lengths) for part in parts]
+
+
+def cut_note(cut, count, block_size):
+    """The line that counts the dialogues whose beginning is cut, or none."""
+    return [f"{cut} of {count} dialogues are longer than --block-size {block_size}: their beginning is cut"] if cut else []
 
 
 def dialogue_block(lengths, brought, library):

@@ -3,9 +3,12 @@
 import json
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from apps.common.data.decoded import text_of
+from apps.common.data.examples import Examples, complete_splits
 from apps.common.data.reading import list_folder
 from apps.common.data.text.plain import ABOUT_THE_DATA
 from apps.common.data.text.tagged import split_in
@@ -23,12 +26,14 @@ class Question:
         context, question: Texts.
         answers: Every text that is right, at least one.
         span: First and last word of the first answer in the words of the context; `None` where answers are not spans.
+        whole: The text that the context is, or that it is the beginning of.
     """
 
     context: str
     question: str
     answers: tuple
     span: tuple | None = None
+    whole: str = ""
 
 
 def read_questions(path):
@@ -85,7 +90,7 @@ def read_squad(path, notes):
             inside = [(text, at) for text, at in found if text.strip() and at >= 0 and context[at : at + len(text)] == text]
             if inside:
                 span = word_span(split_words(context), inside[0][1], inside[0][1] + len(inside[0][0]))
-                made.append(Question(context, question, tuple(dict.fromkeys(text for text, _ in inside)), span))
+                made.append(Question(context, question, tuple(dict.fromkeys(text for text, _ in inside)), span, context))
             elif found:
                 outside.append(str(qa.get("id", question[:40])))
             else:
@@ -135,7 +140,40 @@ def read_babi(path):
         answer = rest.split("\t")[0].strip()
         if not answer or not question.strip():
             raise UserError(f"{path}: line {number}: a question without its answer; expected question<TAB>answer<TAB>lines")
-        made.append(Question(" ".join(story), question.strip(), (answer,)))
+        made.append((Question(" ".join(story), question.strip(), (answer,)), story))
     if not made:
         raise UserError(f"{path}: no question; expected lines of a question, a tab and its answer")
-    return made
+    return [replace(asked, whole=" ".join(story)) for asked, story in made]
+
+
+def split_questions(splits, config, notes):
+    """Questions to train on, for validation and for the test: as the data name them, else by the seed, whole texts in each.
+
+    Args:
+        splits: Of `read_questions`.
+        config: Has `seed`, `folds` and `fold`.
+        notes: List to which lines are added.
+    Returns: Three lists of `Question`s.
+    """
+    flat = [asked for part in splits.values() for asked in part]
+    members, places = [[index] for index in range(len(flat))], {}
+    if len(splits) == 1:
+        texts = {}
+        for index, asked in enumerate(flat):
+            texts.setdefault(asked.whole, []).append(index)
+        if len(texts) >= max(4, config.folds or 0):
+            members = list(texts.values())
+        else:
+            notes.append(f"too few texts to hold some out: {len(texts)}; the test asks about those that were trained on")
+        places = {"train": np.arange(len(members))}
+    else:
+        ends = np.cumsum([len(part) for part in splits.values()])
+        places = dict(zip(splits, np.split(np.arange(len(flat)), ends[:-1]), strict=True))
+    said = []
+    parts = complete_splits({name: Examples(part) for name, part in places.items()}, config, said, stratify=False)
+    chosen = [[flat[index] for text in part.x for index in members[text]] for part in parts]
+    if len(members) < len(flat):
+        counts = "{} questions to train on, {} for validation, {} for the test".format(*map(len, chosen))
+        said = [f"{counts}, those about a text together ({len(members)} texts)"]
+    notes += said
+    return chosen
