@@ -8,6 +8,7 @@ of 15 in our own features (a normal distribution for each pixel: 73). Without da
 drawn shapes; of labelled pictures the caption is the class.
 """
 
+import functools
 import math
 import shlex
 from dataclasses import dataclass, replace
@@ -15,16 +16,17 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common.app import Metric
+from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.arrays import LabelsMissing
-from apps.common.data.images.captioned import caption_file, encode, refuse_unreadable
+from apps.common.data.images.captioned import caption_file, encode, unreadable
 from apps.common.data.images.conditioned import captioned, captioned_by_class
 from apps.common.data.images.labelled import named_images, read_labelled_images
 from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Recipe, Splitting
 
 VAES, GANS, CRITICS = ("vae", "cvae"), ("dcgan", "cdcgan"), ("wgan-gp", "cwgan-gp")
@@ -37,6 +39,7 @@ NETWORKS = (*LATENT, *STEPPED)
 BY_CLASS = ("cvae", "cdcgan", "cwgan-gp", "cdiffusion", "cflow")
 # The one measure of all models: an adversary's loss says nothing of quality.
 METRIC = Metric("frechet_own_features", higher_is_better=False)
+INPUTS = Inputs("texts", column=("prompt", "caption", "text", "class"), named="class_names")
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Config(Splitting):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(NamedFiles):
     seeds: tuple[int, ...] = option((0, 1, 2, 3), "a picture of each class for each of these", low=0, high=2**31 - 1)
     folder: str = option("pictures", "where the PNG files go")
     steps: int = option(50, "steps of a model that draws in steps", low=1, high=1000)
@@ -106,6 +109,11 @@ class PredictOptions:
         0, "also a strip of so many pictures between those of each seed and the next; with one seed, of each text and the next",
         low=0, high=100,
     )  # fmt: skip
+
+    @functools.cached_property
+    def before(self):
+        """The text, if any, from which the way to the next part of a call leads, and its condition."""
+        return []
 
 
 EQUAL = "control: a normal distribution for each pixel, in the same features; trained as long as {} to lie beside it"
@@ -339,56 +347,38 @@ def evaluate(model, data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """PNG files of the classes asked for, or of `any`, one a seed: `predict MODEL 3 7 --seeds 0,1,2`."""
-    from apps.common.reports.drawn_files import denoising, steps_of, ways, write_gif, write_images
-    from apps.common.reports.generated_images import draw_images, latents_of
+    """Of each class or caption asked for, or of `any`, a row a seed with its PNG file: `predict MODEL 3 7 --seeds 0,1,2`.
 
-    conditional = bool(model.num_classes or about.get("captions"))
-    sampling = steps_of(model, conditional, options)
-    pairs = [(name, seed) for name in inputs for seed in options.seeds]
-    chosen = conditions_of(model, pairs, about)
-    latents = np.concatenate([latents_of(model, seed, 1) for _, seed in pairs])
-    images = draw_images(model, latents, chosen, **sampling)
+    What cannot be drawn has one row, which says why.
+    """
+    from apps.common.reports.drawn_files import drawn_rows, steps_of
+
+    names = [text.strip() for text in inputs]
+    reasons = [undrawable(model, name, about) for name in names]
+    sampling = steps_of(model, bool(model.num_classes or about.get("captions")), options, len(inputs))
+    pairs = [(name, seed) for name, reason in zip(names, reasons, strict=True) if not reason for seed in options.seeds]
+    chosen = conditions_of(pairs, about)
     titles = [name if about.get("captions") else about["class_names"][index] if model.num_classes else "any"
               for (name, _), index in zip(pairs, chosen, strict=True)]  # fmt: skip
-    strips, first = [], slice(None, None, len(options.seeds))
-    if options.between:
-        strips = ways(model, chosen[first] if conditional else None, titles[first], options.seeds, options.between, **sampling)
-    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
-    origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
-    said = [{**origin, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
-    files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
-    paths = write_images(options.folder, images, files, said)
-    rows = [
-        {"class": title if conditional else None, "seed": seed, "picture": str(path)}
-        for title, (_, seed), path in zip(titles, pairs, paths, strict=True)
-    ]
-    if options.gif:
-        frames = denoising(model, latents, chosen if conditional else None, **sampling)
-        for row, each, name, words in zip(rows, frames, files, said, strict=True):
-            row["animation"] = str(write_gif(options.folder, each, name, words))
-    for name, strip, words in strips:
-        [path] = write_images(options.folder, strip[None], [name], [{**origin, **words}])
-        rows.append({"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)})
-    return rows
+    rows = iter(drawn_rows(model, (titles, chosen), options, about, sampling) if pairs else ())
+    return [{"class": name, "reason": reason} if reason else next(rows) for name, reason in zip(names, reasons, strict=True)]
 
 
-def conditions_of(model, pairs, about):
-    """What is to be drawn for each `(name, seed)`: class indices, or token ids of captions.
-
-    Raises:
-        UserError: A class or a word the model has never seen, by name.
-    """
+def undrawable(model, name, about):
+    """Why a class or caption cannot be drawn, or ""."""
     names = about["class_names"]
     if about.get("captions"):
-        for prompt, _ in pairs:
-            refuse_unreadable(prompt, about["words"], about["length"])
+        return unreadable(name, about["words"], about["length"])
+    if name != "any" and not model.num_classes:
+        return "this model draws without a class; ask for: any. Train with --model cvae to ask for one"
+    return f"not a class of this model. {nearest(name, [*names, 'any'])}" if name not in ("any", *names) else ""
+
+
+def conditions_of(pairs, about):
+    """What is to be drawn for each `(name, seed)`: class indices, or token ids of captions."""
+    names = about["class_names"]
+    if about.get("captions"):
         return encode([prompt for prompt, _ in pairs], about["words"], about["length"])
-    for name, _ in pairs:
-        if name != "any" and not model.num_classes:
-            raise UserError(f"{name}: this model draws without a class; ask for: any. Train with --model cvae to ask for one")
-        if name != "any" and name not in names:
-            raise UserError(f"{name}: not a class of this model. {nearest(name, [*names, 'any'])}")
     return [names.index(name) if name in names else seed % len(names) for name, seed in pairs]
 
 

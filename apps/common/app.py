@@ -22,7 +22,7 @@ REQUIRED = {
     "load_data": "`(config, about=None) -> Data`; with the `about` of a trained model, other data as that model takes them",
     "build_model": "`(config, data) -> keras.Model`, compiled",
     "evaluate": "`(model, data, config) -> Report` on the test split",
-    "predict": "`(model, inputs, about[, options]) -> [row]`: one dict for each input, in their order",
+    "predict": "`(model, inputs, about[, options]) -> [row]`: a dict for each input, in their order; a list of dicts of several",
 }
 OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
@@ -90,6 +90,7 @@ class Inputs:
         unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
         column: Of a table whose rows hold texts or paths; the first of these names that it has.
         word_a_line: Endings of files with a word a line, of `texts`; each sentence of one is given as a list of its words.
+        named: Entry of `about` with texts that are inputs themselves, whatever file or folder is called so.
     """
 
     kind: str = "values"
@@ -97,6 +98,7 @@ class Inputs:
     unreadable: tuple = ()
     column: tuple = ("text", "path", "file")
     word_a_line: tuple = ()
+    named: str = ""
 
 
 class ContractError(Exception):
