@@ -356,3 +356,16 @@ def test_a_model_of_captions_is_evaluated_on_other_pictures(trained, tmp_path):
     assert names <= found.keys() and "were trained or validated on" in done.stderr
     expected = forked("evaluate", trained[0] / trained[1]["model"], "--json", cwd=trained[0])
     assert json.loads(expected.stdout)["metrics"] == trained[1]["metrics"]
+
+
+def test_models_that_draw_from_captions_have_defaults_of_their_own():
+    names = ("latent-flow", "text-flow", "cvae")
+    latent, pixels, others = (make_config(app.Config, {"model": name}) for name in names)
+    assert (others.epochs, others.batch_size, others.learning_rate, others.schedule) == (80, 64, 1e-3, "constant")
+    assert latent.epochs <= 30 >= pixels.epochs and (latent.schedule, pixels.schedule) == ("cosine", "cosine")
+    given = make_config(app.Config, {"model": "latent-flow", "epochs": "80", "schedule": "constant"})
+    assert (given.epochs, given.schedule, given.learning_rate) == (80, "constant", latent.learning_rate)
+    assert make_config(app.Config, {"model": "latent-flow", "early_stopping": "3"}).ema == 0.0 < latent.ema
+    for recipe in app.RECIPES.values():
+        if recipe.options["model"] in app.TEXT:
+            assert app.OTHERS.keys() <= recipe.options.keys(), "what is published does not change with a default"
