@@ -2,7 +2,6 @@
 
 import io
 import itertools
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from apps.common.data.examples import evenly_spaced
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
+from apps.common.options.files import plain_name
 
 FRAMES, SMALLEST = 30, 128  # of an animation, and its pixels a side: small pictures are shown larger
 LONGEST = 100  # bytes of a prompt in a file's name, which may have 255 and be of two prompts
@@ -50,38 +50,6 @@ def write_images(folder, images, names, said=None):
 
 def file_name(name, ending):
     return f"{plain_name(name)}.{ending}"
-
-
-def plain_name(name):
-    """The name with `_` for each character that may mean something in a path."""
-    return "".join(c if c.isalnum() or c in "-_ " else "_" for c in name)
-
-
-class FileNames:
-    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one.
-
-    Args:
-        folders: Whether the name of a file's folder stands before its own.
-    """
-
-    def __init__(self, folders=False):
-        self.folders, self.names, self.taken, self.counts = folders, {}, set(), Counter()
-
-    def of(self, path):
-        """The file's own name without the ending, and a number where that is another file's already."""
-        path = Path(path)
-        return self.called(path, "-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
-
-    def called(self, path, name):
-        """The same of any input: a name that says what it is, and a number where another one has it already."""
-        if path not in self.names:
-            name = first = plain_name(name)
-            while name.lower() in self.taken:  # some file systems do not tell A from a
-                self.counts[first] += 1
-                name = f"{first}-{self.counts[first] + 1}"
-            self.taken.add(name.lower())
-            self.names[path] = name
-        return self.names[path]
 
 
 def write_gif(folder, frames, name, said):
