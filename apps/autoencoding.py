@@ -19,8 +19,8 @@ from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Recipe, Splitting
-from apps.common.reports.drawn_files import NamedFiles
 
 KINDS = ("convolutional", "dense", "spatial")
 METRIC = Metric("psnr")

@@ -3,6 +3,9 @@
     triptych train contrastive --data PICTURES
     triptych train image-classification --data FEW_LABELLED --pretrained BUNDLE
 
+Its bundle is taken by --pretrained of image-classification, object-detection and segmentation, and of driving where it is of
+--architecture pilotnet; and by --vision of image-text --model flamingo.
+
 Labels, where there are any, are used only to say what the features are good for. The default, 8 x 8 digits, takes one to three
 minutes on two cores: with a tenth of the labels a linear probe on the features is right for .95 of the test, on pixels for .88,
 and the same encoder trained from scratch on these labels for .93.
@@ -23,10 +26,10 @@ from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Splitting
 from apps.common.reports.cached import cached_by_data
 
-# As image-classification builds them, so that it can go on from their weights.
+# As image-classification and, pilotnet, driving build them, so that they can go on from their weights.
 ARCHITECTURES = {
     "cnn": {}, "small-cnn": {}, "mlp": {}, "vgg": {"depth": 11}, "resnet": {"depth": 20}, "mobilenet": {},
-    "efficientnet": {}, "vit": {"width": 96, "depth": 6},
+    "efficientnet": {}, "vit": {"width": 96, "depth": 6}, "pilotnet": {"hidden_dims": ()},
 }  # fmt: skip
 METRIC = (
     Metric("probe_accuracy", where={"labelled": True}),
@@ -42,7 +45,7 @@ class Config(Splitting):
     model: Literal["simclr", "byol"] = option(
         "simclr", "SimCLR tells views of a picture from those of others, BYOL needs no others", search=("simclr", "byol")
     )
-    architecture: Literal[tuple(ARCHITECTURES)] = option("cnn", "the encoder, without its logits")
+    architecture: Literal[tuple(ARCHITECTURES)] = option("cnn", "the encoder, without its logits; pilotnet is driving's")
     epochs: int = option(100, "passes over the training data", low=1, high=100_000)
     batch_size: int = option(256, "pictures a step, among which SimCLR tells them apart", low=2, high=65_536,
                              search=(64, 128, 256, 512))  # fmt: skip
@@ -94,12 +97,15 @@ def load_data(config, about=None):
     if not names:
         notes.append("without labels nothing is classified: probe_accuracy and knn_accuracy are NaN, the loss is what counts")
     pixels = train.x[:: max(1, len(train) // 5000)] / 255.0
+    mean, deviation = pixels.mean((0, 1, 2)), np.maximum(pixels.std((0, 1, 2)), 1e-3)
+    if config.architecture == "pilotnet":  # which takes pixels in 0..255
+        mean, deviation = np.zeros_like(mean), np.full_like(deviation, 1 / 255)
     about = {
         "class_names": names,
         "labelled": bool(names),
         "image_shape": list(train.x.shape[1:]),
-        "mean": pixels.mean((0, 1, 2)).tolist(),
-        "deviation": np.maximum(pixels.std((0, 1, 2)), 1e-3).tolist(),
+        "mean": mean.tolist(),
+        "deviation": deviation.tolist(),
     }
     return Data(train, validation, test, about, notes, name, example=example_of(config.data, found))
 

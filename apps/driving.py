@@ -30,6 +30,9 @@ VALIDATION, TEST = 0.1, 0.2
 
 @dataclass(frozen=True)
 class Config(Transfer):
+    pretrained: str | None = option(
+        None, "weights to begin with: a bundle of driving, or of contrastive --architecture pilotnet (its convolutions)"
+    )
     model: Literal["pilotnet"] = option("pilotnet", "architecture")
     width: int = option(24, "filters of the first convolution; the others in proportion", low=1, high=256, search=(8, 16, 24, 48))
     dropout: float = option(0.1, "share of units dropped in training", low=0, high=0.95, search=(0.0, 0.5))

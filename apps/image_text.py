@@ -1,14 +1,15 @@
 """Find the text of a picture, the picture of a text, classify by prompts (CLIP); answer questions about pictures (Flamingo).
 
 triptych train image-text
-triptych predict MODEL photo.png --prompts "a red circle,a blue square"
+triptych predict MODEL PICTURES --prompts "a red circle,a blue square"
 triptych train image-text --model flamingo
 triptych predict MODEL photo.png --question "what color is the circle?"
 
 The default, drawn shapes with captions such as "a red circle above a blue square", takes about a minute and a half on two cores
 and finds .88 of the captions among 456 at once, where ridge regression on the pixels finds .24. Flamingo's default,
 questions about such shapes, takes a minute and a half and answers .67 of them rightly (those of yes and no by chance alone); a
-logistic regression on the question has about a third.
+logistic regression on the question has about a third. CLIP's predictions say how like a picture is to each prompt, and of
+which prompts it is the nearest of all the pictures given.
 """
 
 import shlex
@@ -336,7 +337,7 @@ def evaluate(model, data, config):
 
 
 def predict(model, inputs, about, options=PredictOptions()):
-    """The text nearest to each picture among the prompts, or the answer to the question, with its probability."""
+    """The text nearest to each picture and how like it each prompt is, or the answer to the question with its probability."""
     import keras
 
     questions = about["kind"] == "questions"
@@ -346,21 +347,30 @@ def predict(model, inputs, about, options=PredictOptions()):
     if questions:
         return answer(model, inputs, about, options)
 
-    from apps.common.reports.classification import class_prediction, softmax
+    from apps.common.reports.retrieval import text_rows
 
-    prompts = [text.strip() for text in options.prompts.split(",") if text.strip()]
-    for text in prompts:
+    prompts = {}  # one of each wording
+    for text in filter(None, map(str.strip, options.prompts.split(","))):
         refuse_unreadable(text, about["words"], about["length"])
-    prompts = prompts or about["captions"]
+        prompts.setdefault(tuple(words_of(text)), text)
+    texts = list(prompts.values()) or about["captions"]
     images, reasons = read_images(inputs, about["image_shape"])
     found = iter(())
     if len(images):
-        texts = embed_captions(model, prompts, about)
         pictures = keras.ops.convert_to_numpy(model.embed_images(images))
         scale = float(keras.ops.convert_to_numpy(model.scale()))
-        rows = class_prediction(softmax(scale * pictures @ texts.T), prompts)
-        found = iter([{"text": row.pop("class"), **row} for row in rows])
+        found = text_rows(pictures @ embed_captions(model, texts, about).T, texts, scale, each=bool(prompts))
     return [{"reason": reason} if reason else next(found) for reason in reasons]
+
+
+def compare_inputs(inputs, rows):
+    """Of which prompts each picture is the nearest of all that are given."""
+    from apps.common.reports.retrieval import nearest_pictures
+
+    nearest, several = nearest_pictures(rows), sum("similarities" in row for row in rows) > 1
+    for position, row in enumerate(rows):
+        beside = [text for text, place in nearest.items() if place == position]
+        yield {**row, "nearest_to": beside} if several and "similarities" in row else row
 
 
 def answer(model, inputs, about, options):

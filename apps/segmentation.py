@@ -25,9 +25,9 @@ from apps.common.data.images.pixels import Pixels, count_pixels, median_frequenc
 from apps.common.data.stored import Stored
 from apps.common.errors import UserError
 from apps.common.options.declare import option
+from apps.common.options.files import NamedFiles
 from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe, Splitting, Transfer
-from apps.common.reports.drawn_files import NamedFiles
 
 MODELS = {"unet": {}, "residual-unet": {"block": "residual"}, "attention-unet": {"attention": True}}
 METRIC = Metric("mean_iou")

@@ -23,8 +23,8 @@ from apps.common.data.examples import About, Data, Examples, Report, evenly_spac
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Training
-from apps.common.reports.drawn_files import NamedFiles
 
 # The epoch is chosen by the whole objective: style alone is best where nothing of the picture is left.
 CONTROLLED = 8  # squares, at most, whose pixels are optimised one by one beside the network

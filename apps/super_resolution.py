@@ -18,8 +18,8 @@ from apps.common.data.examples import Data, Report, find_data
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.errors import UserError
 from apps.common.options.declare import is_active, option, options_of, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Recipe, Training
-from apps.common.reports.drawn_files import NamedFiles
 
 MODELS = ("espcn", "fsrcnn", "edsr", "srgan")
 # The loss of each paper; SRGAN has its own.

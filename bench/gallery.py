@@ -1,4 +1,8 @@
-"""One picture a task, from its default run: `python -m bench.gallery [TASK ...]` writes `docs/gallery/` and `docs/gallery.md`."""
+"""One picture a task, from its default run: `python -m bench.gallery [TASK ...]` writes `docs/gallery/` and `docs/gallery.md`.
+
+`python -m bench.gallery --bundle RECIPE=PATH ...` runs nothing: it keeps the sample sheet of a bundle that a recipe of
+image-generation ended in.
+"""
 
 import io
 import json
@@ -8,12 +12,13 @@ import tempfile
 from pathlib import Path
 
 from apps.common.app import load_app, tasks
-from apps.common.errors import UserError
+from apps.common.errors import UserError, nearest
 from apps.common.files import write_bytes, write_text
 
 HOUSE = Path(__file__).resolve().parents[1]
 FOLDER = HOUSE / "docs" / "gallery"
 PLAIN = ("curves", "calibration", "confusion", "gradient-flow", "residuals")  # which every task of a kind has
+DRAWING = "image-generation"
 WIDTH, COLORS = 560, 96  # pixels and colours of a picture: some tens of kilobytes
 
 
@@ -50,6 +55,33 @@ def draw(task):
     return result
 
 
+def keep_sheet(given):
+    """Keep the sample sheet of the bundle that `RECIPE=PATH` names.
+
+    Raises:
+        UserError: There is no such recipe, or no sheet in the folder.
+    """
+    name, _, path = given.partition("=")
+    recipes = load_app(DRAWING).RECIPES
+    if name not in recipes:
+        raise UserError(f"--bundle {given}: expected RECIPE=PATH with a recipe of {DRAWING}. {nearest(name, recipes)}")
+    sheet = Path(path) / "samples.png"
+    if not sheet.is_file():
+        raise UserError(f"--bundle {given}: no samples.png in {path or 'it'}; give the folder of a bundle")
+    FOLDER.mkdir(exist_ok=True)
+    write_bytes(FOLDER / f"{name}.png", shrunk(sheet))
+
+
+def generated():
+    """The part of the page with the sheets of recipes that draw."""
+    lines = []
+    for name, recipe in load_app(DRAWING).RECIPES.items():
+        if (FOLDER / f"{name}.png").is_file():
+            about, picture = f"{recipe.about[:1].upper()}{recipe.about[1:]}.", f"![{name}](gallery/{name}.png)"
+            lines += [f"### {name}", "", about, "", picture, "", f"`triptych train {DRAWING} --recipe {name}`", ""]
+    return ["## Generated pictures", "", *lines] if lines else []
+
+
 def page():
     """The gallery's Markdown, of the pictures that are there."""
     lines = ["# Gallery", "", "One picture a task, each made by the command under it (`python -m bench.gallery`).", ""]
@@ -57,10 +89,15 @@ def page():
         if (FOLDER / f"{task}.png").is_file():
             about = load_app(task).__doc__.strip().splitlines()[0]
             lines += [f"## {task}", "", about, "", f"![{task}](gallery/{task}.png)", "", f"`triptych train {task}`", ""]
-    return "\n".join(lines)
+    return "\n".join(lines + generated())
 
 
 def main(chosen):
+    if chosen[:1] == ["--bundle"]:
+        for given in chosen[1:]:
+            keep_sheet(given)
+        write_text(HOUSE / "docs" / "gallery.md", page())
+        return 0
     for task in chosen or tasks():
         if task not in tasks():
             raise UserError(f"{task}: no such task. Known: {', '.join(tasks())}")

@@ -11,6 +11,7 @@ from runs import bundle_weights, forked, train, train_and_kill
 
 import layers
 from apps import image_generation as app
+from apps.common.bundles import answers
 from apps.common.bundles.bundle import load_model, open_bundle
 from apps.common.data.examples import Data, Examples
 from apps.common.data.images import labelled
@@ -238,8 +239,7 @@ def test_what_a_model_cannot_draw_is_refused():
         ("draw me a red circle", "never seen: draw, me. It knows"),
         ("a red red circle", "4 words; this model reads 3 at most"),
     ):
-        with pytest.raises(UserError, match=words):
-            app.conditions_of(model, [(prompt, 0)], about)
+        assert words in app.undrawable(model, prompt, about)
     plain = models.Diffusion((8, 8, 1), width=4)
     for model, options, words in (
         (plain, app.PredictOptions(guidance=2.0), "--guidance 2: this model has no class and no text"),
@@ -249,6 +249,32 @@ def test_what_a_model_cannot_draw_is_refused():
     ):
         with pytest.raises(UserError, match=words):
             app.predict(model, ["any"], {"class_names": ["a"]}, options)
+
+
+def test_each_prompt_of_a_list_has_its_pictures_or_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "CHUNK", 2)  # a way leads from one part of a call to the next
+    model = models.Diffusion((8, 8, 1), text=(6, 3), width=4, prediction="flow")
+    layers.initialize(model, 0)
+    about = {"captions": True, "words": ["a", "circle", "red", "blue"], "length": 3, "class_names": ["a red circle"]}
+    (tmp_path / "prompts.csv").write_text("prompt,id\na red circle,1\na purple circle,2\nred,3\n\"a, circle\",4\na; circle,5\n")
+    options = app.PredictOptions(seeds=(0,), folder=str(tmp_path / "out"), steps=1, between=1)
+    rows = list(answers.answer(app, model, about, [str(tmp_path / "prompts.csv")], (options,)))
+    assert [(row["id"], row["class"]) for row in rows] == [
+        ("1", "a red circle"), ("2", "a purple circle"), ("3", "red"), ("3", "a red circle to red"), ("4", "a, circle"),
+        ("4", "red to a, circle"), ("5", "a; circle"), ("5", "a, circle to a; circle"),
+    ]  # fmt: skip
+    assert "never seen: purple" in rows[1]["reason"] and "picture" not in rows[1]
+    assert len({row["picture"] for row in rows if "picture" in row}) == 7, "no prompt takes the file of another"
+
+
+def test_a_long_prompt_has_a_file_as_well(tmp_path):
+    model = models.Diffusion((8, 8, 1), text=(4, 200), width=4, prediction="flow")
+    about = {"captions": True, "words": ["\u8d64\u8272", "b"], "length": 200, "class_names": ["b"]}
+    prompts = [" ".join(["\u8d64\u8272"] * 99 + end) for end in ([], ["b"])]
+    options = app.PredictOptions(seeds=(0,), folder=str(tmp_path), steps=1, between=1)
+    rows = [row for each in app.predict(model, prompts, about, options) for row in each]
+    assert len(rows) == 3 == len(list(tmp_path.glob("*.png")))
+    assert Image.open(rows[1]["picture"]).text["Prompt"] == prompts[1]
 
 
 def test_the_way_between_two_seeds_begins_and_ends_in_their_pictures():
@@ -330,3 +356,16 @@ def test_a_model_of_captions_is_evaluated_on_other_pictures(trained, tmp_path):
     assert names <= found.keys() and "were trained or validated on" in done.stderr
     expected = forked("evaluate", trained[0] / trained[1]["model"], "--json", cwd=trained[0])
     assert json.loads(expected.stdout)["metrics"] == trained[1]["metrics"]
+
+
+def test_models_that_draw_from_captions_have_defaults_of_their_own():
+    names = ("latent-flow", "text-flow", "cvae")
+    latent, pixels, others = (make_config(app.Config, {"model": name}) for name in names)
+    assert (others.epochs, others.batch_size, others.learning_rate, others.schedule) == (80, 64, 1e-3, "constant")
+    assert latent.epochs <= 30 >= pixels.epochs and (latent.schedule, pixels.schedule) == ("cosine", "cosine")
+    given = make_config(app.Config, {"model": "latent-flow", "epochs": "80", "schedule": "constant"})
+    assert (given.epochs, given.schedule, given.learning_rate) == (80, "constant", latent.learning_rate)
+    assert make_config(app.Config, {"model": "latent-flow", "early_stopping": "3"}).ema == 0.0 < latent.ema
+    for recipe in app.RECIPES.values():
+        if recipe.options["model"] in app.TEXT:
+            assert app.OTHERS.keys() <= recipe.options.keys(), "what is published does not change with a default"

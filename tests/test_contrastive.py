@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from app_cases import write_pictures
+from app_cases import write_drive, write_pictures
 from PIL import Image
 from runs import bundle_weights, forked, train
 
@@ -15,6 +15,7 @@ from apps import contrastive as app
 from apps.common.app import metric_of
 from apps.common.bundles import answers
 from apps.common.bundles.pretrained import by_order
+from apps.common.options.declare import make_config
 from apps.common.reports.probe import labelled_sample, linear_probe, most_alike, nearest_classes, probe_metrics
 from layers import models
 from layers.initialization import own_variables
@@ -120,6 +121,31 @@ def test_a_classifier_goes_on_from_the_encoder(place):
     refused = forked("train", "image-classification", *begun, "--model", "resnet", cwd=place, check=2)
     line = refused.stderr.strip().splitlines()[-1]
     assert "a bundle of contrastive whose weights fit nothing" in line and "expected the same architecture" in line
+
+
+def test_a_car_steers_by_what_the_encoder_sees(tmp_path):
+    write_drive(tmp_path)
+    begun = ("contrastive", "--data", "drive/IMG", "--architecture", "pilotnet", *OPTIONS)
+    source = train(*begun, cwd=tmp_path)["model"]
+    options = ("driving", "--data", "drive", "--image-size", "20,40", "--epochs", "1", "--pretrained", source)
+    steered = bundle_weights(train(*options, "--freeze", cwd=tmp_path)["model"]).values()
+    theirs = [array for array in bundle_weights(source).values() if array.ndim == 4]
+    ours = [array for array in steered if array.ndim == 4]
+    assert len(ours) == 5 and all(any(np.array_equal(kernel, each) for each in theirs) for kernel in ours)
+    refused = forked("train", *options, "--width", "8", cwd=tmp_path, check=2)
+    assert "It was trained with model simclr, architecture pilotnet" in refused.stderr.strip().splitlines()[-1]
+
+
+def test_the_steering_network_sees_the_same_pixels_in_the_encoder():
+    config = make_config(app.Config, {"architecture": "pilotnet"})
+    encoder = app.network(config, app.load_data(config).about).encoder
+    steering = models.pilotnet((8, 8, 1), hidden_dims=())
+    layers.initialize(steering, 0)
+    features = keras.Model(steering.inputs, steering.layers[-1].input)
+    encoder.set_weights(features.get_weights())
+    pictures = draws.integers(0, 256, (2, 8, 8, 1)).astype("float32")
+    found, expected = encoder(pictures / 127.5 - 1), features(pictures)
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (found, expected)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_loss_is_a_number_where_a_batch_is_larger_than_what_is_judged(monkeypatch):

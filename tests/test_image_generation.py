@@ -361,20 +361,42 @@ def test_predict_writes_the_same_pictures_for_a_seed(trained, tmp_path):
     assert {picture.shape for picture in pictures.values()} == {(8, 8)} and len(pictures) == 3
     opened = open_bundle(str(bundle))
     options = app.PredictOptions(seeds=(5, 0), folder=str(tmp_path / "again"))
-    for row in app.predict(load_model(opened), ["dark"], opened.about, options):
+    [found] = app.predict(load_model(opened), ["dark"], opened.about, options)
+    for row in found:
         np.testing.assert_array_equal(np.asarray(Image.open(row["picture"])), pictures[f"out/dark-{row['seed']}.png"])
 
 
 def test_what_cannot_be_drawn_is_said(trained, tmp_path):
     opened = open_bundle(str(trained[0] / trained[1]["model"]))
     options = app.PredictOptions(folder=str(tmp_path / "out"))
-    with pytest.raises(UserError, match=r"drak: not a class of this model.*dark"):
-        app.predict(load_model(opened), ["drak"], opened.about, options)
-    with pytest.raises(UserError, match=r"dark: this model draws without a class; ask for: any"):
-        app.predict(made(models.VAE, num_classes=0), ["dark"], opened.about, options)
+    elsewhere = app.PredictOptions(seeds=(3,), folder=str(tmp_path / "a"))
+    [wrong, right] = app.predict(load_model(opened), ["drak", "light"], opened.about, elsewhere)
+    assert wrong["class"] == "drak" and wrong["reason"].startswith("not a class of this model. Did you mean 'dark'")
+    assert [(row["class"], row["seed"]) for row in right] == [("light", 3)]
+    [plain] = app.predict(made(models.VAE, num_classes=0), ["dark"], opened.about, options)
+    assert plain["reason"].startswith("this model draws without a class; ask for: any")
     (tmp_path / "out").write_text("taken")
     with pytest.raises(UserError, match="--folder"):
         app.predict(load_model(opened), ["dark"], opened.about, replace(options))
+
+
+def test_what_to_draw_stands_on_lines_and_a_class_is_no_folder(trained, tmp_path):
+    (tmp_path / "dark").mkdir()  # as where the pictures of the classes lie
+    (tmp_path / "wanted.txt").write_text("light\ndrak\n\nany\n")
+    bundle = trained[0] / trained[1]["model"]
+    done = forked("predict", bundle, "wanted.txt", "dark", "--seeds", "0,5", "--between", "1", "--json", cwd=tmp_path)
+    rows = json.loads(done.stdout)["predictions"]
+    assert [(row.get("input"), row.get("class"), row.get("seed")) for row in rows] == [
+        *(("light", "light", seed) for seed in (0, 5, "0 to 5")),
+        ("drak", "drak", None),
+        ("", None, None),
+        *(("any", name, seed) for name, seed in (("dark", 0), ("light", 5), ("dark", "0 to 5"))),
+        *((None, "dark", seed) for seed in (0, 5, "0 to 5")),
+    ]
+    assert rows[3]["reason"].startswith("not a class") and rows[4]["reason"] == "empty"
+    assert "2 of 11 inputs have no answer: drak (not a class of this model." in done.stderr
+    done = forked("predict", bundle, "drak", "--json", cwd=tmp_path, check=2)
+    assert done.stderr.count("\n") == 1 and "no input has an answer: drak (not a class of this model." in done.stderr
 
 
 def test_captions_are_read_drawn_and_told_apart():

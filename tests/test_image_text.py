@@ -5,11 +5,13 @@ import pytest
 from PIL import Image
 
 from apps import image_text as app
+from apps.common.bundles import answers
+from apps.common.bundles.answers import answer
 from apps.common.data.images.asked import read_asked
 from apps.common.data.images.paired import pairs_of
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
-from apps.common.reports.retrieval import retrieval, right_pairs
+from apps.common.reports.retrieval import retrieval, right_pairs, text_rows
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
 
@@ -134,3 +136,48 @@ def test_a_folder_with_one_file_of_captions_or_questions_is_read_by_it(tmp_path)
     assert splits["train"][1][3] == "number 3, red"
     _, splits, _ = read_asked(tmp_path, (8, 8, 3))
     assert splits["train"][3].answer == "number 3, red"
+
+
+class Towers:
+    """Pictures whose brightest channel is what they show; texts of the words red, green and blue."""
+
+    def embed_images(self, images):
+        shown = np.asarray(images, "float64").mean((1, 2))
+        return shown / np.linalg.norm(shown, axis=1, keepdims=True)
+
+    def embed_texts(self, ids):
+        return np.eye(6)[np.asarray(ids)[:, 0]][:, 2:5]
+
+    def scale(self):
+        return 10.0
+
+
+ABOUT = {"kind": "pairs", "words": ["red", "green", "blue"], "length": 1, "image_shape": [8, 8, 3], "captions": ["red", "green"]}
+
+
+def said(folder, prompts, colors):
+    """Rows of a call for pictures of one colour each."""
+    for number, color in enumerate(colors):
+        Image.new("RGB", (8, 8), color).save(folder / f"{number}.png")
+    words = [*(str(folder / f"{number}.png") for number in range(len(colors))), str(folder / "missing.png")]
+    return list(answer(app, Towers(), ABOUT, words, (app.PredictOptions(prompts=prompts),)))
+
+
+def test_each_prompt_has_its_similarity_and_its_nearest_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "CHUNK", 1)  # the nearest is that of all pictures, not of a part of them
+    red, redder, none = said(tmp_path, "red,blue,Red", [(200, 50, 100), (200, 20, 10)])
+    length = (200**2 + 50**2 + 100**2) ** 0.5
+    assert red["text"] == "red" and red["similarities"] == pytest.approx({"red": 200 / length, "blue": 100 / length}, abs=1e-5)
+    odds = np.exp(10 * (200 - 100) / length)
+    assert red["probabilities"]["red"] == pytest.approx(odds / (1 + odds), abs=1e-4), "a prompt that is said twice counts once"
+    assert (red["nearest_to"], redder["nearest_to"]) == (["blue"], ["red"]) and set(none) == {"input", "reason"}
+
+
+def test_of_one_prompt_the_similarity_alone_is_given(tmp_path):
+    row, _ = said(tmp_path, "green", [(60, 80, 0)])
+    assert row == {"input": row["input"], "text": "green", "similarity": 0.8, "similarities": {"green": 0.8}}
+
+
+def test_without_prompts_the_captions_are_chosen_from():
+    (row,) = text_rows(np.array([[0.1, 0.6]]), ["red", "green"], 1.0, each=False)
+    assert row["text"] == "green" and row["similarity"] == 0.6 and "similarities" not in row and row["probability"] > 0.5

@@ -23,7 +23,7 @@ REQUIRED = {
     "load_data": "`(config, about=None) -> Data`; with the `about` of a trained model, other data as that model takes them",
     "build_model": "`(config, data) -> keras.Model`, compiled",
     "evaluate": "`(model, data, config) -> Report` on the test split",
-    "predict": "`(model, inputs, about[, options]) -> [row]`: one dict for each input, in their order",
+    "predict": "`(model, inputs, about[, options]) -> [row]`: a dict for each input, in their order; a list of dicts of several",
 }
 OPTIONAL = {
     "baselines": "`(data, config) -> {name: {metric: value}}` of a trivial and of a plain strong method, in seconds, same split",
@@ -94,6 +94,7 @@ class Inputs:
             of words.
         whole_files: Whether a .txt file of `texts` is one text, and a folder all of its .txt files; so too for a model whose
             `about` says `whole_files`.
+        named: Entry of `about` with texts that are inputs themselves, whatever file or folder is called so.
     """
 
     kind: str = "values"
@@ -102,6 +103,7 @@ class Inputs:
     column: tuple = ("text", "path", "file")
     has_word_a_line: Callable = lambda path: False
     whole_files: bool = False
+    named: str = ""
 
 
 class ContractError(Exception):

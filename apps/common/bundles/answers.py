@@ -58,7 +58,7 @@ def answer(app, model, about, words, options=()):
         inputs = replace(inputs, whole_files=True)
     columns = about.get("columns", [])
     orders = ([name for name in columns if name != about.get("target")], columns)
-    items = read_items(words, inputs, {len(names): names for names in orders if names})
+    items = read_items(words, inputs, {len(names): names for names in orders if names}, about.get(inputs.named, ()))
     yield from answer_items(app, model, about, items, options)
 
 
@@ -74,12 +74,14 @@ def answer_items(app, model, about, items, options=()):
 
 
 def _answered(app, model, about, items, options):
-    """`(item, the app's row)` of each."""
+    """`(item, the app's row)` of each; of an input with several rows as often."""
     while chunk := list(itertools.islice(items, CHUNK)):
         readable = [item.value for item in chunk if not item.reason]
         found = iter(app.predict(model, readable, about, *options) if readable else ())
         for item in chunk:
-            yield item, {"reason": item.reason} if item.reason else next(found)
+            row = {"reason": item.reason} if item.reason else next(found)
+            for each in row if isinstance(row, list) else (row,):
+                yield item, each
 
 
 def merged(fields, row):
@@ -92,13 +94,14 @@ def merged(fields, row):
     return {**fields, **free}
 
 
-def read_items(words, inputs, orders=None):
+def read_items(words, inputs, orders=None, named=()):
     """The `Item`s that the words of a command line mean, read as they are asked for.
 
     Args:
         words: Of the command line, after MODEL; `-` is standard input, a line each.
         inputs: The app's `Inputs`.
         orders: `{number of cells: names}` by which a table without a header is read.
+        named: Words that are inputs themselves and no files.
     """
     orders, tables = orders or {}, (*TABLES, *ROWS, *PARQUET, *(ARRAYS if inputs.kind == "texts" else ()))
     if inputs.kind == "rows" and any("=" in word and not Path(word).exists() for word in words):
@@ -108,7 +111,7 @@ def read_items(words, inputs, orders=None):
         if word == "-":
             yield from _from_lines(sys.stdin.buffer, "-", inputs, Path())
             continue
-        path = _existing(word)
+        path = None if word in named else _existing(word)
         if path is None:
             if inputs.kind == "rows":
                 raise UserError(f"{word}: no such file. Expected a table ({', '.join((*TABLES, *ROWS))}) or name=value words")

@@ -136,7 +136,7 @@ def names_of(variable):
 
 
 def shown_options(bundle):
-    names = ("model", "width", "depth", "num_heads", "hidden_dim")
+    names = ("model", "architecture", "width", "depth", "num_heads", "hidden_dim")
     return ", ".join(f"{name} {bundle.options[name]}" for name in names if bundle.options.get(name) is not None)
 
 

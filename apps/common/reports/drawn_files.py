@@ -1,10 +1,7 @@
 """Pictures as files: PNG and GIF that say they were generated, and by what; the way from one picture to another."""
 
-import functools
 import io
 import itertools
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +9,10 @@ import numpy as np
 from apps.common.data.examples import evenly_spaced
 from apps.common.errors import UserError
 from apps.common.files import write_bytes
+from apps.common.options.files import plain_name
 
 FRAMES, SMALLEST = 30, 128  # of an animation, and its pixels a side: small pictures are shown larger
+LONGEST = 100  # bytes of a prompt in a file's name, which may have 255 and be of two prompts
 
 
 def made_folder(name):
@@ -53,46 +52,6 @@ def file_name(name, ending):
     return f"{plain_name(name)}.{ending}"
 
 
-def plain_name(name):
-    """The name with `_` for each character that may mean something in a path."""
-    return "".join(c if c.isalnum() or c in "-_ " else "_" for c in name)
-
-
-class FileNames:
-    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one.
-
-    Args:
-        folders: Whether the name of a file's folder stands before its own.
-    """
-
-    def __init__(self, folders=False):
-        self.folders, self.names, self.taken, self.counts = folders, {}, set(), Counter()
-
-    def of(self, path):
-        """The file's own name without the ending, and a number where that is another file's already."""
-        path = Path(path)
-        if path not in self.names:
-            name = first = plain_name("-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
-            while name.lower() in self.taken:  # some file systems do not tell A from a
-                self.counts[first] += 1
-                name = f"{first}-{self.counts[first] + 1}"
-            self.taken.add(name.lower())
-            self.names[path] = name
-        return self.names[path]
-
-
-@dataclass(frozen=True)
-class NamedFiles:
-    """Base of the `PredictOptions` of an app that writes a file for each of its inputs."""
-
-    with_folder = False  # whether the folder of an input stands in the name of what is made of it
-
-    @functools.cached_property
-    def names(self):
-        """Names of the files that are written in one call, over all its parts: `names.of(path)`."""
-        return FileNames(self.with_folder)
-
-
 def write_gif(folder, frames, name, said):
     """One animation of pictures `(frames, height, width, channels)`, uint8, that rests at its end; returns its path.
 
@@ -122,6 +81,64 @@ def denoising(model, latents, conditions, **sampling):
     return np.stack(frames, 1)
 
 
+def drawn_rows(model, asked, options, about, sampling):
+    """The rows of each thing asked for: a picture a seed, its animation, and the ways between those or from the thing before.
+
+    Args:
+        model: The generator.
+        asked: `(titles, conditions)`, one for each thing and each of the seeds.
+        options: Of `predict`: `seeds`, `folder`, `gif`, `between`; its `names` and `before` last over all parts of a call.
+        about: Of the bundle.
+        sampling: Arguments of a model that draws in steps.
+    """
+    from apps.common.reports.generated_images import draw_images, latents_of
+
+    (titles, conditions), seeds = asked, options.seeds
+    conditional = bool(model.num_classes or about.get("captions"))
+    each = np.tile(seeds, len(titles) // len(seeds)).tolist()
+    latents = np.concatenate([latents_of(model, seed, 1) for seed in each])
+    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+    origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
+    said = [{**origin, "Prompt": title, "Seed": seed} for title, seed in zip(titles, each, strict=True)]
+    files = [f"{options.names.called(title, shortened(title))}-{seed}" for title, seed in zip(titles, each, strict=True)]
+    strips = strips_of(model, titles[:: len(seeds)], conditions[:: len(seeds)] if conditional else None, options, sampling)
+    paths = write_images(options.folder, draw_images(model, latents, conditions, **sampling), files, said)
+    rows = [{"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)}
+            for words, path in zip(said, paths, strict=True)]  # fmt: skip
+    if options.gif:
+        frames = denoising(model, latents, conditions if conditional else None, **sampling)
+        for row, pictures, name, words in zip(rows, frames, files, said, strict=True):
+            row["animation"] = str(write_gif(options.folder, pictures, name, words))
+    for place, own in enumerate(strips):
+        found = rows[place * len(seeds) : (place + 1) * len(seeds)]
+        for name, strip, words in own:
+            name = options.names.called((words["Prompt"], words["Seed"]), name)
+            [path] = write_images(options.folder, strip[None], [name], [{**origin, **words}])
+            found.append({"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)})
+        yield found
+
+
+def strips_of(model, titles, conditions, options, sampling):
+    """The strips that follow the pictures of each title, as `ways` gives them: none, those of its seeds, or the one to it."""
+    seeds, count = options.seeds, options.between
+    if not count:
+        return [[] for _ in titles]
+    if len(seeds) > 1:
+        found = iter(ways(model, conditions, titles, seeds, count, **sampling))
+        return [[next(found) for _ in seeds[1:]] for _ in titles]
+    first = not options.before
+    if not first:  # the last one of the part before
+        title, condition = options.before.pop()
+        titles, conditions = [title, *titles], np.concatenate([condition, conditions])
+    found = [[strip] for strip in ways(model, conditions, titles, seeds, count, **sampling)]
+    options.before.append((titles[-1], conditions[-1:]))
+    return [[], *found] if first else found
+
+
+def shortened(name):
+    """The beginning of a name that a file can bear, with as much after it."""
+    return name.encode()[:LONGEST].decode(errors="ignore")
+
 def ways(model, conditions, titles, seeds, count, **sampling):
     """The ways between pictures, each as one strip of `count` pictures between two: `[(name, strip, what is said of it)]`.
 
@@ -134,34 +151,33 @@ def ways(model, conditions, titles, seeds, count, **sampling):
         seeds: Whole numbers.
         count: Pictures between the two ends.
         sampling: `steps` and `guidance` of a model that draws in steps.
-    Raises:
-        UserError: There is no way: one seed only, and no two texts.
     """
     from apps.common.reports.generated_images import draw_images, latents_of, spherical
 
     shares, found = np.linspace(0, 1, count + 2), []
-    text = getattr(model, "text_encoder", None) is not None
-    if len(seeds) < 2 and not (text and len(titles) > 1):
-        raise UserError("--between: give two --seeds or more, or, of a model that draws from captions, two texts and one seed")
     if len(seeds) > 1:
         ends = {seed: latents_of(model, seed, 1)[0] for seed in seeds}
         for place, title in enumerate(titles):
             labels = None if conditions is None else np.repeat(np.asarray(conditions)[place : place + 1], len(shares), 0)
             for first, second in itertools.pairwise(seeds):
                 images = draw_images(model, spherical(ends[first], ends[second], shares), labels, **sampling)
-                found.append((f"{title}-{first}-to-{second}", images, {"Prompt": title, "Seed": f"{first} to {second}"}))
+                name = f"{shortened(title)}-{first}-to-{second}"
+                found.append((name, images, {"Prompt": title, "Seed": f"{first} to {second}"}))
     else:
         noise = np.repeat(latents_of(model, seeds[0], 1), len(shares), 0)
         for first, second in itertools.pairwise(range(len(titles))):
             given = (*(np.repeat(np.asarray(conditions)[end : end + 1], len(shares), 0) for end in (first, second)), shares)
             images = np.rint(255 * model.sample(noise, given, **sampling)).astype("uint8")
-            name = f"{titles[first]} to {titles[second]}"
-            found.append((f"{name}-{seeds[0]}", images, {"Prompt": name, "Seed": seeds[0]}))
+            name = f"{shortened(titles[first])} to {shortened(titles[second])}-{seeds[0]}"
+            found.append((name, images, {"Prompt": f"{titles[first]} to {titles[second]}", "Seed": seeds[0]}))
     return [(name, np.concatenate(list(images), 1), said) for name, images, said in found]
 
 
-def steps_of(model, conditional, options):
-    """Arguments of a model that draws in steps, none of another; what it cannot do is refused."""
+def steps_of(model, conditional, options, count):
+    """Arguments of a model that draws in steps, none of another; what it cannot do with `count` inputs is refused."""
+    several = count > 1 or options.before
+    if options.between and len(options.seeds) < 2 and not (several and getattr(model, "text_encoder", None)):
+        raise UserError("--between: give two --seeds or more, or, of a model that draws from captions, two texts and one seed")
     if hasattr(model, "sample"):
         if options.guidance != 1.0 and not conditional:
             raise UserError(f"--guidance {options.guidance:g}: this model has no class and no text to be guided by")

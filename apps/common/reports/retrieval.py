@@ -3,6 +3,7 @@
 import numpy as np
 
 from apps.common.data.fingerprint import row_digests
+from apps.common.reports.classification import class_prediction, softmax
 
 
 def right_pairs(pairs):
@@ -55,3 +56,30 @@ def ridge_on_pixels(train, test, num_tokens):
     found = retrieval(*units, right_pairs(test))
     ridge = {name: found[name] for name in ("recall_at_1", "recall_at_5")}
     return {"chance": {"recall_at_1": found["chance"]}, "ridge on pixels": ridge}
+
+
+def text_rows(cosines, texts, scale, each):
+    """A row a picture: the nearest text, how like it is, and the probability of each text among them where there are several.
+
+    Args:
+        cosines: Of the pictures and the texts, `(pictures, texts)`.
+        texts: What they are.
+        scale: Factor of the cosines in the softmax.
+        each: Whether a row has the similarity of every text.
+    """
+    for row, likely in zip(cosines, class_prediction(softmax(scale * cosines), texts), strict=True):
+        found = {"text": likely.pop("class"), "similarity": round(float(row.max()), 6)}
+        found |= likely if len(texts) > 1 else {}  # among one its probability is 1, whatever the picture shows
+        if each:
+            found["similarities"] = {text: round(float(cosine), 6) for text, cosine in zip(texts, row, strict=True)}
+        yield found
+
+
+def nearest_pictures(rows):
+    """`{text: position of the row whose picture is the most like it}` of rows with similarities."""
+    found = {}
+    for position, row in enumerate(rows):
+        for text, cosine in row.get("similarities", {}).items():
+            if text not in found or cosine > found[text][0]:
+                found[text] = cosine, position
+    return {text: position for text, (_, position) in found.items()}

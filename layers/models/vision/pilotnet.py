@@ -8,7 +8,7 @@ from .._inputs import image_input
 __all__ = ["pilotnet"]
 
 
-def pilotnet(image_shape=(66, 200, 3), num_outputs=1, *, width=24, dropout=0.0):
+def pilotnet(image_shape=(66, 200, 3), num_outputs=1, *, width=24, hidden_dims=(100, 50, 10), dropout=0.0):
     """PilotNet: five convolutions and four dense layers, 252,219 weights at the paper's size.
 
     Args:
@@ -16,6 +16,7 @@ def pilotnet(image_shape=(66, 200, 3), num_outputs=1, *, width=24, dropout=0.0):
             convolution is padded.
         num_outputs: Numbers to predict; one is the steering.
         width: Filters of the first convolution; the paper's are 24, 36, 48, 64 and 64.
+        hidden_dims: Widths of the dense layers before the last; without any that one sees the last map.
         dropout: Fraction dropped in training before each hidden dense layer; the paper has none.
     Input shape: `(batch, height, width, channels)`, pixels in 0..255.
     Output shape: `(batch, num_outputs)`.
@@ -28,7 +29,7 @@ def pilotnet(image_shape=(66, 200, 3), num_outputs=1, *, width=24, dropout=0.0):
         filters = max(1, width * share // 24)
         x = Conv2D(filters, kernel_size, strides=strides, padding=padding, activation="relu")(x)
     x = keras.layers.Flatten()(x)
-    for units in (100, 50, 10):
+    for units in hidden_dims:
         x = Dense(units, activation="relu")(Dropout(dropout)(x) if dropout else x)
     outputs = Dense(num_outputs, dtype=keras.config.floatx(), name="steering")(x)
     return keras.Model(inputs, outputs, name="pilotnet")

@@ -46,18 +46,24 @@ def unknown_words(text, vocabulary):
     return [word for word in words_of(text) if word not in set(vocabulary)]
 
 
+def unreadable(prompt, vocabulary, length):
+    """Why a model of this vocabulary cannot take a text as it stands: more words than `length`, or none that it knows; or ""."""
+    words, unknown = words_of(prompt), unknown_words(prompt, vocabulary)
+    if unknown or not words:
+        strange, known = ", ".join(unknown[:30]) or "none at all", ", ".join(vocabulary[:30])
+        return f"words this model has never seen: {strange}. It knows: {known}"
+    return f"{len(words)} words; this model reads {length} at most" if len(words) > length else ""
+
+
 def refuse_unreadable(prompt, vocabulary, length):
     """Refuses a text that a model of this vocabulary cannot take as it stands.
 
     Raises:
         UserError: It has more words than `length`, one that is not known, or none.
     """
-    words, unknown = words_of(prompt), unknown_words(prompt, vocabulary)
-    if unknown or not words:
-        strange, known = ", ".join(unknown[:30]) or "none at all", ", ".join(vocabulary[:30])
-        raise UserError(f"{prompt[:60]}: words this model has never seen: {strange}. It knows: {known}")
-    if len(words) > length:
-        raise UserError(f"{prompt[:60]}: {len(words)} words; this model reads {length} at most")
+    reason = unreadable(prompt, vocabulary, length)
+    if reason:
+        raise UserError(f"{prompt[:60]}: {reason}")
 
 
 def caption_file(name):

@@ -12,11 +12,12 @@ from apps.common.data.images.captioned import (
     encode,
     read_captioned,
     text_of,
+    unreadable,
     vocabulary_of,
     words_of,
 )
 from apps.common.data.images.paired import by_split, complete_pairs, joined
-from apps.common.errors import UserError
+from apps.common.errors import UserError, nearest
 
 DRAWN = "captioned-shapes"
 
@@ -109,3 +110,21 @@ def readable(captions, words, length):
     if lost:
         notes.append(f"{len(lost)} pictures left out: no word of their caption is trained on, as of {lost[0]!r}")
     return found, notes
+
+
+def undrawable(model, name, about):
+    """Why a class or caption cannot be drawn, or ""."""
+    names = about["class_names"]
+    if about.get("captions"):
+        return unreadable(name, about["words"], about["length"])
+    if name != "any" and not model.num_classes:
+        return "this model draws without a class; ask for: any. Train with --model cvae to ask for one"
+    return f"not a class of this model. {nearest(name, [*names, 'any'])}" if name not in ("any", *names) else ""
+
+
+def conditions_of(pairs, about):
+    """What is to be drawn for each `(name, seed)`: class indices, or token ids of captions."""
+    names = about["class_names"]
+    if about.get("captions"):
+        return encode([prompt for prompt, _ in pairs], about["words"], about["length"])
+    return [names.index(name) if name in names else seed % len(names) for name, seed in pairs]
