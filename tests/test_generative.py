@@ -243,10 +243,11 @@ def test_guidance_without_a_condition_is_refused():
         next(made(models.Diffusion).trajectory(np.zeros((1, 64)), guidance=2.0))
 
 
-def test_a_condition_left_out_of_every_picture_changes_nothing():
-    model = made(models.Diffusion, num_classes=3, condition_dropout=1.0)
-    assert loss_of(model, LABELS) == loss_of(model, LABELS[::-1].copy())
-    assert loss_of(model, LABELS, training=False) != loss_of(model, LABELS[::-1].copy(), training=False)
+@pytest.mark.parametrize(("options", "y"), [({"num_classes": 3}, LABELS), ({"text": (7, 5)}, TEXTS)])
+def test_a_condition_left_out_of_every_picture_changes_nothing(options, y):
+    model, others = made(models.Diffusion, condition_dropout=1.0, **options), y[::-1].copy()
+    assert loss_of(model, y) == loss_of(model, others)
+    assert loss_of(model, y, training=False) != loss_of(model, others, training=False)
 
 
 @pytest.mark.once
