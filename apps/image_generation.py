@@ -25,6 +25,7 @@ from apps.common.data.images.labelled import named_images, read_labelled_images
 from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
 from apps.common.errors import UserError, nearest
 from apps.common.options.declare import option, refused
+from apps.common.options.files import NamedFiles
 from apps.common.options.training import Recipe, Splitting
 
 VAES, GANS, CRITICS = ("vae", "cvae"), ("dcgan", "cdcgan"), ("wgan-gp", "cwgan-gp")
@@ -96,7 +97,7 @@ class Config(Splitting):
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(NamedFiles):
     seeds: tuple[int, ...] = option((0, 1, 2, 3), "a picture of each class for each of these", low=0, high=2**31 - 1)
     folder: str = option("pictures", "where the PNG files go")
     steps: int = option(50, "steps of a model that draws in steps", low=1, high=1000)
@@ -357,7 +358,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
     origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
     said = [{**origin, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
-    files = [f"{title}-{seed}" for title, (_, seed) in zip(titles, pairs, strict=True)]
+    files = [options.names.of_text(title, f"-{seed}") for title, (_, seed) in zip(titles, pairs, strict=True)]
     paths = write_images(options.folder, images, files, said)
     rows = [
         {"class": title if conditional else None, "seed": seed, "picture": str(path)}
@@ -368,7 +369,7 @@ def predict(model, inputs, about, options=PredictOptions()):
         for row, each, name, words in zip(rows, frames, files, said, strict=True):
             row["animation"] = str(write_gif(options.folder, each, name, words))
     for name, strip, words in strips:
-        [path] = write_images(options.folder, strip[None], [name], [{**origin, **words}])
+        [path] = write_images(options.folder, strip[None], [options.names.of_text(*name)], [{**origin, **words}])
         rows.append({"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)})
     return rows
 

@@ -257,7 +257,7 @@ def test_the_way_between_two_seeds_begins_and_ends_in_their_pictures():
     from apps.common.reports.generated_images import draw_images, latents_of
 
     [(name, strip, said)] = drawn_files.ways(model, [1], ["b"], (0, 4), 3)
-    assert name == "b-0-to-4" and strip.shape == (8, 5 * 8, 1) and said == {"Prompt": "b", "Seed": "0 to 4"}
+    assert name == ("b", "-0-to-4") and strip.shape == (8, 5 * 8, 1) and said == {"Prompt": "b", "Seed": "0 to 4"}
     for end, seed in ((slice(0, 8), 0), (slice(32, 40), 4)):
         alone = draw_images(model, latents_of(model, seed, 1), [1])[0].astype(int)
         assert np.abs(strip[:, end] - alone).max() <= 1

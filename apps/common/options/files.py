@@ -12,7 +12,7 @@ class NamedFiles:
 
     @functools.cached_property
     def names(self):
-        """Names of the files that are written in one call, over all its parts: `names.of(path)`."""
+        """Names of the files that are written in one call, over all its parts: `names.of(path)`, `names.of_text(text, end)`."""
         from apps.common.reports.drawn_files import FileNames
 
         return FileNames(self.with_folder)

@@ -12,6 +12,7 @@ from apps.common.errors import UserError
 from apps.common.files import write_bytes
 
 FRAMES, SMALLEST = 30, 128  # of an animation, and its pixels a side: small pictures are shown larger
+LONGEST = 100  # bytes of a text in the name of a file, of which file systems take 255
 
 
 def made_folder(name):
@@ -57,7 +58,7 @@ def plain_name(name):
 
 
 class FileNames:
-    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one.
+    """A name for what is made of each input of a call, which come a few hundred at a time: no two inputs share one.
 
     Args:
         folders: Whether the name of a file's folder stands before its own.
@@ -69,14 +70,23 @@ class FileNames:
     def of(self, path):
         """The file's own name without the ending, and a number where that is another file's already."""
         path = Path(path)
-        if path not in self.names:
-            name = first = plain_name("-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
+        return self.unlike_others(path, "-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
+
+    def of_text(self, text, end=""):
+        """A text and `end` behind it, and a number between them where that is another text's already."""
+        return self.unlike_others((text, end), text, end)
+
+    def unlike_others(self, key, text, end=""):
+        """The name of what `key` is; of a long text the first `LONGEST` bytes."""
+        if key not in self.names:
+            start = plain_name(text).encode()[:LONGEST].decode(errors="ignore")
+            name = first = start + end
             while name.lower() in self.taken:  # some file systems do not tell A from a
                 self.counts[first] += 1
-                name = f"{first}-{self.counts[first] + 1}"
+                name = f"{start}-{self.counts[first] + 1}{end}"
             self.taken.add(name.lower())
-            self.names[path] = name
-        return self.names[path]
+            self.names[key] = name
+        return self.names[key]
 
 
 def write_gif(folder, frames, name, said):
@@ -109,7 +119,7 @@ def denoising(model, latents, conditions, **sampling):
 
 
 def ways(model, conditions, titles, seeds, count, **sampling):
-    """The ways between pictures, each as one strip of `count` pictures between two: `[(name, strip, what is said of it)]`.
+    """The ways between pictures, each a strip of `count` between two: `[((text, end) of its name, strip, what is said of it)]`.
 
     With several seeds the way is from each to the next, of each thing that is drawn; with one, from each text to the next.
 
@@ -135,14 +145,14 @@ def ways(model, conditions, titles, seeds, count, **sampling):
             labels = None if conditions is None else np.repeat(np.asarray(conditions)[place : place + 1], len(shares), 0)
             for first, second in itertools.pairwise(seeds):
                 images = draw_images(model, spherical(ends[first], ends[second], shares), labels, **sampling)
-                found.append((f"{title}-{first}-to-{second}", images, {"Prompt": title, "Seed": f"{first} to {second}"}))
+                found.append(((title, f"-{first}-to-{second}"), images, {"Prompt": title, "Seed": f"{first} to {second}"}))
     else:
         noise = np.repeat(latents_of(model, seeds[0], 1), len(shares), 0)
         for first, second in itertools.pairwise(range(len(titles))):
             given = (*(np.repeat(np.asarray(conditions)[end : end + 1], len(shares), 0) for end in (first, second)), shares)
             images = np.rint(255 * model.sample(noise, given, **sampling)).astype("uint8")
             name = f"{titles[first]} to {titles[second]}"
-            found.append((f"{name}-{seeds[0]}", images, {"Prompt": name, "Seed": seeds[0]}))
+            found.append(((name, f"-{seeds[0]}"), images, {"Prompt": name, "Seed": seeds[0]}))
     return [(name, np.concatenate(list(images), 1), said) for name, images, said in found]
 
 
