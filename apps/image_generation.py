@@ -48,7 +48,7 @@ class Config(Splitting):
     epochs: int = option(80, "passes over the training data", low=1, high=100_000)
     latent_dim: int | None = option(
         None, "length of the latent vector (VAE 16, GAN 64); of latent- the channels of a code (4)", low=1, high=4096,
-        search=(8, 16, 32, 64), needs={"model": (*LATENT, *CODED)},
+        search=(8, 16, 32, 64), needs={"model": (*LATENT, *CODED), "autoencoder": lambda value: value is None},
     )  # fmt: skip
     width: int = option(
         32, "channels of the largest hidden picture", low=1, high=1024, search=(16, 32, 64), needs={"model": NETWORKS}

@@ -162,7 +162,8 @@ def steps_of(model, conditional, options):
         if options.guidance != 1.0 and not conditional:
             raise UserError(f"--guidance {options.guidance:g}: this model has no class and no text to be guided by")
         return {"steps": options.steps, "guidance": options.guidance}
-    for flag, given in (("--guidance", options.guidance != 1.0), ("--gif", options.gif)):
+    others = ("--guidance", options.guidance != 1.0), ("--gif", options.gif), ("--steps", options.steps != type(options).steps)
+    for flag, given in others:
         if given:
             raise UserError(f"{flag}: this model draws at once, not in steps; leave it out or train one such as --model cflow")
     return {}
