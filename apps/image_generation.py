@@ -183,7 +183,8 @@ def read_some(name, options, config, about):
     except LabelsMissing as error:
         free = [model for model in NETWORKS if model not in (*BY_CLASS, *TEXT)]
         if config.model not in (*free, "pixel-gaussian"):
-            raise UserError(f"{error}. Or draw without classes: --model {', '.join(free)}") from None
+            advice = "This model is judged by classes" if about else f"Or draw without classes: --model {', '.join(free)}"
+            raise UserError(f"{error}. {advice}") from None
     read = read_pictures(name, image_size=options["image_size"], channels=options.get("channels"))
     return grouped(read, config.seed, about and about["class_names"])
 
