@@ -146,7 +146,7 @@ def load_data(config, about=None):
     """Pairs `{"image": uint8, "text": ids}`, from rows of picture and caption, class folders, or drawn shapes."""
     if config.model == "flamingo":
         return load_questions(config, about)
-    splits, notes = read_pairs(config, about)
+    splits, notes, by_class = read_pairs(config, about)
     if about:
         test = pairs_of(*(splits.get("test") or joined(splits)), about)
         return Data(None, None, test, about, notes, config.data)
@@ -165,6 +165,7 @@ def load_data(config, about=None):
         notes.append(f"{len(kept)} of {len(known)} training captions are kept, evenly over the alphabet: {choosing}")
     described = {
         "kind": "pairs",
+        "by_class": by_class,
         "words": words,
         "length": length,
         "image_shape": list(parts[0][0].shape[1:]),
@@ -177,22 +178,22 @@ def load_data(config, about=None):
 
 
 def read_pairs(config, about):
-    """`({split: (pictures, captions)}, notes)` of whatever `--data` names."""
+    """`({split: (pictures, captions)}, notes, whether each caption is a class)` of whatever `--data` names."""
     side = about["image_shape"][0] if about else config.image_size
     if config.data in (None, "captioned-shapes"):
         refuse_prompt(config, about)
         images, captions = draw_captioned(3000, side or 24, config.seed)
-        return {"train": (images, captions)}, [f"{len(images)} drawn shapes with captions"]
+        return {"train": (images, captions)}, [f"{len(images)} drawn shapes with captions"], False
     found = named_images(config.data, image_size=side or 32, channels=3)
     captioned = None if found else caption_file(config.data)
     if captioned:
         refuse_prompt(config, about)
         *pairs, notes = read_captioned(captioned, side)
-        return by_split(*pairs), notes
+        return by_split(*pairs), notes, False
     found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
     texts = [config.prompt.replace("{}", name.replace("_", " ")) for name in found.class_names]
     splits = {name: (part.images, [texts[label] for label in part.labels]) for name, part in found.splits.items()}
-    return splits, [*found.notes, f"each picture's caption is its class: {texts[0]!r}"]
+    return splits, [*found.notes, f"each picture's caption is its class: {texts[0]!r}"], True
 
 
 def refuse_prompt(config, about):
