@@ -252,7 +252,8 @@ def on_epoch(model, epoch, tracker, data, config):
 
     shown = epoch in (1, config.epochs) or epoch % math.ceil(config.epochs / 10) == 0
     if shown:
-        tracker.figure(figures.mosaic(**sheet(model, data.about)), f"samples/epoch-{epoch:05d}.png")
+        drawn = figures.generated(figures.mosaic(**sheet(model, data.about)), model, seed=0, epoch=epoch)
+        tracker.figure(drawn, f"samples/epoch-{epoch:05d}.png")
     judge = judge_of(data)
     if config.model in STEPPED and not shown:  # a sample takes many passes: between two looks the last one counts
         return None
@@ -315,11 +316,10 @@ def evaluate(model, data, config):
     labels = np.repeat(np.arange(6) % len(data.about["class_names"]), 10)
     if config.model in TEXT:
         labels = data.test.y["text"][np.repeat(np.arange(6) % len(data.test), 10)]
+    between = draw_images(model, ways, labels, **sampling(config))
     drawn = {
         "samples": figures.mosaic(**sheet(model, data.about), title="samples"),
-        "interpolation": figures.mosaic(
-            draw_images(model, ways, labels, **sampling(config)), 10, "from one latent vector to another"
-        ),
+        "interpolation": figures.mosaic(between, 10, "from one latent vector to another"),
     }
     if config.model in VAES:
         metrics |= bound(model, data.test, config.seed)
@@ -330,6 +330,7 @@ def evaluate(model, data, config):
         given = data.test.x[evenly_spaced(len(data.test), 10)]
         again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
         drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
+    drawn = {name: figures.generated(each, model, seed=0 if name == "samples" else config.seed) for name, each in drawn.items()}
     tables, remarks = {}, []
     if config.model in TEXT:
         of_real = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
@@ -342,7 +343,7 @@ def evaluate(model, data, config):
 
 def predict(model, inputs, about, options=PredictOptions()):
     """PNG files of the classes asked for, or of `any`, one a seed: `predict MODEL 3 7 --seeds 0,1,2`."""
-    from apps.common.reports.drawn_files import denoising, steps_of, ways, write_gif, write_images
+    from apps.common.reports.drawn_files import denoising, origin_of, steps_of, ways, write_gif, write_images
     from apps.common.reports.generated_images import draw_images, latents_of
 
     conditional = bool(model.num_classes or about.get("captions"))
@@ -356,7 +357,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     strips, first = [], slice(None, None, len(options.seeds))
     if options.between:
         strips = ways(model, chosen[first] if conditional else None, titles[first], options.seeds, options.between, **sampling)
-    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+    origin = origin_of(model, about)
     origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
     said = [{**origin, "Prompt": title, "Seed": seed} for title, (_, seed) in zip(titles, pairs, strict=True)]
     files = [options.names.of_text(title, f"-{seed}") for title, (_, seed) in zip(titles, pairs, strict=True)]

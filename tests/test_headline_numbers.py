@@ -60,7 +60,7 @@ def autoencoder(generate):
     encoder = keras.Model(picture, ops.square(0.5 + 0.5 * ops.mean(picture, axis=(1, 2))))
     brightness = ops.clip(generate(code), 1e-6, 1 - 1e-6) + ops.zeros((1, 4))
     logits = ops.reshape(ops.log(brightness / (1 - brightness)), (-1, 2, 2, 1))
-    return SimpleNamespace(encoder=encoder, generator=keras.Model(code, logits), latent_dim=1)
+    return SimpleNamespace(encoder=encoder, generator=keras.Model(code, logits), latent_dim=1, name="stub")
 
 
 def test_the_threshold_is_the_quantile_asked_for_of_the_validation_errors():

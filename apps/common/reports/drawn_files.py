@@ -25,6 +25,11 @@ def made_folder(name):
     return folder
 
 
+def origin_of(model, about):
+    """`{key: text}` that a file says of a generated picture: that it is one, and of which model and run."""
+    return {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+
+
 def write_images(folder, images, names, said=None):
     """PNG files called `names` in a folder that is made where it is missing; returns their paths.
 
