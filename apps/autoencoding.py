@@ -208,7 +208,9 @@ def evaluate(model, data, config):
         metrics["neighbours_kept_pca"] = neighbours_kept(pixels(images), points["pixels (PCA)"])
     strange = np.argsort(-errors)[:12]
     drawn = {
-        "reconstructions": figures.mosaic(np.concatenate(list(rows.values())), len(chosen), names=list(rows)),
+        "reconstructions": figures.generated(
+            figures.mosaic(np.concatenate(list(rows.values())), len(chosen), names=list(rows)), model
+        ),
         "map": maps(points, labels, data.about["class_names"]),
         "errors": histogram(errors, threshold, "how well test pictures come back"),
         "strangest": figures.image_grid(data.test.x[strange], [f"{errors[index]:.2g}" for index in strange]),
@@ -268,7 +270,7 @@ def predict(model, inputs, about, options=PredictOptions()):
 
 def judged(model, paths, about, options):
     """A row for each picture file."""
-    from apps.common.reports.drawn_files import made_folder, write_images
+    from apps.common.reports.drawn_files import made_folder, origin_of, write_images
     from apps.common.reports.reconstruction import codes_of, decoded, eight_bit
 
     images, reasons = read_images(paths, about["image_shape"])
@@ -282,7 +284,8 @@ def judged(model, paths, about, options):
     for index, error in zip(good, errors.tolist(), strict=True):
         rows[index] = {"score": error, "threshold": about["threshold"], "anomalous": error > about["threshold"]}
     if options.mode == "reconstruct":
-        for index, path in zip(good, write_images(options.folder, eight_bit(back), names), strict=True):
+        said = [origin_of(model, about)] * len(names)
+        for index, path in zip(good, write_images(options.folder, eight_bit(back), names, said), strict=True):
             rows[index]["picture"] = str(path)
     if options.mode == "codes":
         folder = made_folder(options.folder)
@@ -294,7 +297,7 @@ def judged(model, paths, about, options):
 
 def unpacked(model, paths, about, options):
     """A row for each file of a code: where its picture was written."""
-    from apps.common.reports.drawn_files import write_images
+    from apps.common.reports.drawn_files import origin_of, write_images
     from apps.common.reports.reconstruction import decoded, eight_bit
 
     codes, rows, names = [], [], []
@@ -307,7 +310,7 @@ def unpacked(model, paths, about, options):
             rows.append({"reason": f"not a readable code: {error}"})
     if codes:
         images = eight_bit(decoded(model, from_bytes(np.stack(codes), about["code_range"])))
-        written = iter(write_images(options.folder, images, names))
+        written = iter(write_images(options.folder, images, names, [origin_of(model, about)] * len(names)))
         rows = [row or {"picture": str(next(written))} for row in rows]
     return rows
 

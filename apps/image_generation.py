@@ -71,7 +71,7 @@ class Config(Splitting):
     )  # fmt: skip
     latent_dim: int | None = option(
         None, "length of the latent vector (VAE 16, GAN 64); of latent- the channels of a code (4)", low=1, high=4096,
-        search=(8, 16, 32, 64), needs={"model": (*LATENT, *CODED)},
+        search=(8, 16, 32, 64), needs={"model": (*LATENT, *CODED), "autoencoder": lambda value: value is None},
     )  # fmt: skip
     ema: float | None = option(
         None, "decay of the moving average of the weights used at the end (0: off; latent- and text- 0.99)", low=0, high=0.99999
@@ -230,7 +230,8 @@ def read_some(name, options, config, about):
     except LabelsMissing as error:
         free = [model for model in NETWORKS if model not in (*BY_CLASS, *TEXT)]
         if config.model not in (*free, "pixel-gaussian"):
-            raise UserError(f"{error}. Or draw without classes: --model {', '.join(free)}") from None
+            advice = "This model is judged by classes" if about else f"Or draw without classes: --model {', '.join(free)}"
+            raise UserError(f"{error}. {advice}") from None
     read = read_pictures(name, image_size=options["image_size"], channels=options.get("channels"))
     return grouped(read, config.seed, about and about["class_names"])
 
@@ -298,7 +299,8 @@ def on_epoch(model, epoch, tracker, data, config):
 
     shown = epoch in (1, config.epochs) or epoch % math.ceil(config.epochs / 10) == 0
     if shown:
-        tracker.figure(figures.mosaic(**sheet(model, data.about)), f"samples/epoch-{epoch:05d}.png")
+        drawn = figures.generated(figures.mosaic(**sheet(model, data.about)), model, seed=0, epoch=epoch)
+        tracker.figure(drawn, f"samples/epoch-{epoch:05d}.png")
     judge = judge_of(data)
     if config.model in STEPPED and not shown:  # a sample takes many passes: between two looks the last one counts
         return None
@@ -361,11 +363,10 @@ def evaluate(model, data, config):
     labels = np.repeat(np.arange(6) % len(data.about["class_names"]), 10)
     if config.model in TEXT:
         labels = data.test.y["text"][np.repeat(np.arange(6) % len(data.test), 10)]
+    between = draw_images(model, ways, labels, **sampling(config))
     drawn = {
         "samples": figures.mosaic(**sheet(model, data.about), title="samples"),
-        "interpolation": figures.mosaic(
-            draw_images(model, ways, labels, **sampling(config)), 10, "from one latent vector to another"
-        ),
+        "interpolation": figures.mosaic(between, 10, "from one latent vector to another"),
     }
     if config.model in VAES:
         metrics |= bound(model, data.test, config.seed)
@@ -376,6 +377,7 @@ def evaluate(model, data, config):
         given = data.test.x[evenly_spaced(len(data.test), 10)]
         again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
         drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
+    drawn = {name: figures.generated(each, model, seed=0 if name == "samples" else config.seed) for name, each in drawn.items()}
     tables, remarks = {}, []
     if config.model in TEXT:
         of_real = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))

@@ -60,7 +60,8 @@ BY_MODEL = {
     "clip": {"batch_size": 128, "learning_rate": 2e-3},
     "flamingo": {"batch_size": 32, "learning_rate": 4e-3},
 }
-CLIP, FLAMINGO = {"model": "clip"}, {"model": "flamingo"}
+CLIP, FLAMINGO, PROMPT = {"model": "clip"}, {"model": "flamingo"}, "a photo of a {}"
+NO_VISION, NO_LANGUAGE = ({name: lambda given: given is None} for name in ("vision", "language"))  # else its sizes are given
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,15 @@ class Config(Training):
         "one-cycle", "how the learning rate changes over the run", search=("constant", "cosine", "one-cycle")
     )
     model: Literal["clip", "flamingo"] = option("clip", "which text belongs to a picture, or answers to questions about it")
-    tower: Literal["small-cnn", "resnet"] = option("small-cnn", "network of the pictures", search=("small-cnn", "resnet"))
+    tower: Literal["small-cnn", "resnet"] = option("small-cnn", "network of the pictures",
+                                                   search=("small-cnn", "resnet"), needs=NO_VISION)  # fmt: skip
     embedding_dim: int = option(64, "length of the vectors that are compared", low=2, high=4096, search=(32, 64, 128), needs=CLIP)
-    width: int = option(64, "features of a token in the network of the texts", low=8, search=(32, 64, 128))
-    depth: int | None = option(None, "its transformer blocks (CLIP 1, Flamingo 2)", low=1, high=24, search=(1, 2, 3))
+    width: int = option(64, "features of a token in the network of the texts", low=8, search=(32, 64, 128), needs=NO_LANGUAGE)
+    depth: int | None = option(
+        None, "its transformer blocks (CLIP 1, Flamingo 2)", low=1, high=24, search=(1, 2, 3), needs=NO_LANGUAGE
+    )
     image_size: int | None = option(None, "side every picture is resized to (32; drawn shapes 24)", low=8, high=512)
-    prompt: str = option("a photo of a {}", "text of a class, {} its name, where the data are folders of classes", needs=CLIP)
+    prompt: str = option(PROMPT, "text of a class, {} its name, where the data are folders of classes", needs=CLIP)
     vision: str | None = option(
         None, "bundle whose network sees the pictures: image-classification, contrastive, CLIP; else one is trained first",
         needs=FLAMINGO,
@@ -99,6 +103,9 @@ class Config(Training):
         for name, value in BY_MODEL[self.model].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+
+    def idle(self):
+        return {"trunk_epochs": "--vision and --language are trained already"} if self.vision and self.language else {}
 
     def check(self):
         super().check()
@@ -140,7 +147,7 @@ def load_data(config, about=None):
     """Pairs `{"image": uint8, "text": ids}`, from rows of picture and caption, class folders, or drawn shapes."""
     if config.model == "flamingo":
         return load_questions(config, about)
-    splits, notes = read_pairs(config, about)
+    splits, notes, by_class = read_pairs(config, about)
     if about:
         test = pairs_of(*(splits.get("test") or joined(splits)), about)
         return Data(None, None, test, about, notes, config.data)
@@ -159,6 +166,7 @@ def load_data(config, about=None):
         notes.append(f"{len(kept)} of {len(known)} training captions are kept, evenly over the alphabet: {choosing}")
     described = {
         "kind": "pairs",
+        "by_class": by_class,
         "words": words,
         "length": length,
         "image_shape": list(parts[0][0].shape[1:]),
@@ -171,20 +179,27 @@ def load_data(config, about=None):
 
 
 def read_pairs(config, about):
-    """`({split: (pictures, captions)}, notes)` of whatever `--data` names."""
+    """`({split: (pictures, captions)}, notes, whether each caption is a class)` of whatever `--data` names."""
     side = about["image_shape"][0] if about else config.image_size
     if config.data in (None, "captioned-shapes"):
+        refuse_prompt(config, about)
         images, captions = draw_captioned(3000, side or 24, config.seed)
-        return {"train": (images, captions)}, [f"{len(images)} drawn shapes with captions"]
+        return {"train": (images, captions)}, [f"{len(images)} drawn shapes with captions"], False
     found = named_images(config.data, image_size=side or 32, channels=3)
     captioned = None if found else caption_file(config.data)
     if captioned:
+        refuse_prompt(config, about)
         *pairs, notes = read_captioned(captioned, side)
-        return by_split(*pairs), notes
+        return by_split(*pairs), notes, False
     found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
     texts = [config.prompt.replace("{}", name.replace("_", " ")) for name in found.class_names]
     splits = {name: (part.images, [texts[label] for label in part.labels]) for name, part in found.splits.items()}
-    return splits, [*found.notes, f"each picture's caption is its class: {texts[0]!r}"]
+    return splits, [*found.notes, f"each picture's caption is its class: {texts[0]!r}"], True
+
+
+def refuse_prompt(config, about):
+    if not about and config.prompt != PROMPT:
+        raise UserError(f"--prompt {config.prompt!r} does nothing here: these pictures have captions. It is for class folders")
 
 
 def load_questions(config, about=None):

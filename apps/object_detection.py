@@ -168,7 +168,7 @@ def settle(config, data):
 
 def build_model(config, data):
     """uint8 pictures -> the detector, which owns its loss."""
-    from apps.common.bundles.pretrained import note_trunk
+    from apps.common.bundles.pretrained import note_layers
     from apps.common.training.optimizers import compile_model
     from apps.common.training.trunk_maps import given_trunk
     from layers import models
@@ -190,7 +190,7 @@ def build_model(config, data):
         model = {"ssd": models.SSD, "yolo": models.YOLO}[config.model](shape, num_classes, **options)
     config = replace(config, learning_rate=config.learning_rate or RATES[config.model])
     if trunk:
-        note_trunk(model, config.pretrained, trunk.digest)
+        note_layers(model, trunk.layers, config.pretrained, trunk.digest)
     return compile_model(model, config, data.train, trunk=trunk and trunk.layers)
 
 

@@ -142,7 +142,7 @@ def build_model(config, data):
     """Pixels in 0..255 -> U-Net -> logits of every pixel."""
     import keras
 
-    from apps.common.bundles.pretrained import note_trunk
+    from apps.common.bundles.pretrained import note_layers
     from apps.common.training.optimizers import compile_model
     from apps.common.training.pixels import MeanIoU, PixelLoss
     from apps.common.training.trunk_maps import given_trunk
@@ -156,7 +156,7 @@ def build_model(config, data):
     model = models.unet(data.about["image_shape"], count, trunk=trunk and trunk.model, **options)
     metrics = [MeanIoU(count), keras.metrics.SparseCategoricalAccuracy(name="pixel_accuracy")]
     if trunk:
-        note_trunk(model, config.pretrained, trunk.digest)
+        note_layers(model, trunk.layers, config.pretrained, trunk.digest)
     loss, layers = PixelLoss(config.loss, config.gamma), trunk and trunk.layers
     return compile_model(model, config, data.train, loss=loss, metrics=metrics, trunk=layers)
 

@@ -174,6 +174,9 @@ def test_codes_written_to_files_give_the_picture_of_the_model(trained):
     picture = "pictures/a/0.png"
     (direct,) = rows_of(folder, result["model"], picture, "--folder", "direct")
     (packed,) = rows_of(folder, result["model"], picture, "--mode", "codes", "--folder", "codes")
+    for drawn in (folder / direct["picture"], folder / result["model"] / "reconstructions.png"):
+        said = Image.open(drawn).text
+        assert (said["Generated"], said["Model"], said["Run"]) == ("yes", "vae", result["run_id"])
     assert packed["bytes"] == 2 + 8 and packed["score"] == direct["score"]
     (folder / "codes" / "bad.code").write_bytes(b"code?")
     bad, again = rows_of(folder, result["model"], "codes", "--folder", "unpacked")

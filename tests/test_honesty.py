@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from app_cases import write_pictures
+from PIL import Image
 from runs import forked, train
 
+from apps import image_generation, image_text
 from apps.common.app import Metric
 from apps.common.data.examples import Data, Examples
 from apps.common.data.fingerprint import example_digests
+from apps.common.options.declare import make_config
 from apps.common.training.remarks import beside_baselines, in_two_classes, remarks
 from apps.common.training.run import on_unseen
 
@@ -83,3 +86,19 @@ def test_examples_that_stand_in_two_classes_are_counted_and_the_classes_named():
     apart = Data(Examples(x, np.array([0, 1, 0, 1, 1])), None, data.test, data.about)
     assert in_two_classes(np.array([1, 2, 1, 3, 2]), apart) == ""
     assert remarks(ACCURACY, {}, {}, Data(Examples(x, x[:, 0]), None, data.test, {}), (19, 20)) == []
+
+
+@pytest.mark.parametrize(("app", "model"), [(image_text, "clip"), (image_generation, "text-flow")])
+def test_two_folders_of_the_same_pictures_are_remarked_upon_where_captions_are_classes(tmp_path, app, model):
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        for number in range(20):
+            Image.new("RGB", (8, 8), (12 * number, 40, 0)).save(tmp_path / name / f"{number}.png")
+    data = app.load_data(make_config(app.Config, {"data": str(tmp_path), "model": model, "image_size": "8"}))
+    known = example_digests(data.train, False)
+    line = in_two_classes(known, data)
+    assert "training examples stand in more than one class, such as" in line and "left and" in line and "right; none" in line
+    rows = [f"{name}/{number}.png,{name} {number}" for name in ("left", "right") for number in range(20)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image,caption", *rows]))
+    captioned = app.load_data(make_config(app.Config, {"data": str(tmp_path / "pairs.csv"), "model": model, "image_size": "8"}))
+    assert in_two_classes(example_digests(captioned.train, False), captioned) == "", "a picture may have several captions"

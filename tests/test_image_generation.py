@@ -346,7 +346,11 @@ def test_a_run_reports_its_measures_and_tracks_its_samples(trained):
     assert set(result["metrics"]) == expected
     figures = folder / "mlruns" / "runs" / result["run_id"] / "figures"
     assert len(list((figures / "samples").glob("epoch-*.png"))) == 4
-    assert (folder / result["model"] / "interpolation.png").is_file()
+    drawn = ["samples", "interpolation"]
+    for picture in (*(folder / result["model"] / f"{name}.png" for name in drawn), figures / "samples" / "epoch-00002.png"):
+        said = Image.open(picture).text
+        assert (said["Generated"], said["Model"], said["Run"]) == ("yes", "dcgan", result["run_id"]) and "Seed" in said
+    assert "Generated" not in Image.open(folder / result["model"] / "curves.png").text, "nothing drew what it shows"
     state = json.loads((figures.parent / "checkpoints" / "epoch-00004" / "state.json").read_text())["history"]
     assert {"discriminator_loss", "generator_loss", "val_frechet_own_features"} <= state.keys()
 

@@ -132,7 +132,7 @@ def test_a_folder_with_one_file_of_captions_or_questions_is_read_by_it(tmp_path)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
     lines = [f'pictures/{number}.png,"number {number}, red"' for number in range(10)]
     (tmp_path / "captions.csv").write_text("image,caption\n" + "\n".join(lines))
-    splits, _ = app.read_pairs(make_config(app.Config, {"data": str(tmp_path)}), None)
+    splits, *_ = app.read_pairs(make_config(app.Config, {"data": str(tmp_path)}), None)
     assert splits["train"][1][3] == "number 3, red"
     _, splits, _ = read_asked(tmp_path, (8, 8, 3))
     assert splits["train"][3].answer == "number 3, red"

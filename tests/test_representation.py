@@ -225,3 +225,24 @@ def test_half_precision_trains(kind):
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.once
+def test_a_flamingo_in_half_precision_loses_little():
+    batch = {"image": np.stack([IMAGES, 255 - IMAGES], axis=1), "tokens": np.where(TEXTS == 5, 6, TEXTS)}
+    told = {"image_token": 6, "num_images": 2}
+    _, single = small_flamingo(**told)
+    open_gates(single)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        _, half = small_flamingo(**told)
+        half.set_weights(single.get_weights())
+        outputs = []
+        for model in (half, single):
+            model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            outputs.append(backend.loss_and_gradients(model, batch, TEXTS, training=False)[:2])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    (found, loss), (expected, loss_of_single) = outputs
+    assert half.compute_dtype == "bfloat16" and loss == pytest.approx(loss_of_single, rel=0.02)
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())

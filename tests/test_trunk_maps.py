@@ -6,9 +6,12 @@ import pytest
 from app_cases import write_boxes, write_masks, write_pictures
 from runs import bundle_weights, forked, train
 
+from apps import object_detection, segmentation
+from apps.common.data.examples import Data, Examples
 from apps.common.errors import UserError
 from apps.common.training import trunk_maps
 from layers import models
+from layers.initialization import own_variables
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
 
@@ -134,3 +137,21 @@ def test_what_is_no_trunk_is_refused_in_one_line(place):
     for source, said in ((flat, "no feature maps"), ("tfhub:somewhere", "takes a bundle")):
         refused = forked("train", *DETECTION, "--pretrained", source, cwd=place, check=2)
         assert said in refused.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("app", [segmentation, object_detection])
+def test_how_many_weights_a_trunk_brings_is_said(place, app, capsys):
+    source = f"keras:{NETWORK}={place / 'network.weights.h5'}"
+    examples = Examples(np.zeros((8, *SHAPE), "uint8"), np.zeros(8))
+    about = {"class_names": ["a", "b"], "image_shape": list(SHAPE), "most_boxes": 1}
+    model = app.build_model(app.Config(pretrained=source, batch_size=8, epochs=1), Data(examples, examples, examples, about))
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "weights from" in line]
+    taken, of, every = line.partition(" weights")[0].split()
+    strides = (8, 16, 32) if app is object_detection else (1, 2, 4, 8)
+    trunk = trunk_maps.given_trunk(source, "another", SHAPE, strides).model
+    assert line.partition(" from ")[2].startswith(f"{source}; new: ") and of == "of"
+    assert (int(taken), int(every)) == (len(floats(trunk)), len(floats(model))) and int(taken) < int(every)
+
+
+def floats(model):
+    return [variable for _, variable in own_variables(model)]

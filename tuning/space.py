@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from apps.common.errors import UserError, nearest
-from apps.common.options.declare import check_needs, is_active, make_config, options_of
+from apps.common.options.declare import check_needs, idle_options, is_active, make_config, options_of
 from apps.common.options.training import Training
 
 GRID_POINTS = 5  # of a continuous range
@@ -139,6 +139,8 @@ class Space:
     def _needs(self, option, searched):
         """`[(other, values)]` the option depends on among those searched; `None` when it can never do anything."""
         found, base = [], self._base()
+        if option.name in idle_options(base):
+            return None
         for other, wanted in option.needs.items():
             wanted_tuple = () if callable(wanted) else wanted if isinstance(wanted, tuple) else (wanted,)
             accepts = wanted if callable(wanted) else wanted_tuple.__contains__

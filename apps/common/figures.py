@@ -22,12 +22,20 @@ def new(width=7.0, height=4.5, rows=1, columns=1):
     return figure, figure.subplots(rows, columns)
 
 
-def save(figure, file):
+def generated(figure, model, **more):
+    """The same figure, whose file will say that a model drew what it shows: its name, and `more` such as the seed."""
+    figure.metadata = {"Software": "triptych", "Generated": "yes", "Model": model.name}
+    figure.metadata |= {name.capitalize(): str(value) for name, value in more.items()}
+    return figure
+
+
+def save(figure, file, metadata=None):
     """Write a figure as PNG, every text as it stands: a `$` in the name of a class or in a word is no mathematics.
 
     Args:
         figure: A matplotlib figure.
         file: Path.
+        metadata: `{key: text}` that the file holds as well where the figure is of `generated` pictures, such as the run.
     """
     from matplotlib.text import Text
     from matplotlib.ticker import LogFormatter
@@ -43,7 +51,8 @@ def save(figure, file):
         text.set_parse_math(id(text) in powers)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # an empty box stands for what the font lacks
-        figure.savefig(file, dpi=110, bbox_inches="tight")
+        said = getattr(figure, "metadata", None)
+        figure.savefig(file, dpi=110, bbox_inches="tight", metadata=said and {**said, **(metadata or {})})
 
 
 def curves(history):

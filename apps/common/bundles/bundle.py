@@ -66,7 +66,7 @@ def save_bundle(folder, model, record, figures, *, digests=None, texts=None, pic
         for name, text in (texts or {}).items():
             write_text(made / name, text)
         for name, figure in figures.items():
-            save_figure(figure, made / f"{name}.png")
+            save_figure(figure, made / f"{name}.png", {"Run": str(record.get("run_id"))})
         checksums = {file.name: sha256(file) for file in sorted(made.iterdir())}
         record = {"format": FORMAT, **record, "files": sorted(files)}
         checksums["bundle.json"] = record_digest(record)

@@ -17,6 +17,7 @@ from apps.common.files import remove_left
 FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorflow", "torch": "torch"}
 ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}  # that Keras asks for
 TOLERANCE = 1e-4
+EXPORTED = "Models with one output can be, such as classifiers, and detectors and the generators of image-generation"
 ANY = 6
 
 
@@ -52,7 +53,10 @@ def export(bundle, form, output):
     model = deployed(load_model(bundle))
     outputs = getattr(model, "outputs", ())
     if len(outputs) != 1:
-        raise UserError(f"--format {form}: this model cannot be exported: expected one output by name. It has {len(outputs)}")
+        raise UserError(
+            f"--format {form}: this model cannot be exported: {type(model).__name__} is trained by an objective of its own, over "
+            f"several networks, none of which answers alone. {EXPORTED}; use predict, or MLflow, for this one"
+        )
     inputs = sample_inputs(model)
     feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     expected = keras.ops.convert_to_numpy(model(feed, training=False))

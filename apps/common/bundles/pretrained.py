@@ -74,10 +74,15 @@ def take_weights(model, found, source, digest):
         trunk[id(layer)] = layer, trunk.get(id(layer), (layer, True))[1] and array is not None
     if not taken:
         return None
-    more = f"; new: {', '.join(new[:4])}{', ...' if len(new) > 4 else ''}" if new else ""
-    say(f"{len(taken)} of {len(taken) + len(new)} weights from {source}{more}")
+    say_taken(len(taken), new, source)
     note_trunk(model, source, digest)
     return [layer for layer, whole in trunk.values() if whole]
+
+
+def say_taken(count, new, source):
+    """Say how many weights come from a source, and the paths of the first that are new."""
+    more = f"; new: {', '.join(new[:4])}{', ...' if len(new) > 4 else ''}" if new else ""
+    say(f"{count} of {count + len(new)} weights from {source}{more}")
 
 
 def last_layers(model, count):
@@ -148,6 +153,15 @@ def pretrained_facts(model):
 def note_trunk(model, source, digest):
     """Say of a model built on another library's network where its weights come from."""
     vars(model)["_pretrained"] = {"pretrained": source, "pretrained_digest": digest}
+
+
+def note_layers(model, layers, source, digest):
+    """The same of a model built on these layers of it, and how many of its weights are theirs."""
+    theirs = {id(variable) for layer in layers for variable in layer.variables}
+    own = [variable for _, variable in own_variables(model)]
+    new = [variable.path for variable in own if id(variable) not in theirs]
+    say_taken(len(own) - len(new), new, source)
+    note_trunk(model, source, digest)
 
 
 def trunk_model(option, source, tasks):

@@ -110,9 +110,12 @@ def class_weights(labels, num_classes):
     return (len(labels) / ((counts > 0).sum() * counts[labels])).astype("float32")
 
 
-def find_data(name):
+def find_data(name, flag="--data"):
     """The path behind `--data NAME`: the path itself, or the data set of that name under `$TRIPTYCH_DATA`.
 
+    Args:
+        name: Of the file, folder or data set.
+        flag: The option it was given by, for a message.
     Raises:
         UserError: Nothing is there, naming the nearest data set.
     """
@@ -120,14 +123,16 @@ def find_data(name):
         path = Path(name).expanduser()
         there = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # longer than a name may be, of nobody's home, a NUL in it
-        raise UserError(f"--data {str(name)[:60]}: cannot be a path ({error!s:.80}). Give the path of a file or folder") from None
+        raise UserError(f"{flag} {str(name)[:60]}: cannot be a path ({error!s:.80}). Give the path of a file or folder") from None
     if there and not (path.is_file() or path.is_dir()):
-        raise UserError(f"--data {name}: a device or a pipe; expected a file or a folder")
+        raise UserError(f"{flag} {name}: a device or a pipe; expected a file or a folder")
     if there:
         return path
     root = os.environ.get("TRIPTYCH_DATA")
     if root and (Path(root) / name).exists():
         return Path(root) / name
+    if flag != "--data":
+        raise UserError(f"{flag} {name}: no such file or folder; give the path of one")
     known = sorted(entry.name for entry in Path(root).iterdir()) if root and Path(root).is_dir() else []
     hint = nearest(name, known) if known else "Set TRIPTYCH_DATA to a folder of data sets to use them by name."
     raise UserError(f"--data {name}: no such file or folder. {hint}")

@@ -171,9 +171,14 @@ def make_config(config_class, values):
     return config
 
 
+def idle_options(config):
+    """`{option: why}` of what several others together make idle, as the `idle` of a `Config` says."""
+    return config.idle() if hasattr(config, "idle") else {}
+
+
 def is_active(config, option):
     """Whether the option can do anything under the other options of this `Config`."""
-    return not option.refused and all(
+    return not (option.refused or option.name in idle_options(config)) and all(
         getattr(config, other) in (wanted if isinstance(wanted, tuple) else (wanted,))
         if not callable(wanted)
         else wanted(getattr(config, other))
@@ -185,6 +190,8 @@ def check_needs(config, options, option):
     """Refuse an option that the others make idle."""
     if is_active(config, option):
         return
+    if option.name in idle_options(config):
+        raise UserError(f"{option.flag} does nothing here: {idle_options(config)[option.name]}. Leave it out")
     for other, wanted in option.needs.items():
         flag, current = options[other].flag, getattr(config, other)
         if callable(wanted):

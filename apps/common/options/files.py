@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+LONGEST = 100  # bytes of a text in the name of a file, of which file systems take 255
+
 
 @dataclass(frozen=True)
 class NamedFiles:
@@ -14,7 +16,7 @@ class NamedFiles:
 
     @functools.cached_property
     def names(self):
-        """Names of the files that are written in one call, over all its parts: `names.of(path)`."""
+        """Names of the files that are written in one call, over all its parts: `names.of(path)`, `names.of_text(text, end)`."""
         return FileNames(self.with_folder)
 
 
@@ -24,7 +26,7 @@ def plain_name(name):
 
 
 class FileNames:
-    """A name for what is made of each file of a call, whose inputs come a few hundred at a time: no two files share one.
+    """A name for what is made of each input of a call, which come a few hundred at a time: no two inputs share one.
 
     Args:
         folders: Whether the name of a file's folder stands before its own.
@@ -36,15 +38,20 @@ class FileNames:
     def of(self, path):
         """The file's own name without the ending, and a number where that is another file's already."""
         path = Path(path)
-        return self.called(path, "-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
+        return self.unlike_others(path, "-".join(filter(None, (path.parent.name if self.folders else "", path.stem))))
 
-    def called(self, path, name):
-        """The same of any input: a name that says what it is, and a number where another one has it already."""
-        if path not in self.names:
-            name = first = plain_name(name)
+    def of_text(self, text, end=""):
+        """A text and `end` behind it, and a number between them where that is another text's already."""
+        return self.unlike_others((text, end), text, end)
+
+    def unlike_others(self, key, text, end=""):
+        """The name of what `key` is; of a long text the first `LONGEST` bytes."""
+        if key not in self.names:
+            start = plain_name(text).encode()[:LONGEST].decode(errors="ignore")
+            name = first = start + end
             while name.lower() in self.taken:  # some file systems do not tell A from a
                 self.counts[first] += 1
-                name = f"{first}-{self.counts[first] + 1}"
+                name = f"{start}-{self.counts[first] + 1}{end}"
             self.taken.add(name.lower())
-            self.names[path] = name
-        return self.names[path]
+            self.names[key] = name
+        return self.names[key]

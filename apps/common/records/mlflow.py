@@ -282,7 +282,7 @@ class Tracker:
         """Log a matplotlib figure as a PNG named `place`."""
         path = self.folder / "figures" / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_figure(figure, path)
+        save_figure(figure, path, {"Run": self.folder.name})
         self.files(path, str(Path("figures") / Path(place).parent))
 
     def register(self, name, place, aliases=(), tags=None):

@@ -12,7 +12,6 @@ from apps.common.files import write_bytes
 from apps.common.options.files import plain_name
 
 FRAMES, SMALLEST = 30, 128  # of an animation, and its pixels a side: small pictures are shown larger
-LONGEST = 100  # bytes of a prompt in a file's name, which may have 255 and be of two prompts
 
 
 def made_folder(name):
@@ -23,6 +22,11 @@ def made_folder(name):
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
     return folder
+
+
+def origin_of(model, about):
+    """`{key: text}` that a file says of a generated picture: that it is one, and of which model and run."""
+    return {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
 
 
 def write_images(folder, images, names, said=None):
@@ -97,10 +101,10 @@ def drawn_rows(model, asked, options, about, sampling):
     conditional = bool(model.num_classes or about.get("captions"))
     each = np.tile(seeds, len(titles) // len(seeds)).tolist()
     latents = np.concatenate([latents_of(model, seed, 1) for seed in each])
-    origin = {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+    origin = origin_of(model, about)
     origin |= {name.capitalize(): value for name, value in sampling.items() if conditional or name != "guidance"}
     said = [{**origin, "Prompt": title, "Seed": seed} for title, seed in zip(titles, each, strict=True)]
-    files = [f"{options.names.called(title, shortened(title))}-{seed}" for title, seed in zip(titles, each, strict=True)]
+    files = [options.names.of_text(title, f"-{seed}") for title, seed in zip(titles, each, strict=True)]
     strips = strips_of(model, titles[:: len(seeds)], conditions[:: len(seeds)] if conditional else None, options, sampling)
     paths = write_images(options.folder, draw_images(model, latents, conditions, **sampling), files, said)
     rows = [{"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)}
@@ -112,8 +116,7 @@ def drawn_rows(model, asked, options, about, sampling):
     for place, own in enumerate(strips):
         found = rows[place * len(seeds) : (place + 1) * len(seeds)]
         for name, strip, words in own:
-            name = options.names.called((words["Prompt"], words["Seed"]), name)
-            [path] = write_images(options.folder, strip[None], [name], [{**origin, **words}])
+            [path] = write_images(options.folder, strip[None], [options.names.of_text(*name)], [{**origin, **words}])
             found.append({"class": words["Prompt"] if conditional else None, "seed": words["Seed"], "picture": str(path)})
         yield found
 
@@ -135,12 +138,8 @@ def strips_of(model, titles, conditions, options, sampling):
     return [[], *found] if first else found
 
 
-def shortened(name):
-    """The beginning of a name that a file can bear, with as much after it."""
-    return name.encode()[:LONGEST].decode(errors="ignore")
-
 def ways(model, conditions, titles, seeds, count, **sampling):
-    """The ways between pictures, each as one strip of `count` pictures between two: `[(name, strip, what is said of it)]`.
+    """The ways between pictures, each a strip of `count` between two: `[((text, end) of its name, strip, what is said of it)]`.
 
     With several seeds the way is from each to the next, of each thing that is drawn; with one, from each text to the next.
 
@@ -161,15 +160,14 @@ def ways(model, conditions, titles, seeds, count, **sampling):
             labels = None if conditions is None else np.repeat(np.asarray(conditions)[place : place + 1], len(shares), 0)
             for first, second in itertools.pairwise(seeds):
                 images = draw_images(model, spherical(ends[first], ends[second], shares), labels, **sampling)
-                name = f"{shortened(title)}-{first}-to-{second}"
-                found.append((name, images, {"Prompt": title, "Seed": f"{first} to {second}"}))
+                found.append(((title, f"-{first}-to-{second}"), images, {"Prompt": title, "Seed": f"{first} to {second}"}))
     else:
         noise = np.repeat(latents_of(model, seeds[0], 1), len(shares), 0)
         for first, second in itertools.pairwise(range(len(titles))):
             given = (*(np.repeat(np.asarray(conditions)[end : end + 1], len(shares), 0) for end in (first, second)), shares)
             images = np.rint(255 * model.sample(noise, given, **sampling)).astype("uint8")
-            name = f"{shortened(titles[first])} to {shortened(titles[second])}-{seeds[0]}"
-            found.append((name, images, {"Prompt": f"{titles[first]} to {titles[second]}", "Seed": seeds[0]}))
+            name = f"{titles[first]} to {titles[second]}"
+            found.append(((name, f"-{seeds[0]}"), images, {"Prompt": name, "Seed": seeds[0]}))
     return [(name, np.concatenate(list(images), 1), said) for name, images, said in found]
 
 
@@ -182,7 +180,8 @@ def steps_of(model, conditional, options, count):
         if options.guidance != 1.0 and not conditional:
             raise UserError(f"--guidance {options.guidance:g}: this model has no class and no text to be guided by")
         return {"steps": options.steps, "guidance": options.guidance}
-    for flag, given in (("--guidance", options.guidance != 1.0), ("--gif", options.gif)):
+    others = ("--guidance", options.guidance != 1.0), ("--gif", options.gif), ("--steps", options.steps != type(options).steps)
+    for flag, given in others:
         if given:
             raise UserError(f"{flag}: this model draws at once, not in steps; leave it out or train one such as --model cflow")
     return {}

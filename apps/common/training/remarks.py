@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from apps.common.data.fingerprint import example_digests
+from apps.common.data.fingerprint import example_digests, row_digests
 
 EARLY = 1 / 3  # of the epochs: a best epoch before it says that the rest was for nothing
 FEW_EPOCHS = 6
@@ -60,10 +60,16 @@ def in_two_classes(known, data):
     """A line where examples that nothing can tell apart are of several classes, more than one in a hundred, or nothing.
 
     Args:
-        known: What the inputs of the training examples are known by, one number each.
+        known: What the inputs of the training examples are known by, one number each; of pairs the pictures count alone.
         data: The `Data` of the run.
     """
     labels, names = getattr(data.train, "y", None), data.about.get("class_names")
+    if isinstance(labels, dict) and "classes" in data.about:  # a picture may well have several captions, but not classes
+        labels = labels["label"]
+    if data.about.get("by_class"):
+        captions, labels = np.unique(data.train.spelt, return_inverse=True)
+        names = captions.tolist()
+        known = row_digests(data.train.x["image"])
     if not (isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu" and names):
         return ""
     order = np.lexsort((labels, known))

@@ -176,7 +176,7 @@ def read_examples(name, prompts, shape, most):
     Raises:
         UserError: There are more, or the model does not know a word of them.
     """
-    images, splits, _ = read_asked(find_data(name), shape)
+    images, splits, _ = read_asked(find_data(name, "--examples"), shape)
     examples = [each for part in splits.values() for each in part]
     if len(examples) > most:
         raise UserError(f"--examples {name}: {len(examples)} examples; this model was trained with {most} (--shots)")
