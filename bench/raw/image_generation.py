@@ -23,15 +23,6 @@ def setting(name, data=None):
     return app, {"model": name, "width": WIDTH, "learning_rate": RATE, "batch_size": BATCH_SIZE}, data or images()
 
 
-def our_model(name, data):
-    """The model as the app builds it."""
-    from apps.common.options.declare import make_config
-    from apps.common.training import run
-
-    app, options, data = setting(name, data)
-    return run.make_model(app, make_config(app.Config, options), data)
-
-
 def batches(pixels, steps):
     """Shuffled batches of uint8 images."""
     order = np.random.default_rng(0).permutation(len(pixels))
@@ -196,45 +187,11 @@ class JaxLoop:
         return time.perf_counter() - start
 
 
-class TensorFlowLoop:
-    """A `tf.function` step with a gradient tape over our own networks; `run(steps)` returns the seconds they took."""
-
-    def __init__(self, name, data):
-        import keras
-        import tensorflow as tf
-
-        model = our_model(name, data)
-        players = [model.trainable_variables]
-        if name == "dcgan":
-            players = [model.generator.trainable_variables, model.discriminator.trainable_variables]
-        optimizers = [keras.optimizers.Adam(RATE, BETA1[name]) for _ in players]
-        for optimizer, variables in zip(optimizers, players, strict=True):
-            optimizer.build(variables)
-
-        @tf.function
-        def step(x):
-            with tf.GradientTape() as tape:
-                loss = model.compute_loss(x, None, model(x, training=True))
-            for optimizer, variables, slopes in zip(optimizers, players, tape.gradient(loss, players), strict=True):
-                optimizer.apply(slopes, variables)
-            return loss
-
-        self.pixels = data.train.x
-        self.step = step
-
-    def run(self, steps):
-        start = time.perf_counter()
-        for pixels in batches(self.pixels, steps):
-            loss = self.step(pixels)
-        loss.numpy()
-        return time.perf_counter() - start
-
-
 def family(name, measured_by):
     loops = {
         "torch": lambda data: {"torch eager": TorchLoop(name, data).run},
         "jax": lambda data: {"jax.jit, donated": JaxLoop(name, data).run},
-        "tensorflow": lambda data: {"tf.function": TensorFlowLoop(name, data).run},
+        "tensorflow": lambda data: {"tf.function": own_network.TensorFlowLoop(functools.partial(setting, name), data).run},
     }
     return Family(functools.partial(setting, name), loops, measured_by=measured_by)
 

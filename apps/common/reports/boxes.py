@@ -14,6 +14,7 @@ from apps.common.data.images.decoding import decode, read_header
 from apps.common.data.images.threads import without_warnings
 from apps.common.errors import UserError
 from apps.common.files import write_bytes, write_json
+from apps.common.reports.drawn_files import made_folder
 from layers import backend
 
 MOST = 100  # detections of a picture, as COCO counts them
@@ -226,12 +227,8 @@ class Folder:
     """
 
     def __init__(self, path, names):
-        self.path, self.names = Path(path).expanduser(), names
+        self.path, self.names = made_folder(path), names
         self.images, self.boxes = {}, {}
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise UserError(f"--folder {path}: there is a file of that name; name a folder") from None
         if (self.path / JSON_NAME).is_file():
             self.read()
 

@@ -1,15 +1,14 @@
 """The report of a class for every pixel, and masks of pictures of any size, in tiles where they are large."""
 
 import io
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from apps.common import figures
-from apps.common.errors import UserError
 from apps.common.files import write_bytes
 from apps.common.reports.classification import softmax
+from apps.common.reports.drawn_files import made_folder
 from apps.common.training.batches import planned, taken
 from layers import backend
 
@@ -192,11 +191,7 @@ def write_mask(folder, name, picture, mask, about):
     """`NAME-mask.png`, in the labels of the training masks, and `NAME-overlay.png`; their paths."""
     from PIL import Image
 
-    folder = Path(folder).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"--folder {folder}: there is a file of that name; name a folder") from None
+    folder = made_folder(folder)
     colors, values = np.array(about["colors"], "uint8"), np.array(about["values"])
     if about["coloured"] or values.max() > 255:
         image = Image.fromarray(colors[mask] if about["coloured"] else values[mask].astype("uint16"))
