@@ -150,35 +150,32 @@ class PredictOptions(NamedFiles):
 
 EQUAL = "control: a normal distribution for each pixel, in the same features; trained as long as {} to lie beside it"
 SHUFFLED = "control: real pictures under one another's captions, as of a generator that ignores the text; aim: three times it"
+FRECHET = {"metric": "frechet_own_features", "lower_is_better": True, "control": {"model": "pixel-gaussian", "epochs": 1}}
 RECIPES = {
     "mnist-vae": Recipe(
         "convolutional VAE on MNIST",
         data="mnist",
         options={"keep": "last",
                  "model": "vae", "epochs": 15, "batch_size": 128, "width": 16, "learning_rate": 2e-3, "schedule": "cosine"},
-        metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
-        source=EQUAL.format("mnist-gan"), minutes=4,
+        **FRECHET, source=EQUAL.format("mnist-gan"), minutes=4,
     ),
     "mnist-gan": Recipe(
         "DCGAN on MNIST",
         data="mnist", options={"keep": "last",
                                "model": "dcgan", "epochs": 12, "width": 16, "discriminator_rate": 2e-3, "schedule": "cosine"},
-        metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
-        source=EQUAL.format("mnist-vae"), minutes=4,
+        **FRECHET, source=EQUAL.format("mnist-vae"), minutes=4,
     ),
     "mnist-diffusion": Recipe(
         "flow matching on MNIST",
         data="mnist", options={"keep": "last", "model": "flow", "epochs": 3, "batch_size": 128, "width": 16, "ema": 0.995,
                                "learning_rate": 2e-3, "schedule": "cosine"},
-        metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
-        source=EQUAL.format("mnist-vae and mnist-gan"), minutes=5,
+        **FRECHET, source=EQUAL.format("mnist-vae and mnist-gan"), minutes=5,
     ),
     "cifar-flow": Recipe(
         "flow matching by class on CIFAR-10's pictures",
         data="cifar10_jpg", options={"keep": "last", "model": "cflow", "epochs": 6, "batch_size": 64, "width": 24, "ema": 0.999,
                                      "learning_rate": 1e-3, "schedule": "cosine"},
-        metric="frechet_own_features", lower_is_better=True, control={"model": "pixel-gaussian", "epochs": 1},
-        source="control: a normal distribution for each pixel, in the same features", minutes=90,
+        **FRECHET, source="control: a normal distribution for each pixel, in the same features", minutes=90,
     ),
     "captioned-shapes": Recipe(
         "flow matching from captions on drawn shapes: the share of pictures that show what the caption says",
@@ -331,9 +328,9 @@ def baselines(data, config):
     from apps.common.reports.captions_found import shuffled_share
     from apps.common.reports.judges import judge_of
 
-    pixels, count = data.train.x.astype("float32"), min(2000, judged_count(config, data))
-    judge, generator = judge_of(data), np.random.default_rng([config.seed, 44])
-    noise = generator.normal(size=(count, *pixels.shape[1:])).astype("float32")
+    judge, pixels = judge_of(data), data.train.x.astype("float32")
+    shape = min(2000, judged_count(config, data)), *pixels.shape[1:]
+    noise = np.random.default_rng([config.seed, 44]).normal(size=shape).astype("float32")
     images = np.clip(np.rint(pixels.mean(0) + pixels.std(0) * noise), 0, 255).astype("uint8")
     found = {"pixel gaussian": judge.metrics(images, None, "test", data.test)}
     if config.model in TEXT:
@@ -343,11 +340,10 @@ def baselines(data, config):
 
 def evaluate(model, data, config):
     """Fréchet distance and class coverage in our own features, the ELBO of a VAE; samples and ways between them."""
-    from apps.common import figures
     from apps.common.reports.captions_found import judge_remarks
-    from apps.common.reports.generated_images import bound, draw_images, labels_of, latents_of, sample, sheet, spherical
+    from apps.common.reports.generated_figures import figures_of
+    from apps.common.reports.generated_images import bound, labels_of, sample
     from apps.common.reports.judges import judge_of
-    from apps.common.training.batches import predict_all
 
     judge, count = judge_of(data), judged_count(config, data)
     images, asked = sample(model, data.test.y, count, [config.seed, 42], **sampling(config))
@@ -358,26 +354,8 @@ def evaluate(model, data, config):
         from apps.common.reports.inception import inception_distance
 
         metrics["frechet_inception_v3"] = inception_distance(config.inception, images, data.test.x)
-    ends = latents_of(model, [config.seed, 43], 12)
-    ways = np.concatenate([spherical(*pair, np.linspace(0, 1, 10)) for pair in zip(ends[:6], ends[6:], strict=True)])
-    labels = np.repeat(np.arange(6) % len(data.about["class_names"]), 10)
-    if config.model in TEXT:
-        labels = data.test.y["text"][np.repeat(np.arange(6) % len(data.test), 10)]
-    between = draw_images(model, ways, labels, **sampling(config))
-    drawn = {
-        "samples": figures.mosaic(**sheet(model, data.about), title="samples"),
-        "interpolation": figures.mosaic(between, 10, "from one latent vector to another"),
-    }
     if config.model in VAES:
         metrics |= bound(model, data.test, config.seed)
-        given, labels = data.test.take(evenly_spaced(len(data.test), 10))
-        again = draw_images(model, predict_all(model, given)[0], labels)
-        drawn["reconstructions"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "again"])
-    if config.model in CODED:
-        given = data.test.x[evenly_spaced(len(data.test), 10)]
-        again = np.rint(255 * model.pictures(predict_all(model, given))).astype("uint8")
-        drawn["codes"] = figures.mosaic(np.concatenate([given, again]), len(given), names=["test image", "from its code"])
-    drawn = {name: figures.generated(each, model, seed=0 if name == "samples" else config.seed) for name, each in drawn.items()}
     tables, remarks = {}, []
     if config.model in TEXT:
         of_real = np.mean(judge.look(data.test.x)[1] == labels_of(data.test.y))
@@ -385,7 +363,7 @@ def evaluate(model, data, config):
         remarks = judge_remarks(judge, data.test, of_real, config.seed)
         if hasattr(judge, "words"):
             tables["words"] = judge.words(images, asked, data.about["words"])
-    return Report(metrics, drawn, tables, remarks)
+    return Report(metrics, figures_of(model, data, config.seed, **sampling(config)), tables, remarks)
 
 
 def predict(model, inputs, about, options=PredictOptions()):

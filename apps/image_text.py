@@ -35,7 +35,6 @@ from apps.common.data.images.asked import (
 from apps.common.data.images.captioned import (
     caption_file,
     draw_captioned,
-    encode,
     read_captioned,
     refuse_unreadable,
     said_twice,
@@ -287,28 +286,11 @@ def build_flamingo(config, data):
     return compile_model(model, config, train, loss=TokenCrossEntropy(), metrics=[WholeAnswers(line, images)])
 
 
-def embed_pairs(model, examples, most=TESTED):
-    """At most so many `Pairs` evenly apart, and the vectors of their pictures and of their texts."""
-    from apps.common.training.batches import predict_all
-
-    chosen = examples.subset(evenly_spaced(len(examples), most))
-    return chosen, *predict_all(model, chosen.x)
-
-
-def embed_captions(model, captions, about):
-    """Unit vectors of some texts, so many at a time that thousands of them take little memory."""
-    import keras
-
-    ids = encode(captions, about["words"], about["length"])
-    pieces = (ids[first : first + 500] for first in range(0, len(ids), 500))
-    return np.concatenate([keras.ops.convert_to_numpy(model.embed_texts(piece)) for piece in pieces])
-
-
 def on_epoch(model, epoch, tracker, data, config):
     """Retrieval among at most 500 validation pairs; answers are judged by the metric that `fit` reports."""
     if config.model == "flamingo":
         return None
-    from apps.common.reports.retrieval import retrieval, right_pairs
+    from apps.common.reports.retrieval import embed_pairs, retrieval, right_pairs
 
     pairs, pictures, texts = embed_pairs(model, data.validation, 500)
     found = retrieval(pictures, texts, right_pairs(pairs))
@@ -336,9 +318,9 @@ def evaluate(model, data, config):
         return Report(*answer_report(model, prompts_of(data.about), data, config.seed))
 
     from apps.common import figures
-    from apps.common.reports.retrieval import retrieval, right_pairs
+    from apps.common.reports.retrieval import embed_captions, embed_pairs, retrieval, right_pairs
 
-    pairs, pictures, texts = embed_pairs(model, data.test)
+    pairs, pictures, texts = embed_pairs(model, data.test, TESTED)
     metrics = retrieval(pictures, texts, right_pairs(pairs))
     captions = data.about["captions"]
     nearest = (pictures @ embed_captions(model, captions, data.about).T).argmax(1)
@@ -362,7 +344,7 @@ def predict(model, inputs, about, options=PredictOptions()):
     if questions:
         return answer(model, inputs, about, options)
 
-    from apps.common.reports.retrieval import text_rows
+    from apps.common.reports.retrieval import embed_captions, text_rows
 
     prompts = {}  # one of each wording
     for text in filter(None, map(str.strip, options.prompts.split(","))):

@@ -1,9 +1,26 @@
 """Pictures and texts found by one another: how often the right one is nearest, and what regression on pixels finds."""
 
+import keras
 import numpy as np
 
+from apps.common.data.examples import evenly_spaced
 from apps.common.data.fingerprint import row_digests
+from apps.common.data.images.captioned import encode
 from apps.common.reports.classification import class_prediction, softmax
+from apps.common.training.batches import predict_all
+
+
+def embed_pairs(model, examples, most):
+    """At most so many `Pairs` evenly apart, and the vectors of their pictures and of their texts."""
+    chosen = examples.subset(evenly_spaced(len(examples), most))
+    return chosen, *predict_all(model, chosen.x)
+
+
+def embed_captions(model, captions, about):
+    """Unit vectors of some texts, so many at a time that thousands of them take little memory."""
+    ids = encode(captions, about["words"], about["length"])
+    pieces = (ids[first : first + 500] for first in range(0, len(ids), 500))
+    return np.concatenate([keras.ops.convert_to_numpy(model.embed_texts(piece)) for piece in pieces])
 
 
 def right_pairs(pairs):
