@@ -75,7 +75,7 @@ RECIPES = {
         data="addition", metric="exact_match", published=0.99, tolerance=0.01, source="keras.io/examples/nlp/addition_rnn",
         options={"model": "lstm", "tokens": "characters", "bleu_tokenize": "char", "epochs": 30, "batch_size": 128,
                  "dropout": 0.0, "beam_width": 1, "max_length": 8},
-        minutes=10,
+        minutes=6, seeds=3,
     ),
 }  # fmt: skip
 
