@@ -4,8 +4,10 @@ import gc
 import sys
 
 import pytest
+from stores import put_store
 
 from apps.common.options.backends import _Absent
+from apps.common.records import mlflow as tracking
 
 
 def pytest_collection_finish():
@@ -24,3 +26,11 @@ def imports_as_before():
     kept = {id(each) for each in sys.meta_path}
     yield
     sys.meta_path[:] = [each for each in sys.meta_path if id(each) in kept or not isinstance(each, _Absent)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def stores_are_copied():
+    """Commands that run in this process; `runs.py` sees to those that are forked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_make_store", lambda path: put_store(path.resolve().parents[1]))
+        yield

@@ -11,6 +11,8 @@ import tempfile
 import types
 from pathlib import Path
 
+from stores import put_store
+
 from bench.faults.common import bundle_weights, wait_for_checkpoint
 from bench.faults.server import Server
 
@@ -49,6 +51,8 @@ def server():
 
 def forked(*arguments, cwd, check=0):
     """As `triptych`, on the running backend, by fork: a second or two where a new process takes eight."""
+    if arguments[0] in ("train", "tune") and check == 0:
+        put_store(cwd)
     ended = server().run(*arguments, cwd=cwd)
     assert ended.code == check, f"exit code {ended.code}\n{ended.out[-3000:]}\n{ended.err[-3000:]}"
     return types.SimpleNamespace(returncode=ended.code, stdout=ended.out, stderr=ended.err)
@@ -61,6 +65,7 @@ def train(*arguments, cwd, run=forked):
 
 def train_and_kill(*arguments, cwd, after_epoch):
     """Train, kill -9 as soon as the checkpoint of this epoch stands, and return the run's folder."""
+    put_store(cwd)
     child = server().start("train", *arguments, cwd=cwd)
     try:
         return wait_for_checkpoint(cwd, child.over, after_epoch).parents[1]

@@ -1,16 +1,19 @@
 """The two apps from data to prediction, as a person runs them, and what tracking keeps of it."""
 
+import contextlib
 import csv
 import itertools
 import json
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import stores
 from PIL import Image
 from runs import train_and_kill
 from runs import triptych as process
@@ -259,3 +262,18 @@ def test_what_takes_long_is_said_meanwhile(capsys, monkeypatch):
 def test_the_font_of_drawn_pictures_has_accents():
     font = figures.pillow_font(20)
     assert bytes(font.getmask("è")) != bytes(font.getmask("\uffff"))
+
+
+def test_a_store_that_tests_copy_is_as_one_made_there(tmp_path, monkeypatch):
+    def content(folder):
+        with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as store:
+            tables = store.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+            return tables, store.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
+
+    found = []
+    for put in (lambda: stores.put_store(tmp_path), lambda: stores.make_store(Path("mlruns/mlflow.db"))):
+        monkeypatch.chdir(tmp_path)
+        put()
+        found.append(content(tmp_path))
+        (tmp_path / "mlruns" / "mlflow.db").unlink()
+    assert found[0] == found[1] and str(tmp_path) in found[0][1][0][2]
