@@ -170,3 +170,12 @@ def test_a_quote_that_only_begins_a_cell_of_a_table_in_tabs_is_text_and_swallows
     found = [('a "b"\tc', "good"), ("two\nlines", "bad"), ("whole", "good")]
     assert read(table) == {"train": found}
     assert [row["text"] for row, _ in rows_of(table, {})] == [text for text, _ in found]
+
+
+def test_labels_that_differ_in_capitals_alone_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na b,Good\nc d,good\ne f,bad\n")
+    assert read_labelled_texts(tmp_path / "a.csv").notes == [
+        "classes that differ in capitals alone are classes of their own: 'Good' and 'good'"
+    ]
+    (tmp_path / "a.csv").write_text("text,label\na b,good\nc d,good\ne f,bad\n")
+    assert read_labelled_texts(tmp_path / "a.csv").notes == []
