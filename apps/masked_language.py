@@ -259,7 +259,7 @@ def predict(model, inputs, about):
 
     tokenizer, length = Tokenizer(about.files[TOKENIZER_FILE]), about["max_tokens"]
     texts = [GAP.sub("[MASK]", text) for text in inputs]
-    ids = tokenizer.encode(texts, before=[tokenizer.begin], after=[tokenizer.end])
+    ids = tokenizer.encode(texts, before=[tokenizer.begin], after=[tokenizer.end], gaps=True)
     x, places, reasons = np.zeros((len(texts), length), "int32"), np.zeros((len(texts), length), "int32"), []
     for row, tokens in enumerate(ids):
         gaps = np.flatnonzero(tokens == tokenizer.mask)

@@ -19,6 +19,7 @@ from apps.common.data.text.encoded_pairs import PairCoder, about_pairs, coder_of
 from apps.common.data.text.made_pairs import additions, made_up_language
 from apps.common.data.text.pairs import read_pairs
 from apps.common.data.text.tokenizer import KINDS, train_tokenizer
+from apps.common.errors import UserError
 from apps.common.options.declare import option
 from apps.common.options.settle import settled_steps
 from apps.common.options.training import Recipe
@@ -93,7 +94,7 @@ def load_data(config, about=None):
     if name in MADE:
         splits = {"train": MADE[name]()}
     else:
-        splits, notes = read_pairs(find_data(name), config.source_language, config.target_language)
+        splits, notes = (read_others if about else read_pairs)(find_data(name), config.source_language, config.target_language)
     if about:
         test = coder_of(about).sequences(scored_part(splits, notes), np.array(about["buckets"]))
         return Data(None, None, test, about, notes + test.notes(config.batch_size), name)
@@ -109,6 +110,18 @@ def load_data(config, about=None):
     about = about_pairs(coder, train, longest)
     example = "'" + parts[2].sources[0].replace("'", "'\\''") + "'"
     return Data(train, validation, test, about, notes + train.notes(config.batch_size), name, example=example)
+
+
+def read_others(path, source, target):
+    """As `read_pairs`, of data to judge a trained model by, which need not call the languages as those of its training do."""
+    try:
+        return read_pairs(path, source, target)
+    except UserError:
+        if not (source or target):
+            raise
+    splits, notes = read_pairs(path)
+    said = " and ".join(filter(None, (source, target)))
+    return splits, [f"nothing in {path} is called {said}, as in training: source and target are found by looking", *notes]
 
 
 def settle(config, data):

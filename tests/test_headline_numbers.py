@@ -10,6 +10,7 @@ from apps import autoencoding, contrastive, image_generation, image_text
 from apps.common.data.examples import Data, Examples
 from apps.common.data.images.paired import pairs_of
 from apps.common.reports import judges, probe
+from apps.common.reports.classification import classification_metrics
 from apps.common.reports.generated_images import Judge
 from layers import models
 
@@ -52,6 +53,17 @@ def test_probes_are_given_the_labelled_share_alone_and_the_gain_counts_from_the_
 
 
 # Autoencoding
+
+
+def test_macro_f1_is_scikit_learns_and_a_share_of_a_class_that_the_test_lacks_is_not_told():
+    from sklearn.metrics import f1_score
+
+    for labels, predicted, count in (([0, 0], [0, 1], 2), ([1, 1, 1], [1, 0, 1], 2), ([0, 2, 2, 0], [0, 2, 1, 2], 4)):
+        labels, predicted = np.array(labels), np.array(predicted)
+        found = classification_metrics(np.eye(count)[predicted] * 0.9 + 0.1 / count, labels)
+        assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+        told = {"specificity"} & found.keys(), {"sensitivity"} & found.keys()
+        assert list(map(bool, told)) == [count == 2 and place in labels for place in (0, 1)]
 
 
 def autoencoder(generate):

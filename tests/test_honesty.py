@@ -31,6 +31,9 @@ def bundle(tmp_path):
 @pytest.mark.once
 def test_another_test_split_is_refused_and_the_same_is_taken(bundle, tmp_path):
     forked("evaluate", bundle, cwd=tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    refused = forked("evaluate", bundle, cwd=tmp_path / "elsewhere", check=2)
+    assert "in the folder where it was trained" in refused.stderr.strip().splitlines()[-1]
     (tmp_path / "pictures" / "dark").rename(tmp_path / "pictures" / "other")
     refused = forked("evaluate", bundle, cwd=tmp_path, check=2)
     assert "no longer what this model was trained on" in refused.stderr.strip().splitlines()[-1]

@@ -68,8 +68,24 @@ def test_texts_become_the_same_tokens_under_other_numbers(samples, name):
         assert order[ids].tolist() == expected[f"text_{number}"].tolist()
     if name != "gpt2":
         assert [tokenizer.padding, tokenizer.unknown, tokenizer.begin, tokenizer.end, tokenizer.mask] == [0, 1, 2, 3, 4]
-        assert tokenizer.encode(["a [MASK] film"])[0].tolist().count(4) == 1
+        assert tokenizer.encode(["a [MASK] film"], gaps=True)[0].tolist().count(4) == 1
     assert "film" in tokenizer.decode(tokenizer.encode(TEXTS[:1])[0])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_tokens_added_beside_a_vocabulary_file_are_found_whole(samples, tmp_path, name):
+    most = json.loads((samples / name / "config.json").read_text())["vocab_size"] - 1
+    folder = shutil.copytree(samples / name, tmp_path / name)
+    if name == "gpt2":  # whose table has no row to spare
+        text, token, expected = "a film<|endoftext|> bad", "<|endoftext|>", most
+    else:
+        (folder / "added_tokens.json").write_text(json.dumps({"<Drug>": most}))
+        text, token, expected = "a <Drug> film", "<Drug>", most
+    about, order = read_folder(HuggingFace(f"hf:{folder}"), EVERY)
+    tokenizer = Tokenizer(about.files["tokenizer.json"])
+    assert order[tokenizer.encode([text])[0]].tolist().count(expected) == 1
+    assert token in map(tokenizer.token, tokenizer.encode([text])[0])
 
 
 def changed(samples, tmp_path, name, **config):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from apps.common.bundles.input_rows import rows_of
 from apps.common.data.text.labelled import read_labelled_texts
 from apps.common.errors import UserError
 
@@ -155,3 +156,26 @@ def test_the_column_of_the_texts_is_kept_and_what_is_not_used_is_said(tmp_path):
     assert found.column == "Verbatim" and found.notes == [
         "the text is the column 'Verbatim', its class 'Sentiment'; not used: Shop"
     ]
+
+
+def test_a_quote_that_only_begins_a_cell_of_a_table_in_tabs_is_text_and_swallows_no_line(tmp_path):
+    table = tmp_path / "a.tsv"
+    pairs = [("fine", "good"), ('"Great', "good"), *[("never again", "bad")] * 4, ('they said "', "good"), ("so so", "bad")]
+    table.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in pairs))
+    assert read(table) == {"train": pairs}
+    assert "the quotes of a.tsv are read as part of its texts" in read_labelled_texts(table).notes[0]
+    assert [row["text"] for row, _ in rows_of(table, {})] == [text for text, _ in pairs]
+    # Those that enclose a cell do so still, also one that goes on in the next line.
+    table.write_text('text\tlabel\n"a ""b""\tc"\tgood\n"two\nlines"\tbad\n"whole"\tgood\n')
+    found = [('a "b"\tc', "good"), ("two\nlines", "bad"), ("whole", "good")]
+    assert read(table) == {"train": found}
+    assert [row["text"] for row, _ in rows_of(table, {})] == [text for text, _ in found]
+
+
+def test_labels_that_differ_in_capitals_alone_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na b,Good\nc d,good\ne f,bad\n")
+    assert read_labelled_texts(tmp_path / "a.csv").notes == [
+        "classes that differ in capitals alone are classes of their own: 'Good' and 'good'"
+    ]
+    (tmp_path / "a.csv").write_text("text,label\na b,good\nc d,good\ne f,bad\n")
+    assert read_labelled_texts(tmp_path / "a.csv").notes == []

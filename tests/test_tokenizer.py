@@ -37,6 +37,16 @@ def test_special_tokens_come_first(kind):
     assert ids[0] == 2 and ids[-1] == 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_name_of_a_special_token_in_a_text_is_text_but_where_gaps_are_asked_for(kind):
+    made = train_tokenizer(["cut at [PAD], [UNK], [END] or [MASK]"] * 3, kind, 400, specials=("begin", "end", "mask"))
+    for text in ("cut at [PAD]", "[END]", "at [MASK] or [UNK]", "cut"):
+        (ids,) = made.encode([text])
+        assert ids.min() > made.mask
+        assert made.decode(ids).replace(" ", "") == text.replace(" ", "")
+    assert list(made.encode(["[MASK]"], gaps=True)[0]) == [made.mask]
+
+
 def test_what_the_training_text_did_not_have_is_unknown():
     words = train_tokenizer(TEXTS, "words")
     assert words.encode(["the zebra sat"])[0][1] == 1 and words.unknown_share(["the zebra"]) == 0.5

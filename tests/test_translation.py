@@ -76,6 +76,32 @@ def test_lines_with_more_cells_than_the_first_are_counted_and_named_and_many_ref
         read_pairs(table)
 
 
+def test_columns_of_numbers_are_no_texts_and_those_that_are_used_are_named(tmp_path):
+    table = tmp_path / "pairs.tsv"
+    write_lines(table, ["1276\tA dog.\t77\tEin Hund.", "1277\tA man.\t78\tEin Mann."])
+    splits, notes = read_pairs(table)
+    assert splits["train"] == Pairs(["A dog.", "A man."], [["Ein Hund."], ["Ein Mann."]])
+    assert notes == ["pairs.tsv has 4 columns: the source is column 2 ('A dog.'), the target column 4 ('Ein Hund.')"]
+    write_lines(table, ["12+3\t15", "4+5\t9"])  # of two, each is one side
+    assert read_pairs(table) == ({"train": Pairs(["12+3", "4+5"], [["15"], ["9"]])}, [])
+
+
+def test_a_model_of_named_languages_is_judged_by_data_that_call_them_otherwise(tmp_path):
+    made = translation.load_data(translation.Config(vocabulary=300))
+    config = translation.Config(data=str(tmp_path / "pairs.tsv"), source_language="en", target_language="de")
+    texts = "A dog.\tEin Hund.\nA man.\tEin Mann.\n"
+    (tmp_path / "pairs.tsv").write_text(texts)
+    judged = translation.load_data(config, made.about)
+    assert judged.test.texts.sources == ["A dog.", "A man."] and "called en and de" in " ".join(judged.notes)
+    with pytest.raises(UserError, match="no such column"):
+        translation.load_data(config)
+    (tmp_path / "pairs.tsv").write_text("de\ten\nEin Hund.\tA dog.\n")
+    assert translation.load_data(config, made.about).test.texts.sources == ["A dog."]
+    (tmp_path / "pairs.tsv").write_text("A dog.\n")
+    with pytest.raises(UserError, match="has no tab"):
+        translation.load_data(config, made.about)
+
+
 def test_a_named_column_of_two_settles_the_other_and_one_that_is_not_there_is_refused(tmp_path):
     table = tmp_path / "pairs.tsv"
     write_lines(table, ["English\tGerman", "a dog\tein Hund"])

@@ -7,7 +7,7 @@ import json
 import zlib
 
 from apps.common.data.decoded import is_packed
-from apps.common.data.tables.text_file import dialect, sampled_lines
+from apps.common.data.tables.text_file import NO_QUOTE, dialect, quotes_are_text, sampled_lines
 from apps.common.errors import UserError
 
 TABLES, ROWS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
@@ -67,6 +67,7 @@ def _read_table(path, orders, columns=()):
             file.seek(0)
             sample = sampled_lines(head)
             delimiter, quote = dialect(sample or [","])
+            quote = NO_QUOTE if delimiter == "\t" and quotes_are_text(path, quote) else quote
             spaced = any(f"{delimiter} " in line for line in sample)
             rows = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=spaced)
             header = next((row for row in rows if row), None)

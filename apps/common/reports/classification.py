@@ -43,19 +43,20 @@ def classification_metrics(probabilities, labels):
     predicted = probabilities.argmax(1)
     _, recall, f1, support = _by_class(predicted, labels, count)
     present = support > 0
+    named = present | (np.bincount(predicted, minlength=count) > 0)  # over which scikit-learn takes its mean, too
     correct, confidence = predicted == labels, probabilities.max(1)
     metrics = {
         "accuracy": correct.mean(),
         "error": 1 - correct.mean(),
-        "macro_f1": f1[present].mean(),
+        "macro_f1": f1[named].mean(),
         "cross_entropy": log_loss(labels, probabilities, labels=range(count)),
         "calibration_error": calibration_error(confidence, correct),
     }
     if present.all():
         scores = probabilities[:, 1] if count == 2 else probabilities
         metrics["auc"] = roc_auc_score(labels, scores, multi_class="ovr", labels=range(count) if count > 2 else None)
-    if count == 2:
-        metrics |= {"sensitivity": recall[1], "specificity": recall[0]}
+    if count == 2:  # each is a share of one class, and nothing where the test has none of it
+        metrics |= {name: recall[place] for name, place in (("sensitivity", 1), ("specificity", 0)) if present[place]}
     return metrics
 
 

@@ -254,7 +254,7 @@ def evaluate(app, bundle, data_name=None):
     if getattr(config, "pretrained", None):
         # What a run takes from there besides weights, such as a vocabulary, is in its bundle, and its source may be gone.
         config = dataclasses.replace(config, pretrained=str(bundle.folder))
-    data = app.load_data(config, bundle.about if data_name is not None else None)
+    data = app.load_data(config, bundle.about) if data_name is not None else data_of_training(app, config)
     print_notes(data)
     known = bundle.digests()
     if data_name is None and "test" in known:
@@ -275,6 +275,19 @@ def evaluate(app, bundle, data_name=None):
         "metrics": metrics,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def data_of_training(app, config):
+    """The data that a bundle's options name, from wherever its evaluation is started.
+
+    Raises:
+        UserError: They are not to be had here, as a path of the folder of then is not.
+    """
+    try:
+        return app.load_data(config)
+    except UserError as error:
+        advice = "start in the folder where it was trained, or name other data by --data"
+        raise UserError(f"what this model was trained on cannot be read here; {advice} ({error})") from None
 
 
 def refuse_other_test(bundle, known, test):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 import zlib
 
@@ -10,6 +11,7 @@ from apps.common.data.reading import require_memory
 from apps.common.errors import UserError
 
 DELIMITERS = ("\t", ";", ",", "|")
+NO_QUOTE = "\x1f"  # the quote of a table whose quotes are part of its texts
 # The file's text once, its cells as numbers or words, and what a model takes of them.
 BYTES_PER_CHARACTER = 10
 LONGEST_LINE = 1 << 24
@@ -71,6 +73,34 @@ def dialect(sample):
         if usual > 1 and widths.count(usual) / len(widths) > share:
             best, share = delimiter, widths.count(usual) / len(widths)
     return best, quote
+
+
+def quotes_are_text(path, quote):
+    """Whether the quotes of a tab-separated file are not meant to enclose cells, as in many corpora.
+
+    They are where one begins a cell of a line and does not end it, though every line has as many tabs as the first: a text that
+    goes on in the next line would share them out otherwise. Read as quotes they would make one cell of many lines.
+    """
+    tabs, opened = None, False
+    with open_packed(path) as file:
+        for line in file:
+            line = line.rstrip(b"\r\n")
+            if not line.strip():
+                continue
+            if tabs is None:
+                tabs = line.count(b"\t")
+            elif line.count(b"\t") != tabs:
+                return False
+            if not opened and quote.encode() in line:
+                opened = any(map(_opens, line.decode("utf-8", "replace").split("\t"), itertools.repeat(quote)))
+    return opened
+
+
+def _opens(cell, quote):
+    """Whether a cell begins with a quote that is not its last character's."""
+    cell = cell.lstrip(" ")
+    inner = cell[1:-1].replace(2 * quote, "")
+    return cell.startswith(quote) and (len(cell) < 2 or not cell.endswith(quote) or quote in inner)
 
 
 def sampled_lines(text):

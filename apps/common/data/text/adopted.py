@@ -7,7 +7,10 @@ from apps.common.data.text.tokenizer import PADDING, SPECIALS, UNKNOWN
 from apps.common.errors import UserError
 
 NAMES = (PADDING, UNKNOWN, *SPECIALS.values())  # ids 0, 1, 2, 3, 4
+BETWEEN_DOCUMENTS = "<|endoftext|>"  # of GPT-2
 MODELS = ("WordPiece", "BPE", "WordLevel")
+ADDED = "added_tokens.json"  # of a folder without tokenizer.json: tokens that the vocabulary's file lacks, each with its id
+PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}  # found in a text as it stands there
 
 
 def adopt_tokenizer(content, theirs, where):
@@ -50,9 +53,10 @@ def adopt_tokenizer(content, theirs, where):
         each["id"], each["content"] = place[token], ours.get(token, token)
     made["added_tokens"] = sorted(added, key=lambda each: each["id"])
     known = {each["content"] for each in added}
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     made["added_tokens"] += [
-        {"id": index, "content": token, **plain} for index, token in enumerate(ours.values()) if token not in known
+        {"id": index, "content": token, **PLAIN, "special": True}
+        for index, token in enumerate(ours.values())
+        if token not in known
     ]
     # The ends are put around a text by us, and texts are cut and padded in batches.
     made |= {"post_processor": None, "truncation": None, "padding": None}
@@ -79,11 +83,23 @@ def tokenizer_from_merges(vocabulary, merges):
     pairs = [tuple(line.split(" ")) for line in merges.decode("utf-8").splitlines() if line and not line.startswith("#version")]
     made = Tokenizer(models.BPE(json.loads(vocabulary), pairs))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    if made.token_to_id(BETWEEN_DOCUMENTS) is not None:  # its merges would never make it
+        made.add_special_tokens([BETWEEN_DOCUMENTS])
     return made.to_str().encode()
+
+
+def with_added(content, added):
+    """A `tokenizer.json` with further tokens `{token: id}`, which are found in a text before it is taken to pieces."""
+    made = json.loads(content)
+    known = {each["content"] for each in made["added_tokens"]}
+    more = [{"id": index, "content": token, **PLAIN, "special": False} for token, index in added.items() if token not in known]
+    return json.dumps({**made, "added_tokens": [*made["added_tokens"], *more]}, ensure_ascii=False).encode()
 
 
 def read_tokenizer(folder, theirs, *, lowercase=True):
     """`adopt_tokenizer` of the files of a folder: `tokenizer.json`, or vocab.txt, or vocab.json with merges.txt.
+
+    The last two may have an added_tokens.json beside them.
 
     Args:
         folder: A `Path`.
@@ -102,6 +118,8 @@ def read_tokenizer(folder, theirs, *, lowercase=True):
             where = os.fspath(folder / names[0])
             try:
                 content = made(*((folder / name).read_bytes() for name in names))
+                if names != ("tokenizer.json",) and (folder / ADDED).is_file():
+                    content = with_added(content, json.loads((folder / ADDED).read_bytes()))
             except Exception as error:  # of no class of its own
                 raise UserError(f"{where}: is no tokenizer ({str(error)[:160]}); restore the file") from None
             return adopt_tokenizer(content, theirs, where)

@@ -48,7 +48,7 @@ class PairCoder:
         if not self.num_copied:
             return self.source.encode(texts), [[] for _ in texts]
         rows, words, texts = [], [], composed(texts)
-        for text, found in zip(texts, self._encoded(self.source, texts), strict=True):
+        for text, found in zip(texts, self.source.encodings(texts), strict=True):
             own = dict.fromkeys(text[slice(*found.offsets[place])] for place in unknown_places(found))
             own = list(own)[: self.num_copied]
             rows.append(self._with_copied(text, found, own))
@@ -60,7 +60,7 @@ class PairCoder:
         if not self.num_copied:
             return self.target.encode(texts)
         texts = composed(texts)
-        found = self._encoded(self.target, texts)
+        found = self.target.encodings(texts)
         return [self._with_copied(*each) for each in zip(texts, found, copied, strict=True)]
 
     def decode(self, ids, copied=()):
@@ -98,10 +98,6 @@ class PairCoder:
             lengths = np.stack([x["source"].lengths, x["target"].lengths, y.lengths], axis=1)
             buckets = bucket_lengths(lengths, longest=(longest[0], longest[1], longest[1]))
         return PairSequences(x, y, None, buckets, pairs)
-
-    @staticmethod
-    def _encoded(tokenizer, texts):
-        return tokenizer.model.encode_batch(list(texts), add_special_tokens=False)
 
     def _with_copied(self, text, found, own):
         ids, numbers = np.array(found.ids, "int32"), {word: len(self.target) + index for index, word in enumerate(own)}

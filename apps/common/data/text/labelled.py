@@ -87,7 +87,17 @@ def read_labelled_texts(path, text_column=None, label_column=None):
         notes += said
         if split != "train":
             notes.append(f"{place.name} is the {split} split")
+    notes += _alike({label for _, labels in splits.values() for label in labels})
     return LabelledTexts(splits, notes, columns and columns[0], files["train"].is_dir())
+
+
+def _alike(labels):
+    """What is said of labels that differ in capitals alone: seldom are they two classes."""
+    found = {}
+    for label in sorted(labels):
+        found.setdefault(label.casefold(), []).append(label)
+    pairs = [" and ".join(map(repr, each)) for each in found.values() if len(each) > 1]
+    return [f"classes that differ in capitals alone are classes of their own: {', '.join(pairs[:5])}"] if pairs else []
 
 
 def split_places(path):

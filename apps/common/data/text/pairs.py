@@ -115,8 +115,6 @@ def by_split(names, notes):
 def read_table(file, source, target, notes):
     """`(file, Pairs)` of a JSONL or TSV file."""
     lines = read_lines(file)
-    if ending(file) not in ROWS and lines and lines[0].count("\t") > 1:
-        notes.append(f"{file.name} has {lines[0].count(chr(9)) + 1} columns, of which the source's and the target's are used")
     if ending(file) in ROWS:
         return file, pairs_of_rows(file, lines, source, target)
     return file, pairs_of_cells(file, lines, source, target, notes)
@@ -150,7 +148,7 @@ def named_key(file, row, given, known, side):
 
 def pairs_of_cells(file, lines, source, target, notes):
     """The pairs of a table; lines of more cells than the first, whose texts have tabs in them, are counted and left out."""
-    places, rows = (0, 1), []
+    rows = []
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
         if not line.strip():
@@ -169,10 +167,26 @@ def pairs_of_cells(file, lines, source, target, notes):
     found = named_columns(file, header, source, target)
     if found:
         places, rows = found, rows[1:]
+    else:
+        places = text_columns(rows, width)
+    if width > 2 and rows:
+        shown = [f"column {place + 1} ({rows[0][1][place][:30]!r})" for place in places if place < len(rows[0][1])]
+        notes.append(f"{file.name} has {width} columns: the source is {', the target '.join(shown)}")
     for number, cells in rows:
         if len(cells) <= max(places):
             raise UserError(f"{file}: line {number} has {len(cells)} cells, the first line {width}: {cells[0][:40]!r}. Mend it")
     return Pairs([cells[places[0]] for _, cells in rows], [[cells[places[1]]] for _, cells in rows])
+
+
+def text_columns(rows, width):
+    """The places of the first two columns that hold more than numbers: Tatoeba's pairs have one before each of the texts."""
+
+    def numbers(place):
+        some = [cells[place].strip() for _, cells in rows[1:] if place < len(cells)]  # the first line may be a header
+        return bool(some) and all(cell.removeprefix("-").replace(".", "", 1).isdecimal() for cell in some)
+
+    texts = [place for place in range(width) if not numbers(place)]
+    return texts[:2] if len(texts) > 1 else (0, 1)
 
 
 def named_columns(file, header, source, target):

@@ -12,6 +12,7 @@ TOKENIZER_FILE = "tokenizer.json"  # of a bundle
 KINDS = ("wordpiece", "bpe", "byte-bpe", "words", "characters")
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 SPECIALS = {"begin": "[BEGIN]", "end": "[END]", "mask": "[MASK]"}
+SPECIAL = re.compile("|".join(map(re.escape, (PADDING, UNKNOWN, *SPECIALS.values()))))
 LONGEST_WORD = 500  # characters: Thai has few blanks, and of a longer word nothing is known; the time grows by its cube
 WIDE = rf"{CJK}\u3000-\u303f\uff00-\uffef"  # and the punctuation between them
 BETWEEN_WIDE = re.compile(rf"(?<=[{WIDE}]) (?=[{WIDE}])")
@@ -46,15 +47,32 @@ class Tokenizer:
     def __len__(self):
         return self.model.get_vocab_size()
 
-    def encode(self, texts, before=(), after=()):
+    def encode(self, texts, before=(), after=(), *, gaps=False):
         """The ids of each text, int32 arrays.
 
         Args:
             texts: A list of strings.
             before, after: Ids put around each, for example `[tokenizer.begin]`.
+            gaps: Whether a [MASK] in a text is the mask, and not six characters.
         """
-        found = self.model.encode_batch(list(texts), add_special_tokens=False)
-        return [np.array([*before, *each.ids, *after], "int32") for each in found]
+        return [np.array([*before, *each.ids, *after], "int32") for each in self.encodings(texts, gaps=gaps)]
+
+    def encodings(self, texts, *, gaps=False):
+        """The `tokenizers.Encoding` of each text.
+
+        Someone's text that holds the name of a special token, such as [PAD] or [END], holds characters like others: as the token
+        it would be hidden from the model, or end what is written.
+        """
+        texts = list(texts)
+        found = self.model.encode_batch(texts, add_special_tokens=False)
+        named = [] if gaps else [index for index, text in enumerate(texts) if SPECIAL.search(text)]
+        if named:
+            self.model.encode_special_tokens = True
+            again = self.model.encode_batch([texts[index] for index in named], add_special_tokens=False)
+            self.model.encode_special_tokens = False
+            for index, each in zip(named, again, strict=True):
+                found[index] = each
+        return found
 
     def decode(self, ids):
         """The text of some ids, special ones left out."""
