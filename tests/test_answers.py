@@ -176,6 +176,8 @@ def test_pairs_in_tabs_without_a_header_keep_their_first_row(tmp_path):
     inputs = Inputs("texts", column=("source", "text"))
     items = list(read_items([tmp_path / "pairs.tsv"], inputs))
     assert [item.value for item in items] == ["one", "two"] and items[1].fields == {"input": "two", "column 2": "deux"}
+    (tmp_path / "pairs.tsv").write_text("7\tone\t8\tun\n9\ttwo\t10\tdeux\n")  # numbers stand before the texts, as in training
+    assert values([tmp_path / "pairs.tsv"], inputs) == ["one", "two"]
     (tmp_path / "pairs.tsv").write_text("Target\tSource\nun\tone\n")
     assert values([tmp_path / "pairs.tsv"], inputs) == ["one"]
 

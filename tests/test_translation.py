@@ -76,6 +76,20 @@ def test_lines_with_more_cells_than_the_first_are_counted_and_named_and_many_ref
         read_pairs(table)
 
 
+def test_keys_that_are_languages_are_the_two_sides(tmp_path):
+    table, row = tmp_path / "pairs.jsonl", {"id": "7", "en": "A dog.", "de": "Ein Hund."}
+    write_lines(table, [json.dumps({"translation": row})])
+    assert read_pairs(table) == (
+        {"train": Pairs(["Ein Hund."], [["A dog."]])}, ["from de to en; --source-language en turns it round"]
+    )  # fmt: skip
+    assert read_pairs(table, "en", None)[0] == {"train": Pairs(["A dog."], [["Ein Hund."]])}
+    with pytest.raises(UserError, match=r"--source-language fr: .* it has de, en"):
+        read_pairs(table, "fr", None)
+    write_lines(table, [json.dumps({**row, "fr": "Un chien."})])
+    with pytest.raises(UserError, match="has de, en, fr; say which by --source-language and --target-language"):
+        read_pairs(table)
+
+
 def test_columns_of_numbers_are_no_texts_and_those_that_are_used_are_named(tmp_path):
     table = tmp_path / "pairs.tsv"
     write_lines(table, ["1276\tA dog.\t77\tEin Hund.", "1277\tA man.\t78\tEin Mann."])

@@ -7,7 +7,7 @@ import json
 import zlib
 
 from apps.common.data.decoded import is_packed
-from apps.common.data.tables.text_file import NO_QUOTE, dialect, quotes_are_text, sampled_lines
+from apps.common.data.tables.text_file import NO_QUOTE, are_numbers, dialect, quotes_are_text, sampled_lines
 from apps.common.errors import UserError
 
 TABLES, ROWS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
@@ -78,7 +78,10 @@ def _read_table(path, orders, columns=()):
                 names = orders[len(names)]
                 yield dict(zip(names, header, strict=True)), ""
             elif columns and in_tabs and column_of(names, columns) is None:
-                names = ["input", *(f"column {number}" for number in range(2, len(names) + 1))]
+                names = [f"column {number}" for number in range(1, len(names) + 1)]
+                below = [row for row in csv.reader(sample, delimiter=delimiter, quotechar=quote) if len(row) == len(names)]
+                texts = [place for place in range(len(names)) if not are_numbers(row[place] for row in below)]
+                names[texts[0] if len(texts) > 1 else 0] = "input"  # as they are trained on: numbers before a text are none
                 yield dict(zip(names, header, strict=True)), ""
             for cells in rows:
                 if cells:

@@ -75,6 +75,12 @@ def dialect(sample):
     return best, quote
 
 
+def are_numbers(cells):
+    """Whether all cells of a column are numbers, such as those that number its rows."""
+    cells = [cell.strip() for cell in cells]
+    return bool(cells) and all(cell.removeprefix("-").replace(".", "", 1).isdecimal() for cell in cells)
+
+
 def quotes_are_text(path, quote):
     """Whether the quotes of a tab-separated file are not meant to enclose cells, as in many corpora.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from apps.common.data.decoded import text_of
 from apps.common.data.reading import json_objects, split_of, visible_files
+from apps.common.data.tables.text_file import are_numbers
 from apps.common.errors import UserError, count_skipped
 
 SOURCES = ("source", "src", "text", "article", "document", "input")
@@ -116,17 +117,18 @@ def read_table(file, source, target, notes):
     """`(file, Pairs)` of a JSONL or TSV file."""
     lines = read_lines(file)
     if ending(file) in ROWS:
-        return file, pairs_of_rows(file, lines, source, target)
+        return file, pairs_of_rows(file, lines, source, target, notes)
     return file, pairs_of_cells(file, lines, source, target, notes)
 
 
-def pairs_of_rows(file, lines, source, target):
+def pairs_of_rows(file, lines, source, target, notes):
+    """The pairs of a JSONL file, whose rows call the two sides as we do, as the options do, or by their languages."""
     sources, references, keys = [], [], None
     for number, row, reason in json_objects(lines):
         if reason:
             raise UserError(f"{file}: line {number} is {reason}; expected for example {{'source': ..., 'target': ...}}")
         row = row["translation"] if isinstance(row.get("translation"), dict) else row
-        keys = keys or (named_key(file, row, source, SOURCES, "source"), named_key(file, row, target, TARGETS, "target"))
+        keys = keys or named_keys(file, row, source, target, notes)
         given = [row.get(key) for key in keys]
         parts = [[each] if isinstance(each, str) else each for each in given]
         if not all(isinstance(part, list) and all(isinstance(each, str) for each in part) for part in parts):
@@ -136,8 +138,17 @@ def pairs_of_rows(file, lines, source, target):
     return Pairs(sources, references)
 
 
+def named_keys(file, row, source, target, notes):
+    """Which keys of the first row hold the source and the target."""
+    languages = {key: row for key in row if LANGUAGE.fullmatch(key)}
+    if len(languages) > 2:
+        languages.pop("id", None)  # Indonesian, too
+    if len(languages) > 1 and not {*SOURCES, *TARGETS} & set(row):
+        return chosen_languages(file, {file: languages}, source, target, notes)
+    return named_key(file, row, source, SOURCES, "source"), named_key(file, row, target, TARGETS, "target")
+
+
 def named_key(file, row, given, known, side):
-    """Which key of a row holds this side."""
     found = [key for key in ([given] if given else known) if key in row]
     if not found:
         wanted = given or " or ".join(known[:3])
@@ -180,12 +191,8 @@ def pairs_of_cells(file, lines, source, target, notes):
 
 def text_columns(rows, width):
     """The places of the first two columns that hold more than numbers: Tatoeba's pairs have one before each of the texts."""
-
-    def numbers(place):
-        some = [cells[place].strip() for _, cells in rows[1:] if place < len(cells)]  # the first line may be a header
-        return bool(some) and all(cell.removeprefix("-").replace(".", "", 1).isdecimal() for cell in some)
-
-    texts = [place for place in range(width) if not numbers(place)]
+    below = [cells for _, cells in rows[1:]]  # the first line may be a header
+    texts = [place for place in range(width) if not are_numbers(cells[place] for cells in below if place < len(cells))]
     return texts[:2] if len(texts) > 1 else (0, 1)
 
 
