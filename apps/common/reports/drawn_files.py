@@ -71,13 +71,11 @@ def write_png(path, image, said=()):
 
 
 def is_own(path):
-    """Whether a file is a picture that says it was written here."""
-    from PIL import Image
-
+    """Whether a file is a PNG that says it was written here: the words stand before the pixels, however many there are."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return OWN.items() <= image.info.items()
-    except (OSError, SyntaxError, ValueError):  # no PNG, or a damaged one
+        with open(path, "rb") as file:
+            return b"tEXtSoftware\0triptych" in file.read(4096)
+    except OSError:
         return False
 
 

@@ -112,6 +112,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         if not drawn:
             found.refuse_unknown(values.values, pair.name)
     everything = Values.of_all([values for _, values in scanned])
+    if not np.isin(everything.values, found.values).any():
+        raise UserError(f"{path}: no pixel is of a class that the model knows. Give masks or shapes of its classes")
     ignored = crowds_line(everything, found.values) if drawn else found.ignored_line(everything, bool(classes))
     notes += [ignored] if ignored else []
     sizes = [size for size, _ in scanned]
