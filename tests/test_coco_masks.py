@@ -76,6 +76,9 @@ def test_cocos_shapes_are_drawn_in_the_classes_of_a_model_that_was_trained_on_co
     without = Classes(("dog", "sky"), (0xFF0000, 0x0000FF), True, None, ((255, 0, 0), (0, 0, 255)))
     masks = read_masked_pictures(tmp_path, classes=without).masks
     assert (masks[0, :, :6] == 0).all() and (masks[0, :, 6:] == 255).all()
+    (tmp_path / "coco.json").write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(UserError, match="no pixel is of a class that the model knows"):
+        read_masked_pictures(tmp_path, classes=without)
 
 
 def test_cocos_categories_are_those_of_the_model_by_their_names_not_their_order(tmp_path):

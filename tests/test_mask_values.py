@@ -6,6 +6,7 @@ from mask_samples import label_masks, save, write_set
 from PIL import Image
 
 from apps import segmentation as app
+from apps.common.data.images.mask_classes import Classes
 from apps.common.data.images.mask_values import Values
 from apps.common.data.images.masks import read_masked_pictures
 from apps.common.errors import UserError
@@ -166,3 +167,32 @@ def test_masks_are_colours_though_the_first_are_empty(tmp_path):
     red = np.array([255, 0, 0], "uint8")
     write_set(tmp_path, [(np.arange(48).reshape(6, 8, 1) % 2 * (number > 23) * red).astype("uint8") for number in range(26)])
     assert read_masked_pictures(tmp_path).classes.coloured
+
+
+LISTED = Classes(("background", "cat", "dog"), (0, 1, 2), False, 255, ((0, 0, 0), (128, 0, 0), (0, 128, 0)))
+COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], "uint8")  # of background, dog and cat in the list below
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_other_masks_are_read_by_their_own_list_of_classes(tmp_path, colours):
+    masks = label_masks()
+    write_set(tmp_path, COLOURS[masks] if colours else masks)
+    ends = (" 0 0 0", " 255 0 0", " 0 255 0") if colours else ("", "", "")
+    (tmp_path / "classes.txt").write_text("\n".join(map("".join, zip(("background", "Dog", "cat"), ends, strict=True))))
+    found = read_masked_pictures(tmp_path, classes=LISTED, ignore="auto")
+    assert (found.masks == np.array([0, 2, 1])[masks]).all()
+    assert found.classes == LISTED and any("list of classes" in note for note in found.notes)
+    # Names that an option gave in training count before the list, there and here.
+    if not colours:
+        named = read_masked_pictures(tmp_path, classes=LISTED, class_names=LISTED.names)
+        assert (named.masks == masks).all()
+
+
+def test_a_class_that_the_list_of_other_masks_does_not_name_is_nowhere(tmp_path):
+    write_set(tmp_path, label_masks(labels=(0, 1)))
+    (tmp_path / "classes.txt").write_text("background\ndog\n")
+    found = read_masked_pictures(tmp_path, classes=LISTED, ignore="auto")
+    assert set(np.unique(found.masks)) == {0, 2}
+    (tmp_path / "classes.txt").write_text("background\nhorse\n")
+    with pytest.raises(UserError, match=r"label 1 is no class .*\(0 background\)"):
+        read_masked_pictures(tmp_path, classes=LISTED, ignore="auto")

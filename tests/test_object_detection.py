@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 
 import layers
 from apps.common.data.images.shapes import NAMES, drawn_shapes
-from apps.common.reports.boxes import Folder, coco_evaluation
+from apps.common.errors import UserError
+from apps.common.reports.boxes import Folder, coco_evaluation, detect_all
 from layers import models
 
 pytestmark = pytest.mark.once  # agreement of the backends and the contract carry it to the others
@@ -25,6 +27,19 @@ def test_drawn_shapes_fill_their_boxes_and_are_the_same_again():
     assert set(drawn.classes.ravel()) <= {-1, *range(len(NAMES))} and (drawn.classes >= 0).any(1).all()
     sides = drawn.boxes[drawn.classes >= 0]
     assert (sides[:, 2:] > sides[:, :2]).all() and sides.min() >= 0 and sides.max() <= 1
+
+
+@pytest.mark.parametrize(("count", "side", "sizes"), [(1, 32, [1]), (5, 32, [8]), (70, 32, [64, 64]), (3, 2048, [1, 1, 1])])
+def test_a_detector_sees_no_more_pictures_at_a_time_than_there_are_and_few_large_ones(count, side, sizes):
+    seen = []
+
+    def detect(pictures):
+        seen.append(len(pictures))
+        return {"scores": keras.ops.convert_to_tensor(pictures[:, 0, 0, 0].astype("float32"))}
+
+    images = np.broadcast_to(np.arange(count, dtype="uint8").reshape(-1, 1, 1, 1), (count, side, side, 3))
+    found = detect_all(SimpleNamespace(_detect=detect), images)
+    assert seen == sizes and found["scores"].tolist() == list(range(count))
 
 
 def some_boxes(seed, count=6, most=5, classes=2):
@@ -91,6 +106,20 @@ def test_a_folder_keeps_the_pictures_of_earlier_calls_under_names_of_their_own(t
     }  # fmt: skip
     assert [each["image_id"] for each in content["annotations"]] == [1, 2, 3]
     assert all((tmp_path / "drawn" / each["drawn"]).is_file() for each in content["images"])
+
+
+def test_a_folder_writes_over_no_picture_and_no_annotations_of_the_user(tmp_path):
+    image = Image.new("RGB", (10, 10))
+    image.save(tmp_path / "1.png")
+    before, folder = (tmp_path / "1.png").read_bytes(), Folder(tmp_path, ["cat"])
+    with pytest.raises(UserError, match=r"--folder .*1\.png is there and was not written by predict; name another folder"):
+        folder.add(tmp_path / "1.png", image, (10, 10), [])
+    assert (tmp_path / "1.png").read_bytes() == before
+    for name in ("cat", "dog"):
+        images, categories = [{"id": 1, "file_name": "1.png"}], [{"id": 1, "name": name}]
+        (tmp_path / "detections.json").write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+        with pytest.raises(UserError, match=r"detections\.json: not written by this command"):
+            Folder(tmp_path, ["cat"])
 
 
 # What the contract's tests leave out, which train SSD on every backend; what takes longest to compile runs on one.

@@ -144,6 +144,11 @@ def test_masks_are_written_in_the_labels_of_training_and_the_size_of_the_picture
     assert written.mode == "P" and written.size == (12, 20) and Image.open(first["overlay"]).size == (12, 20)
     np.testing.assert_array_equal(np.asarray(written), np.repeat([255, 0], 10)[:, None].repeat(12, 1))
     assert first["shares"] == {"ground": 0.5, "cell": 0.5}
+    # Again into the same folder, but over no mask that was drawn by hand.
+    app.predict(channels_as_classes((8, 8, 3)), paths[:1], about, app.PredictOptions(folder=str(tmp_path / "out")))
+    save(tmp_path, "a/view-mask.png", picture[..., 0])
+    with pytest.raises(UserError, match=r"view-mask\.png is there and was not written by predict"):
+        app.predict(channels_as_classes((8, 8, 3)), paths[:1], about, app.PredictOptions(folder=str(tmp_path / "a")))
 
 
 # Reading

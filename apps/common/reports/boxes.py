@@ -13,10 +13,11 @@ from apps.common.data.examples import evenly_spaced
 from apps.common.data.images.decoding import decode, read_header
 from apps.common.data.images.threads import without_warnings
 from apps.common.errors import UserError
-from apps.common.files import write_bytes, write_json
-from apps.common.reports.drawn_files import made_folder
+from apps.common.files import write_json
+from apps.common.reports.drawn_files import made_folder, write_png
 from layers import backend
 
+AT_ONCE = 64 * 320 * 320  # pixels that a detector sees at a time: 16 maps of half their sides are .4 GB
 MOST = 100  # detections of a picture, as COCO counts them
 LOWEST = 0.02  # score of one that counts in the metrics
 JSON_NAME = "detections.json"
@@ -32,8 +33,10 @@ def detect_all(model, images, batch_size=64):
     Args:
         model: A detector: `detect` makes boxes of its output.
         images: uint8 `(n, height, width, channels)`.
-        batch_size: Pictures at once.
+        batch_size: Pictures at once; fewer where they are large, and no more than the next power of two of what there is:
+            each number compiles anew.
     """
+    batch_size = max(1, min(batch_size, AT_ONCE // (images.shape[1] * images.shape[2]), 1 << (len(images) - 1).bit_length()))
     if "_detect" not in vars(model):  # not an attribute: Keras would look for weights in it
         options = {"score_threshold": LOWEST, "max_detections": MOST}
 
@@ -237,6 +240,8 @@ class Folder:
         try:
             content = json.loads((self.path / JSON_NAME).read_bytes())
             classes = [each["name"] for each in sorted(content["categories"], key=lambda each: each["id"])]
+            if not all("drawn" in image for image in content["images"]):
+                raise KeyError("drawn")  # which a user's own annotations do not have
             if classes != list(self.names):
                 return
             self.images = {image["file_name"]: image for image in content["images"]}
@@ -253,9 +258,7 @@ class Folder:
         stem, number = Path(source).stem, 1
         while (drawn := f"{stem}{'' if number == 1 else f'-{number}'}.png") in taken:
             number += 1
-        buffer = io.BytesIO()
-        image.save(buffer, "png")
-        write_bytes(self.path / drawn, buffer.getvalue())
+        write_png(self.path / drawn, image)
         self.images[name] = {"file_name": name, "width": size[0], "height": size[1], "drawn": drawn}
         self.boxes[name] = rows
         return self.path / drawn

@@ -11,6 +11,7 @@ from apps.common.errors import UserError
 from apps.common.files import write_bytes
 from apps.common.options.files import plain_name
 
+OWN = {"Software": "triptych"}  # what every picture says that is written here
 FRAMES, SMALLEST = 30, 128  # of an animation, and its pixels a side: small pictures are shown larger
 
 
@@ -26,7 +27,7 @@ def made_folder(name):
 
 def origin_of(model, about):
     """`{key: text}` that a file says of a generated picture: that it is one, and of which model and run."""
-    return {"Software": "triptych", "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
+    return {**OWN, "Generated": "yes", "Model": model.name, **getattr(about, "origin", {})}
 
 
 def write_images(folder, images, names, said=None):
@@ -39,17 +40,43 @@ def write_images(folder, images, names, said=None):
         said: `{key: text}` written into each file: that it was generated, by what, from which seed.
     """
     from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
     folder, paths = made_folder(folder), []
     for index, (image, name) in enumerate(zip(images, names, strict=True)):
-        buffer, metadata = io.BytesIO(), PngInfo()
-        for key, value in (said[index] if said else {}).items():
-            metadata.add_text(key, str(value))
-        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", pnginfo=metadata)
-        paths.append(folder / file_name(name, "png"))
-        write_bytes(paths[-1], buffer.getvalue())
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        paths.append(write_png(folder / file_name(name, "png"), picture, said[index] if said else {}))
     return paths
+
+
+def write_png(path, image, said=()):
+    """A PNG file that says which program wrote it, in the place of none but one that says so as well; returns its path.
+
+    Args:
+        path: In the folder of `--folder`, where a user's own pictures and masks may lie.
+        image: Pillow's.
+        said: `{key: text}` written into the file.
+    Raises:
+        UserError: There is another file of that name.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    if path.exists() and not is_own(path):
+        raise UserError(f"--folder {path.parent}: {path.name} is there and was not written by predict; name another folder")
+    buffer, metadata = io.BytesIO(), PngInfo()
+    for key, value in {**OWN, **dict(said)}.items():
+        metadata.add_text(key, str(value))
+    image.save(buffer, "png", pnginfo=metadata)
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def is_own(path):
+    """Whether a file is a PNG that says it was written here: the words stand before the pixels, however many there are."""
+    try:
+        with open(path, "rb") as file:
+            return b"tEXtSoftware\0triptych" in file.read(4096)
+    except OSError:
+        return False
 
 
 def file_name(name, ending):

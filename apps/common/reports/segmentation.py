@@ -1,14 +1,11 @@
 """The report of a class for every pixel, and masks of pictures of any size, in tiles where they are large."""
 
-import io
-
 import keras
 import numpy as np
 
 from apps.common import figures
-from apps.common.files import write_bytes
 from apps.common.reports.classification import softmax
-from apps.common.reports.drawn_files import made_folder
+from apps.common.reports.drawn_files import made_folder, write_png
 from apps.common.training.batches import planned, taken
 from layers import backend
 
@@ -204,7 +201,5 @@ def write_mask(folder, name, picture, mask, about):
     blended[boundary(mask)] = 255
     paths = folder / f"{name}-mask.png", folder / f"{name}-overlay.png"
     for path, each in zip(paths, (image, Image.fromarray(blended)), strict=True):
-        buffer = io.BytesIO()
-        each.save(buffer, "png")
-        write_bytes(path, buffer.getvalue())
+        write_png(path, each)
     return paths

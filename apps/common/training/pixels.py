@@ -23,7 +23,7 @@ class PixelLoss(keras.losses.Loss):
 
     def __init__(self, kind, gamma=2.0):
         super().__init__(name=kind.replace("-", "_"))
-        self.kind, self.gamma, self.counted = kind, gamma, None
+        self.kind, self.gamma = kind, gamma
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         logits = keras.ops.cast(y_pred, keras.config.floatx())

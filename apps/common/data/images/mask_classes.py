@@ -11,6 +11,7 @@ from apps.common.errors import UserError, nearest
 
 IGNORED = 255  # in our own masks: a pixel that counts nothing
 AUTO = "auto"
+NOWHERE = -1  # the value of a trained model's class that the list of other masks does not name
 MOST = 250
 MANY = 0.1  # share of ignored pixels above which a user should look; CamVid has .03
 
@@ -83,7 +84,8 @@ class Classes:
         line = f"{max(share, 0.001):.1%} of the pixels are {what} and count nothing"
         if share < MANY:
             return f"{line} (--ignore)" if share else ""
-        there = ", ".join(map(self.shown, self.values[:12])) + (", ..." if self.values[12:] else "")
+        values = [value for value in self.values if value != NOWHERE]
+        there = ", ".join(map(self.shown, values[:12])) + (", ..." if values[12:] else "")
         advice = f"what the model knows is {there}" if trained else "if they are a class, train with --ignore none"
         return f"beware: {line}, in no score either (--ignore); {advice}"
 
@@ -105,10 +107,11 @@ class Classes:
         unknown = [value for value in values.tolist() if value not in known]
         if unknown:
             what = "colour" if self.coloured else "label"
-            there = ", ".join(f"{self.shown(v)} {n}" for v, n in zip(self.values[:12], self.names[:12], strict=True))
+            listed = [f"{self.shown(v)} {n}" for v, n in zip(self.values, self.names, strict=True) if v != NOWHERE]
+            there = ", ".join(listed[:12]) + (", ..." if listed[12:] else "")
             raise UserError(
                 f"{name}: {what} {self.shown(unknown[0])} is no class of the training masks or of the list of classes ({there}"
-                f"{', ...' if len(self.values) > 12 else ''}). Add it there, or name it with --ignore"
+                "). Add it there, or name it with --ignore"
             )
 
     def positions(self, raw):
@@ -177,6 +180,32 @@ def choose_classes(folder, pairs, class_names, ignore, notes, coloured=False):
     if len(names) > MOST or len(names) == 1:
         raise UserError(f"{folder}: {len(names)} classes. Expected 2 to {MOST}")
     return Classes(names, values, coloured, ignored, colors)
+
+
+def listed_anew(classes, folder, ignore, notes):
+    """A trained model's `Classes` with the labels or colours that the list of another folder gives them, by their names.
+
+    A folder without a list, or with one that names none of them, has the labels that were trained on.
+
+    Args:
+        classes: `Classes` of the model.
+        folder: Of the masks.
+        ignore: As of `choose_classes`, of the training.
+        notes: List to which a line is added where values are others than those trained on.
+    """
+    names, colors = read_list(folder, notes)
+    values = [65536 * red + 256 * green + blue for red, green, blue in colors] or list(range(len(names)))
+    listed = {name.lower(): value for name, value in zip(names, values, strict=True)}
+    own = tuple(listed.get(name.lower(), NOWHERE) for name in classes.names)
+    coloured, ignored = bool(colors), classes.ignored
+    if all(value == NOWHERE for value in own) or (own, coloured) == (classes.values, classes.coloured):
+        return classes
+    if ignore and ignore.lower() in listed:
+        ignored = listed[ignore.lower()]
+    elif coloured != classes.coloured:  # a label says nothing of colours
+        ignored = None if coloured or not ignore else IGNORED
+    notes.append("masks are read by this folder's list of classes, which has other values for them than the training's")
+    return replace(classes, values=own, coloured=coloured, ignored=None if ignored in own else ignored)
 
 
 def _ignored(ignore, names, values, coloured):

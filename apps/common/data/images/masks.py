@@ -18,7 +18,7 @@ from apps.common.data.images.decoding import (
 )
 from apps.common.data.images.gathering import gathered, stamp
 from apps.common.data.images.labelme import find_labelme, read_labelme_masks
-from apps.common.data.images.mask_classes import AUTO, Classes, choose_classes
+from apps.common.data.images.mask_classes import AUTO, Classes, choose_classes, listed_anew
 from apps.common.data.images.mask_values import Values, differing_palettes
 from apps.common.data.images.threads import each_in_threads, workers_for
 from apps.common.data.reading import split_of, visible_files
@@ -89,8 +89,10 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
     pairs, notes, drawn_classes = find_pairs(path, known)
     drawn = any(isinstance(pair.mask, Drawn) for pair in pairs)
     differing = None if drawn else differing_palettes([pair.mask for pair in pairs])
-    if classes:
-        asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None) if drawn else classes
+    if classes and drawn:
+        asked = replace(classes, values=tuple(range(len(classes.names))), coloured=False, ignored=None)
+    elif classes:  # names that an option gave count before those of a list
+        asked = classes if class_names else listed_anew(classes, path, ignore, notes)
     else:
         asked = choose_classes(path, pairs, class_names or drawn_classes, ignore, notes, bool(differing))
     if differing and not asked.coloured:
@@ -110,6 +112,8 @@ def read_masked_pictures(path, *, image_size=None, class_names=(), ignore=None, 
         if not drawn:
             found.refuse_unknown(values.values, pair.name)
     everything = Values.of_all([values for _, values in scanned])
+    if not np.isin(everything.values, found.values).any():
+        raise UserError(f"{path}: no pixel is of a class that the model knows. Give masks or shapes of its classes")
     ignored = crowds_line(everything, found.values) if drawn else found.ignored_line(everything, bool(classes))
     notes += [ignored] if ignored else []
     sizes = [size for size, _ in scanned]
