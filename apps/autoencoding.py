@@ -143,11 +143,12 @@ def baselines(data, config):
 
 
 def normal_and_given(data, config):
-    """The test pictures of the classes trained on, and what the model is given of them."""
+    """The test pictures of the classes trained on, all where there are none, and what the model is given of them."""
     from apps.common.reports.reconstruction import noisy
 
     names = data.about["class_names"]
     test = without(data.test, names.index(config.leave_out)) if config.leave_out in names else data.test
+    test = test if len(test) else data.test
     return test.x, noisy(test.x, config.noise, config.seed + 1) if config.noise else test.x
 
 
@@ -232,6 +233,7 @@ def anomalies(errors, data, config):
         found["anomaly_share"] = np.mean(errors[~strange] > data.about["threshold"]) if (~strange).any() else float("nan")
         if 0 < strange.sum() < len(strange):
             found |= {"anomaly_auc": roc_auc_score(strange, errors)}
+        if strange.any():
             found["anomaly_recall"] = np.mean(errors[strange] > data.about["threshold"])
     return found
 

@@ -102,6 +102,12 @@ def test_a_code_in_a_file_is_off_by_half_a_step_at_most(tmp_path):
             (tmp_path / "a.code").write_bytes(content)
         with pytest.raises(Unreadable):
             codes.read_code(tmp_path / "a.code", shape, ranges)
+    codes.write_code(tmp_path / "a.code", codes.to_bytes(values, limits)[0], limits)
+    content = bytearray((tmp_path / "a.code").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "a.code").write_bytes(content)
+    with pytest.raises(Unreadable, match="damaged"):
+        codes.read_code(tmp_path / "a.code", (2, 2, 3), limits)
 
 
 # Errors
@@ -221,6 +227,18 @@ def test_a_class_that_is_left_out_is_judged_as_an_anomaly(trained):
     assert row["anomalous"] == (row["score"] > row["threshold"])
     refused = forked("train", "autoencoding", "--data", "pictures", "--leave-out", "d", cwd=folder, check=2)
     assert "--leave-out d: not a class" in refused.stderr
+
+
+@pytest.mark.once
+def test_other_pictures_that_are_all_of_the_class_left_out_are_judged():
+    about = {"class_names": ["a", "b"], "image_shape": [8, 8, 1]}
+    data = Data(*(Examples(PICTURES, np.arange(12) % 2) for _ in range(3)), about)
+    config = app.Config(latent_dim=3, width=4, epochs=1, leave_out="b")
+    model = make_model(app, config, data)
+    app.evaluate(model, data, config)
+    other = Data(None, None, Examples(PICTURES, np.ones(12, int)), data.about)
+    found = app.evaluate(model, other, config).metrics
+    assert np.isfinite(found["psnr"]) and 0 <= found["anomaly_recall"] <= 1 and "anomaly_auc" not in found
 
 
 @pytest.mark.once
