@@ -24,7 +24,7 @@ from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
 from apps.common.data.images.arrays import LabelsMissing
-from apps.common.data.images.captioned import caption_file
+from apps.common.data.images.captioned import CAPTIONS, caption_file
 from apps.common.data.images.conditioned import captioned, captioned_by_class, conditions_of, undrawable
 from apps.common.data.images.labelled import named_images, read_labelled_images
 from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
@@ -201,6 +201,7 @@ def load_data(config, about=None):
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about.get("classes", about["class_names"])}
+        config = replace(config, folds=0)  # of the data that were trained on
     found = named_images(name, **options)
     if config.model in TEXT and not found and caption_file(name):
         return captioned(config, config.image_size, about)
@@ -228,6 +229,7 @@ def read_some(name, options, config, about):
         free = [model for model in NETWORKS if model not in (*BY_CLASS, *TEXT)]
         if config.model not in (*free, "pixel-gaussian"):
             advice = "This model is judged by classes" if about else f"Or draw without classes: --model {', '.join(free)}"
+            advice = f"Or give {CAPTIONS}. {advice}" if config.model in TEXT else advice
             raise UserError(f"{error}. {advice}") from None
     read = read_pictures(name, image_size=options["image_size"], channels=options.get("channels"))
     return grouped(read, config.seed, about and about["class_names"])

@@ -69,11 +69,11 @@ class Judge:
             self.references[name] = self.look(reference.x)[0], labels_of(reference.y)
         real, labels = self.references[name]
         features, classes = self.look(images)
-        moments = [(part.mean(0), np.cov(part.T)) for part in (features, real)]
+        moments = [(part.mean(0), np.cov(part.T, ddof=min(1, len(part) - 1))) for part in (features, real)]  # of one picture 0
         found = {
             "frechet_own_features": frechet_distance(*moments[0], *moments[1]),
             "class_coverage": self.coverage(classes, labels),
-            "diversity": np.trace(moments[0][1]) / np.trace(moments[1][1]),
+            "diversity": np.trace(moments[0][1]) / (np.trace(moments[1][1]) or math.nan),  # nothing beside real ones all alike
         }
         return found if asked is None else {**found, "class_accuracy": np.mean(classes == asked)}
 
