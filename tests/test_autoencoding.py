@@ -242,6 +242,22 @@ def test_other_pictures_that_are_all_of_the_class_left_out_are_judged():
 
 
 @pytest.mark.once
+def test_what_is_judged_and_the_range_of_codes_are_of_all_classes_where_pictures_lie_class_by_class(monkeypatch):
+    monkeypatch.setattr(app, "MOST", 4)
+    pictures = np.sort(PICTURES.reshape(-1)).reshape(PICTURES.shape)  # from dark to bright
+    spread = pictures[[0, 3, 7, 11]]
+    data = Data(*(Examples(pictures, np.zeros(12, int)) for _ in range(3)), {"class_names": [], "image_shape": [8, 8, 1]})
+    config = app.Config(latent_dim=3, width=4, epochs=1)
+    model = make_model(app, config, data)
+    app.evaluate(model, data, config)
+    assert data.about["code_range"] == codes.code_range(reconstruction.codes_of(model, spread))
+    seen = []
+    monkeypatch.setattr(reconstruction, "restored", lambda model, x: seen.append(x) or x / 255)
+    app.on_epoch(model, 1, None, data, config)
+    np.testing.assert_array_equal(np.concatenate(seen), spread)
+
+
+@pytest.mark.once
 def test_noise_is_taken_away_beside_the_median_filter(tmp_path):
     data = Data(*(Examples(PICTURES, np.zeros(12, int)) for _ in range(3)), {"class_names": [], "image_shape": [8, 8, 1]})
     config = app.Config(noise=0.3, latent_dim=3, width=4, epochs=1)
