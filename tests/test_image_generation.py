@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.reports import generated_images as generation
 from apps.common.reports import judges
+from apps.common.training import codes
 from layers import backend, models
 from layers.generative import gaussian_kl
 
@@ -294,6 +296,23 @@ def test_one_picture_and_pictures_all_alike_can_be_judged(monkeypatch):
         assert np.isfinite(found["frechet_own_features"]) and found["diversity"] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.once
+def test_samples_to_be_judged_are_of_each_class_as_many_as_there_are_among_few(monkeypatch):
+    monkeypatch.setattr(generation, "draw_images", lambda model, latents, labels, **_: labels)
+    model = SimpleNamespace(latent_dim=1, num_classes=2)
+    for labels, expected in (([0, 1], [500, 500]), ([0, 0, 1, 1], [500, 500]), ([0, 1, 1, 1], [250, 750])):
+        assert np.bincount(generation.sample(model, np.array(labels), 1000, 0)[1]).tolist() == expected
+
+
+@pytest.mark.once
+def test_codes_are_standardised_by_pictures_of_all_classes(monkeypatch):
+    monkeypatch.setattr(codes, "trained_autoencoder", lambda model, data, config: None)
+    pictures, seen = np.repeat(np.arange(4, dtype="uint8"), 2500)[:, None], []
+    model = SimpleNamespace(adapt=lambda autoencoder, images: seen.append(images))
+    app.prepare(model, Data(Examples(pictures, None), None, None, {}), app.Config(model="latent-flow"))
+    assert np.bincount(seen[0].ravel()).tolist() == [1250] * 4
+
+
 def test_divergence_is_noticed_once_and_said(digits, capsys):
     model, said = made(models.DCGAN), []
     fine = {"class_coverage": 1.0, "diversity": 1.0}
@@ -431,6 +450,13 @@ def test_captions_are_read_drawn_and_told_apart():
     ids = encode(["A red circle", "red"], words, 5)
     assert ids.shape == (2, 5) and ids[0, 1] == ids[1, 0] > 1 and (ids[0, 3:] == 0).all()
     assert unknown_words("a purple circle", words) == ["purple"]
+
+
+@pytest.mark.once
+def test_a_model_of_unlabelled_pictures_is_evaluated_on_a_set_by_name():
+    about = {"image_shape": [8, 8, 1], "class_names": ["group 1", "group 2"]}
+    data = app.load_data(app.Config(model="vae", data="digits"), about)
+    assert set(data.test.y) == {0, 1} and data.about["class_names"] == about["class_names"]
 
 
 @pytest.mark.once
