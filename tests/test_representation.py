@@ -160,17 +160,13 @@ def test_both_towers_give_unit_vectors_and_padding_counts_nothing():
 def test_the_scale_is_learned_and_bounded():
     model = made(models.CLIP, 7, 5, width=8, depth=1, embedding_dim=4)
     assert float(array(model.scale())) == pytest.approx(1 / 0.07, rel=1e-5)
-    optimizer = keras.optimizers.SGD(1e-3)
-    optimizer.build([model.log_scale])
-    for start, gradient, expected in ((4.6, -9.0, 100.0), (9.0, 0.0, 100.0), (math.log(100), 9.0, 100 * math.exp(-9e-3))):
-        model.log_scale.assign(start)
-        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [model.log_scale])
-        assert float(array(model.scale())) == pytest.approx(expected, rel=1e-5)
+    model.log_scale.assign(9.0)
+    assert float(array(model.scale())) == pytest.approx(100.0, rel=1e-5)
 
 
 def test_a_scale_at_its_bound_still_learns():
     model = made(models.CLIP, 7, 5, width=8, depth=1, embedding_dim=4)
-    model.log_scale.assign(math.log(100) + 1e-6)
+    model.log_scale.assign(math.log(100) + 0.1)
     inputs = {"image": IMAGES, "text": np.arange(5 * len(IMAGES)).reshape(-1, 5) % 7}
     gradients = backend.loss_and_gradients(model, inputs, None)[2]
     place = next(index for index, each in enumerate(model.trainable_variables) if each is model.log_scale)

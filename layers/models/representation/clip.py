@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 
 from ... import Dense
 from ...contrastive import symmetric_loss, unit
@@ -60,7 +61,7 @@ class CLIP(keras.Model):
         self.text_projection = Dense(embedding_dim, use_bias=False, name="text_projection", dtype=single)
         self.text_projection.build((None, width))
         start = keras.initializers.Constant(math.log(1 / 0.07))
-        self.log_scale = self.add_weight(name="log_scale", shape=(), initializer=start, constraint=bounded, autocast=False)
+        self.log_scale = self.add_weight(name="log_scale", shape=(), initializer=start, autocast=False)
         self.log_scale_initializer = start
         self.built = True
 
@@ -77,12 +78,10 @@ class CLIP(keras.Model):
 
     def scale(self):
         """What cosines are multiplied with."""
-        return ops.exp(ops.convert_to_tensor(self.log_scale))
+        log_scale = ops.convert_to_tensor(self.log_scale)
+        # What is beyond the bound is taken off as a constant: a minimum would leave the weight no gradient to come back by.
+        beyond = ops.stop_gradient(ops.maximum(log_scale - np.float32(math.log(100.0)), np.float32(0.0)))
+        return ops.exp(log_scale - beyond)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return weighted_mean(symmetric_loss(*y_pred, self.scale()), sample_weight) + sum(self.losses)
-
-
-def bounded(log_scale):
-    """The weight cut off after each step, as in the paper: a bound within the loss would leave no gradient to come back by."""
-    return ops.minimum(log_scale, math.log(100.0))
