@@ -12,7 +12,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly, evenly_spaced
 from apps.common.data.images.codes import ENDING, code_range, from_bytes, read_code, to_bytes, write_code
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, Unreadable
 from apps.common.data.images.labelled import read_images
@@ -120,7 +120,7 @@ def on_epoch(model, epoch, tracker, data, config):
     """How well validation pictures come back, from noise where it is to be taken away."""
     from apps.common.reports.reconstruction import noisy, psnr, restored, squared_errors
 
-    images = data.validation.x[:MOST]
+    images = evenly(data.validation.x, MOST)
     given = noisy(images, config.noise, config.seed) if config.noise else images
     return {"val_psnr": float(psnr(squared_errors(lambda x: restored(model, x), given, images)))}
 
@@ -130,7 +130,7 @@ def baselines(data, config):
     from apps.common.reports.reconstruction import median_filtered, psnr, squared_errors
 
     test, given = normal_and_given(data, config)
-    mean = data.train.x[: 10 * MOST].mean(0) / 255
+    mean = evenly(data.train.x, 10 * MOST).mean(0) / 255
     size = data.about["code_size"]
     found = {
         "mean picture": {"psnr": psnr(squared_errors(lambda x: mean, test, test))},
@@ -143,11 +143,12 @@ def baselines(data, config):
 
 
 def normal_and_given(data, config):
-    """The test pictures of the classes trained on, and what the model is given of them."""
+    """The test pictures of the classes trained on, all where there are none, and what the model is given of them."""
     from apps.common.reports.reconstruction import noisy
 
     names = data.about["class_names"]
     test = without(data.test, names.index(config.leave_out)) if config.leave_out in names else data.test
+    test = test if len(test) else data.test
     return test.x, noisy(test.x, config.noise, config.seed + 1) if config.noise else test.x
 
 
@@ -179,7 +180,7 @@ def evaluate(model, data, config):
     metrics = {"psnr": psnr(squared_errors(rebuild, given, test))}
     if data.train is not None:
         # What prediction needs of the trained model goes into the bundle with the rest.
-        limits = code_range(codes_of(model, data.train.x[:MOST]))
+        limits = code_range(codes_of(model, evenly(data.train.x, MOST)))
         errors = squared_errors(rebuild, data.validation.x, data.validation.x)
         threshold = float(np.quantile(errors, config.anomaly_quantile))
         data.about.update(code_size=model.latent_dim, code_range=limits, threshold=threshold)
@@ -232,6 +233,7 @@ def anomalies(errors, data, config):
         found["anomaly_share"] = np.mean(errors[~strange] > data.about["threshold"]) if (~strange).any() else float("nan")
         if 0 < strange.sum() < len(strange):
             found |= {"anomaly_auc": roc_auc_score(strange, errors)}
+        if strange.any():
             found["anomaly_recall"] = np.mean(errors[strange] > data.about["threshold"])
     return found
 
@@ -253,7 +255,7 @@ def compression(model, data, config):
     if data.train is not None:
         components = components_of(data, model.latent_dim, config.seed)
         found = components.codes(images)
-        fitted = code_range(components.codes(data.train.x[:MOST]))
+        fitted = code_range(components.codes(evenly(data.train.x, MOST)))
         rows.append(row("PCA, a byte a number", found[0].size, components.decoded(from_bytes(to_bytes(found, fitted), fitted))))
     quality, size, back = as_jpeg(images, codes[0].size)
     return [*rows, row(f"JPEG of quality {quality}, all in one file", size, back / 255)]

@@ -18,7 +18,7 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, split_indices
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly, evenly_spaced, split_indices
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED
 from apps.common.data.images.labelled import read_images
 from apps.common.data.images.unlabelled import as_examples, example_of, read_pictures
@@ -150,10 +150,10 @@ def on_epoch(model, epoch, tracker, data, config):
     if not data.about["labelled"]:
         return None
     chosen = labelled_sample(data.train.y, min(config.probe_share, MOST / len(data.train)), config.seed)
-    validation = data.validation.x[:MOST]
+    validation = evenly(data.validation.x, MOST)
     features = predict_all(model, np.concatenate([data.train.x[chosen], validation]))
     few, others = np.split(features, [len(chosen)])
-    found = probe_metrics(few, data.train.y[chosen], others, data.validation.y[:MOST])
+    found = probe_metrics(few, data.train.y[chosen], others, evenly(data.validation.y, MOST))
     return {f"val_{name}": value for name, value in found.items()}
 
 
@@ -220,7 +220,7 @@ def evaluate(model, data, config):
     metrics = {"probe_accuracy": float("nan"), "knn_accuracy": float("nan"), "loss": loss_of(model, test.x, config)}
     sample = evenly_spaced(len(test), MOST)
     points = {"features (t-SNE)": neighbour_map(others[sample]), "pixels (t-SNE)": neighbour_map(pixels(test.x[sample]))}
-    drawn = {"map": maps(points, test.y[sample], names), "views": views_of(model, test.x[:8], config)}
+    drawn = {"map": maps(points, test.y[sample], names), "views": views_of(model, evenly(test.x, 8), config)}
     if names:
         chosen = labelled_sample(data.train.y, config.probe_share, config.seed)
         labels, features = data.train.y[chosen], predict_all(model, data.train.x[chosen])
@@ -239,9 +239,10 @@ def loss_of(model, images, config):
     from apps.common.training.callbacks import seed_states, set_seeds
 
     set_seeds(seed_states(model), config.seed, 0)
-    images = images[:MOST]
+    images = evenly(images, MOST)
     size = min(config.batch_size, len(images))  # a whole batch at least, also where batches are larger than `MOST`
-    batches = [images[first : first + size] for first in range(0, len(images) - size + 1, size)]
+    count = len(images) // size
+    batches = [images[first::count][:size] for first in range(count)]  # each of all classes, as in training
     losses = [model.compute_loss(x=keras.ops.convert_to_tensor(batch), training=False) for batch in batches]
     return float(np.mean([keras.ops.convert_to_numpy(loss) for loss in losses]))
 

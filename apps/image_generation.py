@@ -22,9 +22,9 @@ import numpy as np
 
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
-from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly_spaced, find_data
+from apps.common.data.examples import Data, Examples, Report, complete_splits, evenly, evenly_spaced, find_data
 from apps.common.data.images.arrays import LabelsMissing
-from apps.common.data.images.captioned import caption_file
+from apps.common.data.images.captioned import CAPTIONS, caption_file
 from apps.common.data.images.conditioned import captioned, captioned_by_class, conditions_of, undrawable
 from apps.common.data.images.labelled import named_images, read_labelled_images
 from apps.common.data.images.unlabelled import GROUP, grouped, read_pictures
@@ -201,7 +201,8 @@ def load_data(config, about=None):
     if about:
         *size, channels = about["image_shape"]
         options = {"image_size": tuple(size), "channels": channels, "class_names": about.get("classes", about["class_names"])}
-    found = named_images(name, **options)
+        config = replace(config, folds=0)  # of the data that were trained on
+    found = None if of_groups(about) else named_images(name, **options)
     if config.model in TEXT and not found and caption_file(name):
         return captioned(config, config.image_size, about)
     found = found or read_some(name, options, config, about)
@@ -222,15 +223,21 @@ def drawn_side(config):
 def read_some(name, options, config, about):
     """Labelled images; for an unconditional model also unlabelled ones, whose groups stand in for classes."""
     try:
-        if not (about and about["class_names"][0] == GROUP.format(1)):
+        if not of_groups(about):
             return read_labelled_images(find_data(name), **options)
     except LabelsMissing as error:
         free = [model for model in NETWORKS if model not in (*BY_CLASS, *TEXT)]
         if config.model not in (*free, "pixel-gaussian"):
             advice = "This model is judged by classes" if about else f"Or draw without classes: --model {', '.join(free)}"
+            advice = f"Or give {CAPTIONS}. {advice}" if config.model in TEXT else advice
             raise UserError(f"{error}. {advice}") from None
     read = read_pictures(name, image_size=options["image_size"], channels=options.get("channels"))
     return grouped(read, config.seed, about and about["class_names"])
+
+
+def of_groups(about):
+    """Whether groups stood in for the classes of a model that was trained before."""
+    return bool(about) and about["class_names"][0] == GROUP.format(1)
 
 
 def build_model(config, data):
@@ -285,7 +292,7 @@ def prepare(model, data, config):
     from apps.common.training.codes import named_autoencoder, trained_autoencoder
 
     found = named_autoencoder(config) if config.autoencoder else trained_autoencoder(model, data, config)
-    model.adapt(found, data.train.x[:5000])
+    model.adapt(found, evenly(data.train.x, 5000))
 
 
 def on_epoch(model, epoch, tracker, data, config):

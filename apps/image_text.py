@@ -22,6 +22,7 @@ import numpy as np
 from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import PICTURE, Data, Report, evenly_spaced, find_data
+from apps.common.data.images.arrays import LabelsMissing
 from apps.common.data.images.asked import (
     Questions,
     drawn_asked,
@@ -33,12 +34,13 @@ from apps.common.data.images.asked import (
     usable,
 )
 from apps.common.data.images.captioned import (
+    CAPTIONS,
     caption_file,
     draw_captioned,
+    partly_read,
     read_captioned,
     refuse_unreadable,
     said_twice,
-    unknown_words,
     vocabulary_of,
     words_of,
 )
@@ -148,15 +150,14 @@ def load_data(config, about=None):
         return load_questions(config, about)
     splits, notes, by_class = read_pairs(config, about)
     if about:
-        test = pairs_of(*(splits.get("test") or joined(splits)), about)
-        return Data(None, None, test, about, notes, config.data)
+        test = splits.get("test") or joined(splits)
+        notes += partly_read(test[1], about["words"], about["length"])
+        return Data(None, None, pairs_of(*test, about), about, notes, config.data)
     parts = complete_pairs(splits, config, notes)
     captions = [text for _, texts in parts for text in texts]
     known = sorted(set(parts[0][1]))
     words, length = vocabulary_of(known), max(len(words_of(text)) for text in known)
-    unknown = sum(bool(unknown_words(text, words)) for text in captions)
-    if unknown:
-        notes.append(f"{unknown} captions have words that no training caption has")
+    notes += partly_read(captions, words, length)
     notes.append(f"{len(captions)} pairs, {len(words)} different words")
     notes += filter(None, [said_twice(captions)])
     kept = [known[index] for index in evenly_spaced(len(known), CHOICES)]
@@ -190,7 +191,10 @@ def read_pairs(config, about):
         refuse_prompt(config, about)
         *pairs, notes = read_captioned(captioned, side)
         return by_split(*pairs), notes, False
-    found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
+    try:
+        found = found or read_labelled_images(find_data(config.data), image_size=side or 32, channels=3, white=DEEPEST)
+    except LabelsMissing as error:
+        raise UserError(f"{error}; or {CAPTIONS}") from None
     texts = [config.prompt.replace("{}", name.replace("_", " ")) for name in found.class_names]
     splits = {name: (part.images, [texts[label] for label in part.labels]) for name, part in found.splits.items()}
     return splits, [*found.notes, f"each picture's caption is its class: {texts[0]!r}"], True

@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from apps.common.app import Inputs
 from apps.common.bundles.answers import CHUNK, Failures, RowsFile, answer, read_items
+from apps.common.data.images.captioned import PICTURES
+from apps.common.data.images.labelled import PATH_COLUMNS
 from apps.common.errors import UserError
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
@@ -186,3 +189,11 @@ def test_a_folder_of_pictures_names_those_that_are_not_decoded(tmp_path):
     for name in ("a.jpg", "b.HEIC", "c.mov"):
         (tmp_path / name).write_bytes(b"x")
     assert [path.name for path in values([tmp_path], Inputs("files", (".jpg",), (".heic",)))] == ["a.jpg", "b.HEIC"]
+
+
+def test_pictures_are_found_in_the_tables_that_are_trained_on(tmp_path):
+    (tmp_path / "0.png").touch()
+    for column in {*PATH_COLUMNS, *PICTURES}:
+        (tmp_path / "pairs.csv").write_text(f"text,{column}\na red thing,0.png\n")
+        [item] = read_items([str(tmp_path / "pairs.csv")], Inputs("files", (".png",)))
+        assert Path(item.value).name == "0.png", column

@@ -102,6 +102,12 @@ def test_a_code_in_a_file_is_off_by_half_a_step_at_most(tmp_path):
             (tmp_path / "a.code").write_bytes(content)
         with pytest.raises(Unreadable):
             codes.read_code(tmp_path / "a.code", shape, ranges)
+    codes.write_code(tmp_path / "a.code", codes.to_bytes(values, limits)[0], limits)
+    content = bytearray((tmp_path / "a.code").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "a.code").write_bytes(content)
+    with pytest.raises(Unreadable, match="damaged"):
+        codes.read_code(tmp_path / "a.code", (2, 2, 3), limits)
 
 
 # Errors
@@ -221,6 +227,34 @@ def test_a_class_that_is_left_out_is_judged_as_an_anomaly(trained):
     assert row["anomalous"] == (row["score"] > row["threshold"])
     refused = forked("train", "autoencoding", "--data", "pictures", "--leave-out", "d", cwd=folder, check=2)
     assert "--leave-out d: not a class" in refused.stderr
+
+
+@pytest.mark.once
+def test_other_pictures_that_are_all_of_the_class_left_out_are_judged():
+    about = {"class_names": ["a", "b"], "image_shape": [8, 8, 1]}
+    data = Data(*(Examples(PICTURES, np.arange(12) % 2) for _ in range(3)), about)
+    config = app.Config(latent_dim=3, width=4, epochs=1, leave_out="b")
+    model = make_model(app, config, data)
+    app.evaluate(model, data, config)
+    other = Data(None, None, Examples(PICTURES, np.ones(12, int)), data.about)
+    found = app.evaluate(model, other, config).metrics
+    assert np.isfinite(found["psnr"]) and 0 <= found["anomaly_recall"] <= 1 and "anomaly_auc" not in found
+
+
+@pytest.mark.once
+def test_what_is_judged_and_the_range_of_codes_are_of_all_classes_where_pictures_lie_class_by_class(monkeypatch):
+    monkeypatch.setattr(app, "MOST", 4)
+    pictures = np.sort(PICTURES.reshape(-1)).reshape(PICTURES.shape)  # from dark to bright
+    spread = pictures[[0, 3, 7, 11]]
+    data = Data(*(Examples(pictures, np.zeros(12, int)) for _ in range(3)), {"class_names": [], "image_shape": [8, 8, 1]})
+    config = app.Config(latent_dim=3, width=4, epochs=1)
+    model = make_model(app, config, data)
+    app.evaluate(model, data, config)
+    assert data.about["code_range"] == codes.code_range(reconstruction.codes_of(model, spread))
+    seen = []
+    monkeypatch.setattr(reconstruction, "restored", lambda model, x: seen.append(x) or x / 255)
+    app.on_epoch(model, 1, None, data, config)
+    np.testing.assert_array_equal(np.concatenate(seen), spread)
 
 
 @pytest.mark.once

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,8 +16,10 @@ from apps import contrastive as app
 from apps.common.app import metric_of
 from apps.common.bundles import answers
 from apps.common.bundles.pretrained import by_order
+from apps.common.data.examples import Data, Examples
 from apps.common.options.declare import make_config
 from apps.common.reports.probe import labelled_sample, linear_probe, most_alike, nearest_classes, probe_metrics
+from apps.common.training import batches
 from layers import models
 from layers.initialization import own_variables
 from layers.models.representation._encoder import image_encoder
@@ -155,6 +158,24 @@ def test_the_loss_is_a_number_where_a_batch_is_larger_than_what_is_judged(monkey
     losses = [app.loss_of(model, images, app.Config(batch_size=size)) for size in (3, 6, 7, 2000)]
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[1] == losses[2] == losses[3], "all that are judged in one batch"
+
+
+def test_what_is_judged_is_of_all_classes_where_pictures_lie_class_by_class(monkeypatch):
+    monkeypatch.setattr(app, "MOST", 8)
+    labels = np.repeat([0, 1], 8)
+    pictures = labels.astype("uint8")[:, None, None, None]
+    seen = []
+
+    def compute_loss(x, training):
+        seen.append(keras.ops.convert_to_numpy(x).ravel())
+        return 0.0
+
+    model = SimpleNamespace(variables=[], compute_loss=compute_loss)
+    app.loss_of(model, pictures, app.Config(batch_size=4))
+    assert [sorted(batch) for batch in seen] == [[0, 0, 1, 1]] * 2
+    monkeypatch.setattr(batches, "predict_all", lambda model, x: seen.append(x[-8:].ravel()) or x.reshape(len(x), 1))
+    data = Data(Examples(pictures, labels), Examples(pictures, labels), None, {"labelled": True})
+    assert app.on_epoch(model, 1, None, data, app.Config())["val_knn_accuracy"] == 1.0 and seen[-1].tolist() == [0] * 4 + [1] * 4
 
 
 def test_without_labels_the_loss_is_what_counts(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ from apps.common.errors import UserError
 from apps.common.options.declare import make_config
 from apps.common.reports import generated_images as generation
 from apps.common.reports import judges
+from apps.common.training import codes
 from layers import backend, models
 from layers.generative import gaussian_kl
 
@@ -277,6 +279,40 @@ def test_our_own_features_tell_digits_apart(digits):
     assert generation.trouble(None, {"class_coverage": 0.2, "diversity": 3.0})[0] == "noise"
 
 
+@pytest.mark.once
+def test_one_picture_and_pictures_all_alike_can_be_judged(monkeypatch):
+    monkeypatch.setattr(generation.Judge, "__init__", lambda self: vars(self).update(num_classes=CLASSES, references={}))
+
+    def look(self, images):
+        return images.reshape(len(images), -1) / 255, images[:, 0, 0, 0] % 2
+
+    monkeypatch.setattr(generation.Judge, "look", look)
+    several, one = Examples(IMAGES, LABELS), Examples(IMAGES[:1], LABELS[:1])
+    alike = Examples(IMAGES[:1].repeat(3, 0), LABELS[:1].repeat(3))
+    for reference in (one, alike):
+        found = generation.Judge().metrics(several.x, None, "test", reference)
+        assert np.isfinite(found["frechet_own_features"]) and np.isnan(found["diversity"])
+        found = generation.Judge().metrics(reference.x, None, "test", several)
+        assert np.isfinite(found["frechet_own_features"]) and found["diversity"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.once
+def test_samples_to_be_judged_are_of_each_class_as_many_as_there_are_among_few(monkeypatch):
+    monkeypatch.setattr(generation, "draw_images", lambda model, latents, labels, **_: labels)
+    model = SimpleNamespace(latent_dim=1, num_classes=2)
+    for labels, expected in (([0, 1], [500, 500]), ([0, 0, 1, 1], [500, 500]), ([0, 1, 1, 1], [250, 750])):
+        assert np.bincount(generation.sample(model, np.array(labels), 1000, 0)[1]).tolist() == expected
+
+
+@pytest.mark.once
+def test_codes_are_standardised_by_pictures_of_all_classes(monkeypatch):
+    monkeypatch.setattr(codes, "trained_autoencoder", lambda model, data, config: None)
+    pictures, seen = np.repeat(np.arange(4, dtype="uint8"), 2500)[:, None], []
+    model = SimpleNamespace(adapt=lambda autoencoder, images: seen.append(images))
+    app.prepare(model, Data(Examples(pictures, None), None, None, {}), app.Config(model="latent-flow"))
+    assert np.bincount(seen[0].ravel()).tolist() == [1250] * 4
+
+
 def test_divergence_is_noticed_once_and_said(digits, capsys):
     model, said = made(models.DCGAN), []
     fine = {"class_coverage": 1.0, "diversity": 1.0}
@@ -414,6 +450,24 @@ def test_captions_are_read_drawn_and_told_apart():
     ids = encode(["A red circle", "red"], words, 5)
     assert ids.shape == (2, 5) and ids[0, 1] == ids[1, 0] > 1 and (ids[0, 3:] == 0).all()
     assert unknown_words("a purple circle", words) == ["purple"]
+
+
+@pytest.mark.once
+def test_a_model_of_unlabelled_pictures_is_evaluated_on_a_set_by_name():
+    about = {"image_shape": [8, 8, 1], "class_names": ["group 1", "group 2"]}
+    data = app.load_data(app.Config(model="vae", data="digits"), about)
+    assert set(data.test.y) == {0, 1} and data.about["class_names"] == about["class_names"]
+
+
+@pytest.mark.once
+def test_a_model_of_one_fold_is_evaluated_on_data_that_name_their_splits(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        write_pictures(tmp_path / split)
+    config = app.Config(data=str(tmp_path), folds=3)
+    with pytest.raises(UserError, match="--folds"):
+        app.load_data(config)
+    assert len(app.load_data(config, {"image_shape": [8, 8, 1], "class_names": ["dark", "light"]}).test)
 
 
 def test_without_labels_groups_of_alike_pictures_stand_in_for_classes(tmp_path):

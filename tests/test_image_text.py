@@ -101,6 +101,23 @@ def test_the_captions_of_one_picture_are_in_one_split_unless_the_data_name_other
     assert any("10 of 10 test pairs are of pictures that are trained on as well" in note for note in load(tmp_path).notes)
 
 
+def test_what_a_model_does_not_read_of_other_captions_is_said(tmp_path):
+    write_pictures(tmp_path, {"p": 30})
+    about = {"words": ["a", "b"], "length": 2, "image_shape": [8, 8, 3]}
+    for captions, said in ((("a zebra", "a b", "b zebra"), "20 of 30 captions have words that no training caption has: zebra"),
+                           (("a b a", "a", "b"), "10 of 30 captions are read to their word 2, the most that is trained on")):
+        lines = [f"p/{number}.png,{captions[number % 3]}" for number in range(30)]
+        (tmp_path / "pairs.csv").write_text("\n".join(["image,text", *lines]))
+        config = make_config(app.Config, {"data": str(tmp_path)})
+        assert [each for each in app.load_data(config, about).notes if "trained on" in each or "no training" in each] == [said]
+
+
+def test_pictures_without_classes_and_captions_are_refused_with_what_is_expected(tmp_path):
+    write_pictures(tmp_path, {"p": 2})
+    with pytest.raises(UserError, match=r"single class.* or a CSV, TSV or JSONL of picture and caption"):
+        load(tmp_path)
+
+
 def test_all_training_captions_are_kept_to_choose_from_or_it_is_said_how_many(tmp_path, monkeypatch):
     write_pictures(tmp_path, {"any": 250})
     rows = [f"any/{number}.png,number {number}" for number in range(250)] * 2

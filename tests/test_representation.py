@@ -1,5 +1,7 @@
 """What is learned without labels or from pairs: losses by hand, a target that follows, a gate that is shut at the start."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -159,7 +161,16 @@ def test_the_scale_is_learned_and_bounded():
     model = made(models.CLIP, 7, 5, width=8, depth=1, embedding_dim=4)
     assert float(array(model.scale())) == pytest.approx(1 / 0.07, rel=1e-5)
     model.log_scale.assign(9.0)
-    assert float(array(model.scale())) == 100.0
+    assert float(array(model.scale())) == pytest.approx(100.0, rel=1e-5)
+
+
+def test_a_scale_at_its_bound_still_learns():
+    model = made(models.CLIP, 7, 5, width=8, depth=1, embedding_dim=4)
+    model.log_scale.assign(math.log(100) + 0.1)
+    inputs = {"image": IMAGES, "text": np.arange(5 * len(IMAGES)).reshape(-1, 5) % 7}
+    gradients = backend.loss_and_gradients(model, inputs, None)[2]
+    place = next(index for index, each in enumerate(model.trainable_variables) if each is model.log_scale)
+    assert abs(float(array(gradients[place]))) > 1e-3
 
 
 # Flamingo

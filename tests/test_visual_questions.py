@@ -1,6 +1,8 @@
 """Questions about pictures: what is read and drawn, how lines become tokens, and that pictures and examples reach the answer."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,13 +11,16 @@ from PIL import Image
 from runs import forked, train
 
 from apps import image_text as app
+from apps.common.bundles import trunks
 from apps.common.bundles.bundle import load_model, open_bundle
+from apps.common.data.examples import About
 from apps.common.data.images.asked import Asked, Questions, read_asked, split_by_picture
 from apps.common.data.images.drawn_questions import questions_of
 from apps.common.data.text.plain import Vocabulary
 from apps.common.data.text.prompts import LetterPrompts, WordPrompts, as_question, join_lines
 from apps.common.errors import UserError
 from apps.common.reports.picture_answers import Answerer, few_shot, plain_answers
+from apps.common.training.run import evaluate
 from apps.common.training.whole_answers import WholeAnswers
 
 SMALL = (
@@ -242,3 +247,23 @@ def test_trunks_come_from_bundles(tmp_path):
     np.testing.assert_array_equal(table, theirs[tuple(table.shape)])
     done = forked("predict", result["model"], "0.png", "--question", "how is it", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["predictions"][0]["answer"] is not None
+
+
+@pytest.mark.once
+def test_a_model_is_evaluated_though_the_bundles_of_its_trunks_are_gone(tmp_path, monkeypatch):
+    write_asked(tmp_path)
+    words = ["how", "is", "it", "dark", "light", "?"]
+    about = About({"kind": "questions", "words": words, "length": 12, "image_shape": [8, 8, 3]})
+    options = {"model": "flamingo", "data": str(tmp_path / "asked.csv"), "vision": "gone", "language": "gone"}
+    bundle = SimpleNamespace(task="image-text", folder=Path("here"), options=options, about=about, digests=dict)
+    monkeypatch.setattr(trunks, "open_bundle", {"here": bundle}.__getitem__)
+    read = []
+
+    def load_data(config, about=None):
+        read.append(app.load_data(config, about))
+        raise InterruptedError  # all that is asked of the trunks has been
+
+    with pytest.raises(InterruptedError):
+        evaluate(SimpleNamespace(Config=app.Config, load_data=load_data), bundle)
+    assert read[0].test.length == 12 and list(read[0].test.prompts.words) == words
+    assert read[0].test.images.shape[1:] == (8, 8, 3)

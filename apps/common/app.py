@@ -15,6 +15,8 @@ from apps.common.errors import UserError, nearest
 from apps.common.options.training import Training
 
 APPS = Path(__file__).resolve().parents[1]
+# Columns of a table that name files, those of the tables that are trained on among them.
+PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "picture")
 
 REQUIRED = {
     "Config": "frozen dataclass, a subclass of `Training`: the options of the app, the only place where an option exists",
@@ -89,7 +91,7 @@ class Inputs:
             (a dict of texts each; from tables, or `name=value` words) or `values` (words as they are).
         endings: Of the files that a folder is searched for.
         unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
-        column: Of a table whose rows hold texts or paths; the first of these names that it has.
+        column: Of a table whose rows hold texts or paths; the first of these names that it has, `PATHS` for files by default.
         has_word_a_line: `(path) -> bool`: whether a file of `texts` has a word a line; each of its sentences is given as a list
             of words.
         whole_files: Whether a .txt file of `texts` is one text, and a folder all of its .txt files; so too for a model whose
@@ -100,10 +102,14 @@ class Inputs:
     kind: str = "values"
     endings: tuple = ()
     unreadable: tuple = ()
-    column: tuple = ("text", "path", "file")
+    column: tuple = ()
     has_word_a_line: Callable = lambda path: False
     whole_files: bool = False
     named: str = ""
+
+    def __post_init__(self):
+        if not self.column:
+            object.__setattr__(self, "column", PATHS if self.kind == "files" else ("text", "path", "file"))
 
 
 class ContractError(Exception):

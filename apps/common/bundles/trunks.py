@@ -23,12 +23,15 @@ def picture_shape(source, image_size, side):
 
 
 def prompts_of_bundle(source):
-    """`(prompts, tokens seen at once, About)` of the language model `--language`.
+    """`(prompts, tokens seen at once, About)` of the language model `--language`, or of a model that was built on one.
 
     Raises:
         UserError: A bundle of another task, or one that knows no line breaks.
     """
     bundle = open_bundle(source)
+    if bundle.about.get("kind") == "questions":  # one that is evaluated
+        taken = {name: bundle.about[name] for name in ("words", "characters") if name in bundle.about}
+        return prompts_of(bundle.about), bundle.about["length"], About(taken, bundle.about.files)
     if bundle.task != "text-generation":
         raise UserError(f"--language {source}: a bundle of {bundle.task}; expected one of text-generation trained here")
     about = About({"words": None, "characters": bundle.about["characters"]}, bundle.about.files)

@@ -69,11 +69,12 @@ class Judge:
             self.references[name] = self.look(reference.x)[0], labels_of(reference.y)
         real, labels = self.references[name]
         features, classes = self.look(images)
-        moments = [(part.mean(0), np.cov(part.T)) for part in (features, real)]
+        moments = [(part.mean(0), np.cov(part.T, ddof=min(1, len(part) - 1))) for part in (features, real)]  # of one picture 0
+        spread, usual = (np.trace(covariance) for _, covariance in moments)
         found = {
             "frechet_own_features": frechet_distance(*moments[0], *moments[1]),
             "class_coverage": self.coverage(classes, labels),
-            "diversity": np.trace(moments[0][1]) / np.trace(moments[1][1]),
+            "diversity": spread / usual if usual > 1e-12 else math.nan,  # no number beside real pictures that are all alike
         }
         return found if asked is None else {**found, "class_accuracy": np.mean(classes == asked)}
 
@@ -131,7 +132,7 @@ def latents_of(model, seed, count):
 def sample(model, targets, count, seed, **sampling):
     """`(images, classes asked for or None)`: so many samples, of each class as many as there are among the targets."""
     labels = labels_of(targets)
-    rows = np.linspace(0, len(labels) - 1, count).astype(int)  # each class as often as it occurs, even where they are sorted
+    rows = np.arange(count) * len(labels) // count  # each class as often as it occurs, even where they are sorted and few
     if isinstance(targets, dict):
         return draw_images(model, latents_of(model, seed, count), targets["text"][rows], **sampling), labels[rows]
     asked = labels[rows] if model.num_classes else None

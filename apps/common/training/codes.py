@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from apps.common.bundles.bundle import load_model, open_bundle
-from apps.common.data.examples import Examples
+from apps.common.data.examples import Examples, evenly
 from apps.common.errors import UserError
 from apps.common.files import sha256
 from apps.common.output import say
@@ -54,7 +54,7 @@ def trained_autoencoder(model, data, config):
     rate = Schedule("cosine", 4e-3, config.autoencoder_epochs * len(batches))
     made.compile(keras.optimizers.Adam(rate))
     train_epochs(made, batches, seed=config.seed, epochs=config.autoencoder_epochs, accelerate=config.compile != "off")
-    real = data.validation.x[:1000]
+    real = evenly(data.validation.x, 1000)
     error = np.mean(np.square(predict_all(made, real).astype("float64") - real / 255.0))
     size, pixels = int(np.prod(inner.latent_shape)), int(np.prod(real.shape[1:]))
     decibels = -10 * np.log10(max(error, 1e-12))

@@ -251,9 +251,9 @@ def evaluate(app, bundle, data_name=None):
     config = app.Config(**{n: options[n].parse(v) for n, v in given.items() if v is not None or options[n].optional})
     if data_name is not None:
         config = dataclasses.replace(config, data=data_name)
-    if getattr(config, "pretrained", None):
-        # What a run takes from there besides weights, such as a vocabulary, is in its bundle, and its source may be gone.
-        config = dataclasses.replace(config, pretrained=str(bundle.folder))
+    # What a run takes from other bundles besides weights, such as a vocabulary, is in its own, and they may be gone.
+    sources = [name for name in ("pretrained", "vision", "language") if getattr(config, name, None)]
+    config = dataclasses.replace(config, **dict.fromkeys(sources, str(bundle.folder)))
     data = app.load_data(config, bundle.about) if data_name is not None else data_of_training(app, config)
     print_notes(data)
     known = bundle.digests()

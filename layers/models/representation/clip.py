@@ -78,7 +78,10 @@ class CLIP(keras.Model):
 
     def scale(self):
         """What cosines are multiplied with."""
-        return ops.minimum(ops.exp(ops.convert_to_tensor(self.log_scale)), np.float32(100.0))
+        log_scale = ops.convert_to_tensor(self.log_scale)
+        # What is beyond the bound is taken off as a constant: a minimum would leave the weight no gradient to come back by.
+        beyond = ops.stop_gradient(ops.maximum(log_scale - np.float32(math.log(100.0)), np.float32(0.0)))
+        return ops.exp(log_scale - beyond)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return weighted_mean(symmetric_loss(*y_pred, self.scale()), sample_weight) + sum(self.losses)

@@ -15,6 +15,7 @@ from apps.common.errors import UserError, count_skipped
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 PICTURES, TEXTS = ("image", "path", "file", "filename", "file_name", "picture"), ("text", "caption", "captions", "prompt")
+CAPTIONS = "a CSV, TSV or JSONL of picture and caption, or its folder"  # what is expected, for a message
 COLORS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220)}
 SHAPES = ("circle", "square", "triangle")
 RELATIONS = ("left of", "above")
@@ -53,6 +54,21 @@ def unreadable(prompt, vocabulary, length):
         strange, known = ", ".join(unknown[:30]) or "none at all", ", ".join(vocabulary[:30])
         return f"words this model has never seen: {strange}. It knows: {known}"
     return f"{len(words)} words; this model reads {length} at most" if len(words) > length else ""
+
+
+def partly_read(captions, vocabulary, length):
+    """Lines that count the captions a model does not read as they stand: those of unknown words, and those that are too long."""
+    texts, known = [words_of(text) for text in captions], set(vocabulary)
+    strange = Counter(word for words in texts for word in dict.fromkeys(words) if word not in known)
+    unknown = sum(not strange.keys().isdisjoint(words) for words in texts)
+    cut = sum(len(words) > length for words in texts)
+    lines = []
+    if unknown:
+        named, more = ", ".join(word for word, _ in strange.most_common(5)), ", ..." if len(strange) > 5 else ""
+        lines.append(f"{unknown} of {len(texts)} captions have words that no training caption has: {named}{more}")
+    if cut:
+        lines.append(f"{cut} of {len(texts)} captions are read to their word {length}, the most that is trained on")
+    return lines
 
 
 def refuse_unreadable(prompt, vocabulary, length):

@@ -34,7 +34,8 @@ def from_bytes(codes, limits):
 
 def write_code(path, code, limits):
     """Write one uint8 code; the file is eight bytes longer than it."""
-    write_bytes(path, MAGIC + mark(limits) + code.tobytes())
+    content = code.tobytes()
+    write_bytes(path, MAGIC + mark(limits, content) + content)
 
 
 def read_code(path, shape, limits):
@@ -46,11 +47,11 @@ def read_code(path, shape, limits):
     content = Path(path).read_bytes()
     if content[:4] != MAGIC:
         raise Unreadable("not a code")
-    if content[4:8] != mark(limits) or len(content) != 8 + int(np.prod(shape)):
+    if content[4:8] != mark(limits, content[8:]) or len(content) != 8 + int(np.prod(shape)):
         raise Unreadable("a code of another model, or damaged")
     return np.frombuffer(content[8:], "uint8").reshape(shape)
 
 
-def mark(limits):
-    """Four bytes that tell the codes of one model from those of another."""
-    return zlib.crc32(json.dumps(limits, sort_keys=True).encode()).to_bytes(4, "big")
+def mark(limits, content):
+    """Four bytes that tell the code of one model from that of another, and a whole one from a damaged one."""
+    return zlib.crc32(content, zlib.crc32(json.dumps(limits, sort_keys=True).encode())).to_bytes(4, "big")
