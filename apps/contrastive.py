@@ -139,7 +139,9 @@ def network(config, about):
     options = {name: getattr(config, name) for name in ("projection_dim", "smallest_crop", "color", "flip")}
     if config.model == "simclr":
         return models.SimCLR(tuple(about["image_shape"]), encoder, temperature=config.temperature, **options)
-    return models.BYOL(tuple(about["image_shape"]), encoder, decay=config.target_decay, **options)
+    # The target moves with each batch, the network with each step of the optimizer, which may take several.
+    decay = config.target_decay ** (1 / (config.accumulate * config.parts))
+    return models.BYOL(tuple(about["image_shape"]), encoder, decay=decay, **options)
 
 
 def on_epoch(model, epoch, tracker, data, config):

@@ -46,6 +46,12 @@ def test_probes_find_classes_that_a_line_parts_and_nothing_in_noise():
     assert all(0.3 < value < 0.7 for value in noise.values())
 
 
+def test_the_target_moves_by_its_decay_in_a_step_of_the_optimizer_however_many_batches_it_takes():
+    config = make_config(app.Config, {"model": "byol", "target_decay": 0.9, "accumulate": 4})
+    model = app.network(config, {"image_shape": [8, 8, 1], "mean": 0.5, "deviation": 0.2})
+    assert model.decay**4 == pytest.approx(0.9)
+
+
 def test_neighbours_are_those_in_the_same_direction():
     features, others = np.array([[1.0, 0.0], [0.0, 1.0]]).repeat(5, 0), np.array([[100.0, 1.0], [0.1, 0.5]])
     assert nearest_classes(features, np.repeat([7, 3], 5), others).tolist() == [7, 3]
