@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common.app import Inputs, Metric
+from apps.common.app import PATHS, Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, find_data
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, fit_pixels
@@ -23,7 +23,7 @@ from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Transfer
 
 METRIC = Metric("mse", higher_is_better=False)
-INPUTS = Inputs("files", ENDINGS, NOT_DECODED)
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED, column=("center", *PATHS))
 FRAMES = 600  # of the drawn road
 VALIDATION, TEST = 0.1, 0.2
 

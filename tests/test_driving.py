@@ -7,6 +7,7 @@ from app_cases import write_drive
 from PIL import Image
 
 from apps import driving as app
+from apps.common.bundles.answers import read_items
 from apps.common.data.images.driving import decode_cut, draw_drive, read_drive
 from apps.common.errors import UserError
 from apps.common.options.declare import make_config
@@ -169,3 +170,9 @@ def test_heat_lies_where_the_number_comes_from_whatever_its_sign(sign):
     image = np.zeros((1, 8, 8, 1), "float32")
     image[0, 2:4, 5:7] = 1
     np.testing.assert_allclose(grad_cam_of_number(model, image)[0], image[0, ..., 0], atol=1e-5)
+
+
+def test_the_pictures_of_a_log_are_its_middle_cameras(tmp_path):
+    write_drive(tmp_path)
+    (tmp_path / "log.csv").write_text("left,center,steering\nleft.png,drive/IMG/center_3.png,0.5\n")
+    assert [item.value for item in read_items([str(tmp_path / "log.csv")], app.INPUTS)] == [tmp_path / "drive/IMG/center_3.png"]
