@@ -15,7 +15,7 @@ which prompts it is the nearest of all the pictures given.
 import shlex
 import textwrap
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -67,6 +67,7 @@ NO_VISION, NO_LANGUAGE = ({name: lambda given: given is None} for name in ("visi
 
 @dataclass(frozen=True)
 class Config(Training):
+    sources: ClassVar[tuple] = ("vision", "language")
     epochs: int = option(15, "passes over the pairs", low=1, high=100_000)
     batch_size: int | None = option(
         None, "pairs a step, each told apart from the others (CLIP 128); rows of --shots questions and one (Flamingo 32)",
@@ -158,8 +159,7 @@ def load_data(config, about=None):
     known = sorted(set(parts[0][1]))
     words, length = vocabulary_of(known), max(len(words_of(text)) for text in known)
     notes += partly_read(captions, words, length)
-    notes.append(f"{len(captions)} pairs, {len(words)} different words")
-    notes += filter(None, [said_twice(captions)])
+    notes += filter(None, [f"{len(captions)} pairs, {len(words)} different words", said_twice(captions)])
     kept = [known[index] for index in evenly_spaced(len(known), CHOICES)]
     if len(kept) < len(known):
         choosing = "predict without --prompts and zero_shot_accuracy choose among them alone"

@@ -7,7 +7,7 @@ import json
 import zlib
 
 from apps.common.data.decoded import is_packed
-from apps.common.data.tables.text_file import NO_QUOTE, are_numbers, dialect, quotes_are_text, sampled_lines
+from apps.common.data.tables.text_file import dialect_of, sampled_lines, text_columns
 from apps.common.errors import UserError
 
 TABLES, ROWS = (".csv", ".tsv", ".tab", ".csv.gz", ".tsv.gz"), (".jsonl", ".ndjson")
@@ -66,8 +66,7 @@ def _read_table(path, orders, columns=()):
                 raise UserError(f"{path}: holds NUL bytes: not a table in text, or a damaged one")
             file.seek(0)
             sample = sampled_lines(head)
-            delimiter, quote = dialect(sample or [","])
-            quote = NO_QUOTE if delimiter == "\t" and quotes_are_text(path, quote) else quote
+            delimiter, quote = dialect_of(path, sample or [","])
             spaced = any(f"{delimiter} " in line for line in sample)
             rows = csv.reader(file, delimiter=delimiter, quotechar=quote, skipinitialspace=spaced)
             header = next((row for row in rows if row), None)
@@ -80,8 +79,7 @@ def _read_table(path, orders, columns=()):
             elif columns and in_tabs and column_of(names, columns) is None:
                 names = [f"column {number}" for number in range(1, len(names) + 1)]
                 below = [row for row in csv.reader(sample, delimiter=delimiter, quotechar=quote) if len(row) == len(names)]
-                texts = [place for place in range(len(names)) if not are_numbers(row[place] for row in below)]
-                names[texts[0] if len(texts) > 1 else 0] = "input"  # as they are trained on: numbers before a text are none
+                names[text_columns(below, len(names))[0]] = "input"  # the source of pairs that are trained on
                 yield dict(zip(names, header, strict=True)), ""
             for cells in rows:
                 if cells:

@@ -79,6 +79,8 @@ class Training:
 
     # No option: into how many parts a batch is cut because it did not fit into memory.
     parts: ClassVar[int] = 1
+    # The options that name other bundles: what a run took from them is in its own when that is evaluated.
+    sources: ClassVar[tuple] = ()
 
     @property
     def keeps_best(self):
@@ -121,6 +123,7 @@ class Transfer(Training):
     """
 
     libraries: ClassVar[tuple] = ()  # of LIBRARIES
+    sources: ClassVar[tuple] = ("pretrained",)
     bundle_rate: ClassVar[float] = 0.1  # what `trunk_rate` is for a bundle
 
     pretrained: str | None = option(None, "weights to begin with: a bundle folder, a run id or name@alias")

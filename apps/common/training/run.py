@@ -252,7 +252,7 @@ def evaluate(app, bundle, data_name=None):
     if data_name is not None:
         config = dataclasses.replace(config, data=data_name)
     # What a run takes from other bundles besides weights, such as a vocabulary, is in its own, and they may be gone.
-    sources = [name for name in ("pretrained", "vision", "language") if getattr(config, name, None)]
+    sources = [name for name in config.sources if getattr(config, name)]
     config = dataclasses.replace(config, **dict.fromkeys(sources, str(bundle.folder)))
     data = app.load_data(config, bundle.about) if data_name is not None else data_of_training(app, config)
     print_notes(data)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apps.common.data.decoded import is_packed, open_packed
 from apps.common.data.reading import Progress
-from apps.common.data.tables.text_file import NO_QUOTE, PIECE, dialect, first_lines, quotes_are_text, read_text
+from apps.common.data.tables.text_file import NO_QUOTE, PIECE, dialect_of, first_lines, read_text
 from apps.common.errors import UserError, count_skipped
 
 MISSING = ("", "na", "n/a", "nan", "?", "null", "none")
@@ -81,9 +81,7 @@ def read_text_columns(path, *, header="auto", expect=(), among=(), plain=None):
     """
     path = Path(path)
     sample = first_lines(path)
-    delimiter, quote = dialect(sample)
-    unquoted = delimiter == "\t" and quotes_are_text(path, quote)
-    quote = NO_QUOTE if unquoted else quote
+    delimiter, quote = dialect_of(path, sample)
     try:
         width = len(next(csv.reader(sample, delimiter=delimiter, quotechar=quote, skipinitialspace=True)))
     except csv.Error as error:
@@ -133,7 +131,7 @@ def read_text_columns(path, *, header="auto", expect=(), among=(), plain=None):
             names = list(among)
         elif not expect:
             notes = [f"{path.name} has no header: its columns are called column_1 to {names[-1]}", *notes]
-    if unquoted:
+    if quote == NO_QUOTE:
         notes = [f"the quotes of {path.name} are read as part of its texts: some stand at the beginning of a cell alone", *notes]
     named = dict(zip(names, columns, strict=True))
     return TextColumns(path, named, int(has_header), delimiter, quote, notes, kept)

@@ -81,6 +81,18 @@ def are_numbers(cells):
     return bool(cells) and all(cell.removeprefix("-").replace(".", "", 1).isdecimal() for cell in cells)
 
 
+def text_columns(rows, width):
+    """The places of the first two columns that hold more than numbers: Tatoeba's pairs have one before each of the texts."""
+    texts = [place for place in range(width) if not are_numbers(cells[place] for cells in rows if place < len(cells))]
+    return texts[:2] if len(texts) > 1 else [0, 1]
+
+
+def dialect_of(path, sample):
+    """`dialect` of a file whose first lines are the sample; the quote is `NO_QUOTE` where quotes are part of its texts."""
+    delimiter, quote = dialect(sample)
+    return delimiter, NO_QUOTE if delimiter == "\t" and quotes_are_text(path, quote) else quote
+
+
 def quotes_are_text(path, quote):
     """Whether the quotes of a tab-separated file are not meant to enclose cells, as in many corpora.
 

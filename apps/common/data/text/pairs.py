@@ -6,7 +6,7 @@ from pathlib import Path
 
 from apps.common.data.decoded import text_of
 from apps.common.data.reading import json_objects, split_of, visible_files
-from apps.common.data.tables.text_file import are_numbers
+from apps.common.data.tables.text_file import text_columns
 from apps.common.errors import UserError, count_skipped
 
 SOURCES = ("source", "src", "text", "article", "document", "input")
@@ -149,6 +149,7 @@ def named_keys(file, row, source, target, notes):
 
 
 def named_key(file, row, given, known, side):
+    """Which key of a row holds this side."""
     found = [key for key in ([given] if given else known) if key in row]
     if not found:
         wanted = given or " or ".join(known[:3])
@@ -179,7 +180,8 @@ def pairs_of_cells(file, lines, source, target, notes):
     if found:
         places, rows = found, rows[1:]
     else:
-        places = text_columns(rows, width)
+        # The first line may be a header.
+        places = text_columns([cells for _, cells in rows[1:]], width)
     if width > 2 and rows:
         shown = [f"column {place + 1} ({rows[0][1][place][:30]!r})" for place in places if place < len(rows[0][1])]
         notes.append(f"{file.name} has {width} columns: the source is {', the target '.join(shown)}")
@@ -187,13 +189,6 @@ def pairs_of_cells(file, lines, source, target, notes):
         if len(cells) <= max(places):
             raise UserError(f"{file}: line {number} has {len(cells)} cells, the first line {width}: {cells[0][:40]!r}. Mend it")
     return Pairs([cells[places[0]] for _, cells in rows], [[cells[places[1]]] for _, cells in rows])
-
-
-def text_columns(rows, width):
-    """The places of the first two columns that hold more than numbers: Tatoeba's pairs have one before each of the texts."""
-    below = [cells for _, cells in rows[1:]]  # the first line may be a header
-    texts = [place for place in range(width) if not are_numbers(cells[place] for cells in below if place < len(cells))]
-    return texts[:2] if len(texts) > 1 else (0, 1)
 
 
 def named_columns(file, header, source, target):
