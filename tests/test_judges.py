@@ -20,7 +20,6 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 1)).astype("uin
 LABELS = np.arange(COUNT) % CLASSES
 
 
-
 def test_frechet_distance_of_known_distributions():
     draws = np.random.default_rng(3)
     mean, other, deviation, spread = draws.uniform(0.5, 2, (4, 5))
