@@ -27,11 +27,12 @@ XLA_FLAGS = (
 )
 # The parts of a backend's tests, the longest first; so many that none is left to run alone at the end.
 PARTS = ("apps", "layers and models", "what is left")
+FAULTS = []
 EXCHANGED = "test_parity.py::test_what_another_backend_wrote_predicts_and_goes_on_the_same"
 
 
 def run(name, files, *arguments, **environment):
-    """One pytest process; returns `(passed, failed, skipped)`."""
+    """One pytest process; returns `(passed, failed, skipped)` and remembers in `FAULTS` which tests failed."""
     start = time.monotonic()
     cache = HOUSE / ".cache"
     cache.mkdir(exist_ok=True, mode=0o700)
@@ -47,10 +48,11 @@ def run(name, files, *arguments, **environment):
         **environment,
     }
     (cache / "jax").mkdir(exist_ok=True, mode=0o700)
-    command = [sys.executable, "-m", "pytest", "-rs", "--durations=12", *arguments, *(str(TESTS / file) for file in files)]
+    command = [sys.executable, "-m", "pytest", "-rfEs", "--durations=12", *arguments, *(str(TESTS / file) for file in files)]
     done = subprocess.run(command, cwd=HOUSE, env=variables, stdout=subprocess.PIPE, text=True, check=False)
     print(f"== {name}: {time.monotonic() - start:.0f} s\n{done.stdout}", flush=True)
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    FAULTS.extend(f"{line} ({name})" for line in re.findall(r"^(?:FAILED|ERROR) .*", done.stdout, re.MULTILINE))
     nothing = done.returncode == 5 and not counts  # pytest's word for a part in which every test is marked otherwise
     failed = counts.get("failed", 0) + counts.get("error", 0) or (1 if done.returncode and not nothing else 0)
     return counts.get("passed", 0), failed, counts.get("skipped", 0)
@@ -67,6 +69,8 @@ def main(mode=""):
         counts = everywhere(backends, {"TRIPTYCH_EVERYTHING": "1"} if mode == "everything" else {})
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     minutes = (used.ru_utime + used.ru_stime) / 60
+    for fault in FAULTS:  # once more at the end, where a long log is read first
+        print(fault)
     print(f"{(time.monotonic() - start) / 60:.1f} minutes, {minutes:.1f} of processor time")
     passed, failed, skipped = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
     failed += bool(lint.returncode)
