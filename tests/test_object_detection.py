@@ -92,6 +92,20 @@ def test_precision_is_what_the_summary_of_pycocotools_says(tmp_path):
     assert [metrics[key] for key in ("map", "map50", "map75")] == pytest.approx(list(rules.stats[:3]))
 
 
+def test_what_is_aside_counts_neither_way_and_nothing_else_changes():
+    boxes = np.array([[[0.1, 0.1, 0.3, 0.3], [0.5, 0.5, 0.9, 0.9]]])
+    truth = {"boxes": boxes, "classes": np.array([[0, 0]])}
+    both = {"boxes": boxes, "scores": np.array([[0.5, 0.9]]), "classes": np.array([[0, 0]])}
+    one = {"boxes": boxes[:, :1], "scores": np.array([[0.5]]), "classes": np.array([[0]])}
+    aside = {**truth, "classes": np.array([[0, -2]])}
+    for found in (both, one):
+        metrics, rows, _ = coco_evaluation(found, aside, ["cat"], (100, 100))
+        assert metrics["map"] == pytest.approx(1) and rows[0]["boxes"] == 1
+    without = {**truth, "classes": np.array([[0, -1]])}
+    assert coco_evaluation(both, without, ["cat"], (100, 100))[0]["map"] == pytest.approx(0.5)
+    assert coco_evaluation(one, truth, ["cat"], (100, 100))[0]["map"] < 0.6
+
+
 def test_a_folder_keeps_the_pictures_of_earlier_calls_under_names_of_their_own(tmp_path):
     image = Image.new("RGB", (10, 10))
     row = {"category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0, "score": 0.5}

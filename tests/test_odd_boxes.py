@@ -1,6 +1,7 @@
 """Boxes that are none, in another unit, beside another size or of one picture twice are refused, or left out and named."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -116,3 +117,34 @@ def test_a_stale_file_name_in_voc_gives_way_to_the_picture_called_as_the_annotat
     (tmp_path / "others").mkdir()
     (tmp_path / "JPEGImages" / "b.png").rename(tmp_path / "others" / "b.png")  # of another place: perhaps another picture
     assert len(read_boxed_images(tmp_path)[0]["train"]) == 3
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco])
+def test_crowds_and_difficult_objects_are_aside_and_a_class_of_no_other_box_is_none(tmp_path, write):
+    boxes = {"a": [("dog", (4, 2, 20, 12)), ("dog", (20, 2, 30, 12))], "b": [("dog", (1, 1, 9, 9)), ("cat", (1, 9, 9, 20))]}
+    write(tmp_path, boxes)
+    ordinary, names, notes = read_boxed_images(tmp_path)
+    assert (ordinary["train"].classes >= 0).all() and not any("crowds" in note for note in notes) and names == ["cat", "dog"]
+    mark_aside(tmp_path, {(20, 2, 30, 12), (1, 9, 9, 20)})
+    found, names, notes = read_boxed_images(tmp_path)
+    assert names == ["dog"] and any(note.startswith("2 of 4 boxes are crowds or marked difficult") for note in notes)
+    assert sorted(map(tuple, found["train"].classes.tolist())) == [(0, -2), (0, -1)]
+    mark_aside(tmp_path, {box for own in boxes.values() for _, box in own})
+    refuses(tmp_path, "no box in 2 annotated pictures")
+
+
+def mark_aside(folder, boxes):
+    """Mark these boxes, of corners, in each file there is."""
+    for path in folder.rglob("*.json"):
+        content = json.loads(path.read_text())
+        for each in content["annotations"]:
+            left, top, width, height = each["bbox"]
+            each["iscrowd"] = int((left, top, left + width, top + height) in boxes)
+        path.write_text(json.dumps(content))
+    for path in folder.rglob("*.xml"):
+        tree = ElementTree.parse(path)
+        for thing in tree.iter("object"):
+            box = tuple(float(thing.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+            if box in boxes:
+                ElementTree.SubElement(thing, "difficult").text = "1"
+        tree.write(path)

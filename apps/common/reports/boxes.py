@@ -57,7 +57,7 @@ def coco_evaluation(found, truth, names, shape):
 
     Args:
         found: `{"boxes": (n, m, 4), "scores": (n, m), "classes": (n, m)}`, class -1 where there is none.
-        truth: `{"boxes": (n, k, 4), "classes": (n, k)}`, likewise.
+        truth: `{"boxes": (n, k, 4), "classes": (n, k)}`, likewise; `-2 - class` for what counts neither for nor against.
         names: Of the classes.
         shape: Height and width of the pictures in pixels.
     """
@@ -65,7 +65,7 @@ def coco_evaluation(found, truth, names, shape):
     from pycocotools.cocoeval import COCOeval
 
     true = coco_rows(truth, shape)
-    counts = np.bincount([row["category_id"] for row in true], minlength=len(names))
+    counts = np.bincount([row["category_id"] for row in true if not row["iscrowd"]], minlength=len(names))
     predicted = coco_rows(found, shape)
     precision = np.where(counts > 0, 0.0, -1.0) * np.ones((10, 101, len(names)))
     recall = np.zeros((10, len(names)))
@@ -101,18 +101,19 @@ def coco_evaluation(found, truth, names, shape):
 
 
 def coco_rows(boxes, shape):
-    """Boxes as COCO's annotations, scores with them where there are any."""
+    """Boxes as COCO's annotations, scores with them where there are any; what is aside as its crowds, which it ignores."""
     sides = np.array([shape[1], shape[0]] * 2, "float64")
     rows = []
-    for image, place in zip(*np.nonzero(boxes["classes"] >= 0), strict=True):
+    for image, place in zip(*np.nonzero(boxes["classes"] != -1), strict=True):
+        index = int(boxes["classes"][image, place])
         left, top, right, bottom = (boxes["boxes"][image, place] * sides).tolist()
         row = {
             "id": len(rows) + 1,  # from one: pycocotools takes 0 for no match
             "image_id": int(image),
-            "category_id": int(boxes["classes"][image, place]),
+            "category_id": index if index >= 0 else -2 - index,
             "bbox": [left, top, right - left, bottom - top],
             "area": (right - left) * (bottom - top),
-            "iscrowd": 0,
+            "iscrowd": int(index < 0),
         }
         rows.append(row | ({"score": float(boxes["scores"][image, place])} if "scores" in boxes else {}))
     return rows

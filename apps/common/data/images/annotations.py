@@ -11,6 +11,10 @@ from apps.common.data.reading import common_end, split_within
 from apps.common.errors import UserError
 
 
+class Aside(str):
+    """The class of a box that counts neither for nor against a detector: a crowd (COCO) or an object marked difficult (VOC)."""
+
+
 @dataclass(frozen=True)
 class Annotation:
     """What is said of one picture, as it stands in the file.
@@ -20,7 +24,7 @@ class Annotation:
         split: `"train"`, `"validation"` or `"test"`.
         source: Path of the picture, there or not.
         boxes: `(n, 4)`, left, top, right, bottom: pixels, or fractions where `size` is `None`.
-        classes: A name each.
+        classes: A name each, `Aside` for those that are not trained on.
         size: `(height, width)` that the file gives the picture; `None` for fractions.
     """
 

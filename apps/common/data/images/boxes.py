@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from apps.common.data.images.annotations import first_of
+from apps.common.data.images.annotations import Aside, first_of
 from apps.common.data.images.box_formats import FORMATS, find_annotations
 from apps.common.data.images.box_units import refuse_other_units
 from apps.common.data.images.decoding import ImageFile, Unreadable, open_image, read_image_files
@@ -31,7 +31,7 @@ class BoxedImages:
     Args:
         images: uint8 `(n, height, width, 3)`.
         boxes: float32 `(n, most, 4)`: left, top, right and bottom as fractions of the picture, zero where there is none.
-        classes: int32 `(n, most)`, -1 where there is no box.
+        classes: int32 `(n, most)`, -1 where there is no box, `-2 - class` of what counts neither for nor against.
         paths: Of the pictures.
     """
 
@@ -62,7 +62,7 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     """
     found = find_annotations(path)
     notes = list(found.notes)
-    if not any(each.classes for each in found.annotations):
+    if not any(counted(each.classes) for each in found.annotations):
         raise UserError(f"{path}: no box in {len(found.annotations)} annotated pictures. Expected {FORMATS}")
     splits = sorted({each.split for each in found.annotations})
     trains = "train" not in splits and not class_names
@@ -76,7 +76,7 @@ def read_boxed_images(path, *, image_size=None, class_names=None):
     boxes, said = upright_boxes(annotations, frames)
     annotations, boxes, doubled = once_each(annotations, boxes, path)
     refuse_without_area(annotations, boxes, path, said)
-    notes += said + doubled
+    notes += said + doubled + aside_note(boxes)
     found = replace(found, annotations=annotations)
     names, said = choose_classes(found, boxes, sole or "train", path, class_names)
     notes += said
@@ -169,8 +169,8 @@ def refuse_without_area(annotations, boxes, path, notes):
         UserError: Naming the split.
     """
     for split in dict.fromkeys(each.split for each in annotations):
-        own = [place for place, each in enumerate(annotations) if each.split == split and each.classes]
-        if own and not any(boxes[place][1] for place in own):
+        own = [place for place, each in enumerate(annotations) if each.split == split and counted(each.classes)]
+        if own and not any(counted(boxes[place][1]) for place in own):
             why = f" ({notes[0]})" if notes else ""
             raise UserError(
                 f"{path}: no box of the {split} split has an area in its picture{why}. Expected the left side before the right "
@@ -192,7 +192,7 @@ def choose_classes(found, boxes, train, path, class_names=None):
     """
     used = {}
     for each, (_, classes) in zip(found.annotations, boxes, strict=True):
-        used.setdefault(each.split, set()).update(classes)
+        used.setdefault(each.split, set()).update(counted(classes))
     if class_names:
         unknown = sorted(set().union(*used.values()) - set(class_names))
         if unknown:
@@ -208,6 +208,19 @@ def choose_classes(found, boxes, train, path, class_names=None):
     idle = [name for name in order if name not in trained]
     notes = [f"{len(idle)} classes without a box left out: {', '.join(idle[:5])}"] if idle else []
     return [name for name in order if name in trained], notes
+
+
+def counted(names):
+    """The class names of the boxes that are not aside."""
+    return [name for name in names if not isinstance(name, Aside)]
+
+
+def aside_note(boxes):
+    """A line, if any, on the boxes that are aside."""
+    total = sum(len(names) for _, names in boxes)
+    aside = total - sum(len(counted(names)) for _, names in boxes)
+    said = f"{aside} of {total} boxes are crowds or marked difficult: not trained on, and finding them is neither right nor wrong"
+    return [said] if aside else []
 
 
 def frame_of(source):
@@ -309,10 +322,12 @@ def turn_boxes(corners, orientation):
 
 
 def padded(boxes, position, most):
-    """Arrays `(n, most, 4)` and `(n, most)` of `[(corners, class names)]`."""
+    """Arrays `(n, most, 4)` and `(n, most)` of `[(corners, class names)]`, without what is aside of an unknown class."""
     corners = np.zeros((len(boxes), most, 4), "float32")
     classes = np.full((len(boxes), most), -1, "int32")
     for row, (own, names) in enumerate(boxes):
-        corners[row, : len(names)] = own
-        classes[row, : len(names)] = [position[name] for name in names]
+        for place, (box, name) in enumerate(zip(own, names, strict=True)):
+            if name in position:
+                corners[row, place] = box
+                classes[row, place] = -2 - position[name] if isinstance(name, Aside) else position[name]
     return corners, classes

@@ -2,7 +2,7 @@
 
 import json
 
-from apps.common.data.images.annotations import Annotation, Found, array_of, one_list, unannotated
+from apps.common.data.images.annotations import Annotation, Aside, Found, array_of, one_list, unannotated
 from apps.common.data.reading import split_within
 from apps.common.errors import UserError, count_skipped
 
@@ -36,7 +36,7 @@ def read_coco(contents, pictures):
     for path, content in contents.items():
         try:
             names = category_names(path, content["categories"], notes)
-            part, crowds, damaged = coco_file(path, content, splits[path] or "train", names, pictures)
+            part, damaged = coco_file(path, content, splits[path] or "train", names, pictures)
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}: not COCO as it should be: {type(error).__name__} {error}; mend the file") from None
         found += part
@@ -45,8 +45,6 @@ def read_coco(contents, pictures):
         if not content["annotations"]:
             held = len(content["images"])
             notes.append(f"{file}: no annotations: its pictures ({held}) count as pictures without objects")
-        if crowds:
-            notes.append(f"{file}: {crowds} boxes of crowds left out")
     note = count_skipped(skipped, sum(len(content["annotations"]) for content in contents.values()), "boxes")
     notes += ([note] if note else []) + unannotated(found, pictures)
     return Found(found, one_list(lists, ordered=False), notes)
@@ -82,28 +80,27 @@ def images_by_id(path, images):
 
 
 def coco_file(path, content, split, names, pictures):
-    """`(annotations, how many boxes of crowds are left out, names of the boxes that are damaged)` of one file."""
+    """`(annotations, names of the boxes that are damaged)` of one file."""
     images = images_by_id(path, content["images"])
-    boxes, crowds, damaged = {key: [] for key in images}, 0, []
+    boxes, damaged = {key: [] for key in images}, []
     for each in content["annotations"]:
         if each["image_id"] not in boxes:
             raise UserError(f"{path}: annotation {each.get('id')} is of image {each['image_id']}, which is not among images")
         if each["category_id"] not in names:
             raise UserError(f"{path}: annotation {each.get('id')} is of category {each['category_id']}, which has no name")
-        if each.get("iscrowd"):
-            crowds += 1
-        elif (box := coco_box(each)) is None:
+        if (box := coco_box(each)) is None:
             file = path.relative_to(pictures.root)
             damaged.append(f"annotation {each.get('id')} of {file} (bbox {str(each.get('bbox'))[:40]}, not four numbers)")
         else:
-            boxes[each["image_id"]].append((names[each["category_id"]], box))
+            name = names[each["category_id"]]
+            boxes[each["image_id"]].append((Aside(name) if each.get("iscrowd") else name, box))
     found = []
     for key, image in images.items():
         own = boxes[key]
         source = pictures.find(image["file_name"], path.parent, split)
         size = (int(image.get("height") or 0), int(image.get("width") or 0))
         found.append(Annotation(source.name, split, source, array_of([box for _, box in own]), [name for name, _ in own], size))
-    return found, crowds, damaged
+    return found, damaged
 
 
 def coco_box(row):

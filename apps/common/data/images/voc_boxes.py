@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 from apps.common.data.images.annotations import (
     Annotation,
+    Aside,
     Found,
     array_of,
     number,
@@ -63,7 +64,7 @@ def voc_annotation(path, split, pictures, renamed):
         if box is None or not name:
             raise UserError(f"{path}: an object without a name or a bndbox; mend or remove it")
         boxes.append([number(box.findtext(side), path) for side in ("xmin", "ymin", "xmax", "ymax")])
-        classes.append(name)
+        classes.append(Aside(name) if (thing.findtext("difficult") or "").strip() in ("1", "true") else name)
     source = pictures.find_of((top.findtext("filename") or "").strip(), path, split, renamed)
     size = [number(top.findtext(f"size/{side}") or "0", path) for side in ("height", "width")]
     size = [int(side) if math.isfinite(side) else 0 for side in size]
