@@ -57,7 +57,12 @@ COMMANDS = {
     "export": (
         "MODEL",
         "a bundle in another format, checked against the original",
-        {**BACKEND, "format": "onnx, saved_model, litert or torch", "output": "where it goes"},
+        {
+            **BACKEND,
+            "format": "onnx, saved_model, litert or torch",
+            "output": "where it goes",
+            "part": "one of the networks of a model of several, such as encoder (what is used after training)",
+        },
     ),
     "chat": ("MODEL", "talk with a dialogue model in the terminal", {**BACKEND}),
     "matrix": (
@@ -320,8 +325,15 @@ def command_export(positionals, given, as_json):
         raise UserError("export: expected MODEL --format onnx|saved_model|litert|torch --output PATH")
     _, bundle = _bundle(positionals, given, "export")
     with said_meanwhile(f"writing and checking {output}"):
-        made = export(bundle, form, output)
-    return made, f"{made['path']}: {made['format']}, largest difference from the original {made['difference']:.1e}"
+        made = export(bundle, form, output, **{name: given[name] for name in ("part",) if name in given})
+    takes = " and ".join(f"{name} {shown_shape(shape)}" for name, shape in made["takes"].items())
+    said = f"{made['path']}: {made['format']}, takes {takes}, gives {shown_shape(made['gives'])}"
+    return made, f"{said}; largest difference from the original {made['difference']:.1e}"
+
+
+def shown_shape(shape):
+    """A batch's shape as people read it, its rows left out: `28 x 28 x 1`."""
+    return " x ".join("any" if size is None else str(size) for size in shape) or "a number a row"
 
 
 def command_matrix(positionals, given, as_json):

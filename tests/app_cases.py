@@ -200,7 +200,6 @@ APP_CASES = {
         write_pictures,
         ("--data", "pictures", "--projection-dim", "4", "--epochs", "3", "--batch-size", "8", "--probe-share", "0.3"),
         ("pictures/dark/0.png", "pictures/light/0.png"),
-        exports="a model that owns its objective has no output by name",
     ),
     "graph": AppCase(
         write_graph,

@@ -60,6 +60,10 @@ def test_noise_is_for_training_alone():
 @pytest.mark.parametrize("kind", ["convolutional", "dense", "spatial"])
 def test_an_autoencoder_learns_a_few_pictures(kind):
     model = made(models.Autoencoder, 8, kind=kind)
+    parts = model.parts()
+    again = array(parts["decoder"](parts["encoder"](IMAGES.astype("float32"))))
+    np.testing.assert_allclose(again, array(model(IMAGES)), atol=1e-5)
+    np.testing.assert_allclose(array(model.deployed()(IMAGES.astype("float32"))), again, atol=1e-5)
     model.compile(keras.optimizers.Adam(0.01))
     losses = model.fit(IMAGES[:2], epochs=80, batch_size=2, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]

@@ -38,5 +38,10 @@ def test_an_evaluation_gives_no_advice_for_training(tmp_path):
 def test_a_model_of_several_networks_says_why_it_is_not_exported(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "load_model", lambda bundle: models.CLIP((8, 8, 3), 5, 4, architecture="small_cnn", width=8))
     bundle = types.SimpleNamespace(about={})
-    with pytest.raises(UserError, match=r"CLIP is trained by an objective of its own.*Models with one output can be"):
+    with pytest.raises(UserError, match=r"CLIP is trained by an objective of its own.*--part image or --part text"):
         export.export(bundle, "torch", tmp_path / "model.pt2")
+    with pytest.raises(UserError, match=r"--part txet: expected one of image, text. Did you mean 'text'"):
+        export.export(bundle, "torch", tmp_path / "model.pt2", "txet")
+    monkeypatch.setattr(export, "load_model", lambda bundle: models.small_cnn((8, 8, 3), 5))
+    with pytest.raises(UserError, match=r"--part encoder: expected none: this model is exported whole. Leave it out"):
+        export.export(bundle, "torch", tmp_path / "model.pt2", "encoder")

@@ -257,3 +257,19 @@ def test_a_flamingo_in_half_precision_loses_little():
     (found, loss), (expected, loss_of_single) = outputs
     assert half.compute_dtype == "bfloat16" and loss == pytest.approx(loss_of_single, rel=0.02)
     np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
+
+
+# What is exported
+
+
+@pytest.mark.parametrize("kind", [models.SimCLR, models.BYOL])
+def test_what_is_deployed_of_a_model_without_labels_are_its_features_of_pixels(kind):
+    model = made(kind, "small_cnn")
+    np.testing.assert_allclose(array(model.deployed()(tensor(IMAGES))), array(model(IMAGES)), atol=1e-5)
+
+
+def test_the_towers_of_clip_give_alone_what_they_give_together():
+    model = made(models.CLIP, 7, 5, architecture="small_cnn", embedding_dim=4, width=8)
+    parts, (images, texts) = model.parts(), model({"image": IMAGES, "text": TEXTS})
+    np.testing.assert_allclose(array(parts["image"](tensor(IMAGES))), array(images), atol=1e-5)
+    np.testing.assert_allclose(array(parts["text"](TEXTS)), array(texts), atol=1e-5)

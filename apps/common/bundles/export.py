@@ -18,17 +18,20 @@ FORMATS = {"onnx": "tensorflow", "saved_model": "tensorflow", "litert": "tensorf
 ENDINGS = {"onnx": ".onnx", "litert": ".tflite"}  # that Keras asks for
 TOLERANCE = 1e-4
 EXPORTED = "Models with one output can be, such as classifiers, and detectors and the generators of image-generation"
+WHOLE = "model"  # the part that is used after training, of a model without others the whole
 ANY = 6
 
 
-def export(bundle, form, output):
+def export(bundle, form, output, part=WHOLE):
     """Write the bundle's model as `form` and check it; nothing stays behind when the check fails.
 
     Args:
         bundle: An open `Bundle`.
         form: One of `FORMATS`.
         output: Path to write; must not be there yet.
-    Returns: `{"path", "format", "difference"}`, the largest difference of an output from the original's.
+        part: Name of one of the model's networks, as its `parts()` has them; by default what is used after training.
+    Returns: `{"path", "format", "takes", "gives", "difference"}`: shapes by name, and the largest difference of an output from
+        the original's.
     Raises:
         UserError: Unknown format, a package that is missing, a place that cannot be written, or Keras's own reason.
     """
@@ -50,12 +53,13 @@ def export(bundle, form, output):
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"--format {form}: needs {', '.join(missing)}. Install: pip install -e '.[{FORMATS[form]},export]'")
-    model = deployed(load_model(bundle))
+    whole = load_model(bundle)
+    model = deployed(whole, part)
     outputs = getattr(model, "outputs", ())
     if len(outputs) != 1:
         raise UserError(
             f"--format {form}: this model cannot be exported: {type(model).__name__} is trained by an objective of its own, over "
-            f"several networks, none of which answers alone. {EXPORTED}; use predict, or MLflow, for this one"
+            f"several networks, none of which answers alone. {other_parts(whole)}"
         )
     inputs = sample_inputs(model)
     feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
@@ -66,7 +70,8 @@ def export(bundle, form, output):
     arrays = temporary.with_suffix(".npz")
     try:
         np.savez(arrays, **inputs)
-        command = [sys.executable, "-m", "apps.common.bundles.export", str(bundle.folder), form, str(temporary), str(arrays)]
+        arguments = (str(bundle.folder), form, str(temporary), str(arrays), part)
+        command = [sys.executable, "-m", "apps.common.bundles.export", *arguments]
         child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         lines = child.stdout.strip().splitlines()
         answer = json.loads(lines[-1]) if child.returncode == 0 and lines else {}
@@ -83,12 +88,35 @@ def export(bundle, form, output):
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
-    return {"path": str(output), "format": form, "difference": difference}
+    takes = {tensor.name: list(tensor.shape[1:]) for tensor in model.inputs}
+    return {"path": str(output), "format": form, "takes": takes, "gives": list(outputs[0].shape[1:]), "difference": difference}
 
 
-def deployed(model):
-    """The part of a model that is used after training: its generator, or a detector's boxes with their scores."""
-    return model.deployed() if hasattr(model, "deployed") else getattr(model, "generator", model)
+def deployed(model, part=WHOLE):
+    """A model's part of this name; by default what is used after training: a generator, or a detector's boxes with scores.
+
+    Raises:
+        UserError: There is no such part.
+    """
+    if part == WHOLE:
+        return model.deployed() if hasattr(model, "deployed") else getattr(model, "generator", model)
+    parts = parts_of(model)
+    if part not in parts:
+        known = f"one of {', '.join(parts)}" if parts else "none: this model is exported whole"
+        raise UserError(f"--part {part}: expected {known}. {nearest(part, parts) if parts else 'Leave it out'}")
+    return parts[part]
+
+
+def parts_of(model):
+    return model.parts() if hasattr(model, "parts") else {}
+
+
+def other_parts(model):
+    """What can be done with a model that has no output of its own."""
+    parts = parts_of(model)
+    if parts:
+        return f"Export one of them: {' or '.join(f'--part {name}' for name in parts)}"
+    return f"{EXPORTED}; use predict, or MLflow, for this one"
 
 
 def sample_inputs(model, rows=3):
@@ -110,9 +138,9 @@ def sample_inputs(model, rows=3):
     return made
 
 
-def write(folder, form, path, inputs):
+def write(folder, form, path, inputs, part):
     """In the child process: write the file and return its own predictions for `inputs`."""
-    model = deployed(load_model(open_bundle(folder)))
+    model = deployed(load_model(open_bundle(folder)), part)
     names = [tensor.name for tensor in model.inputs]
     ordered = [inputs[name] for name in names]
     feed = inputs if len(names) > 1 else ordered[0]
@@ -170,11 +198,11 @@ def _write_torch(model, path, feed):
 
 
 if __name__ == "__main__":
-    source, wanted, target, arrays_path = sys.argv[1:]
+    source, wanted, target, arrays_path, network = sys.argv[1:]
     with np.load(arrays_path, allow_pickle=False) as stored:
         given = {name: stored[name] for name in stored.files}
     try:
-        result = {"outputs": np.asarray(write(source, wanted, target, given)).tolist()}
+        result = {"outputs": np.asarray(write(source, wanted, target, given, network)).tolist()}
     except Exception as error:  # the parent turns Keras's reason into one line
         result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     print("\n" + json.dumps(result))

@@ -8,6 +8,7 @@ from ... import Conv2D, Dense, PixelShuffle, drawing
 from ...diffusion import group_norm
 from ...generative import weighted_mean
 from .._inputs import choose, image_input
+from .._parts import from_pixels
 from .._policy import recorded
 from .image_generator import image_encoder, image_generator
 
@@ -57,6 +58,16 @@ class Autoencoder(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         errors = ops.square(y_pred - ops.cast(x, keras.config.floatx()) / 255.0)
         return weighted_mean(ops.sum(errors, axis=(1, 2, 3)), sample_weight) + sum(self.losses)
+
+    def deployed(self):
+        """A model for other formats: pixels in 0..255 to the brightness in 0..1 that comes back."""
+        return from_pixels(self.encoder, self.generator, ops.sigmoid, name="autoencoder")
+
+    def parts(self):
+        """Either half for other formats: pixels in 0..255 to the code, and the code to brightness in 0..1."""
+        code = keras.Input(self.latent_shape, name="code")
+        decoder = keras.Model(code, ops.sigmoid(self.generator(code)), name="decoder")
+        return {"encoder": from_pixels(self.encoder, name="encoder"), "decoder": decoder}
 
 
 def convolutional_pair(image_shape, latent_dim, width, depth):

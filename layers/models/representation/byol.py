@@ -5,6 +5,7 @@ import keras
 from ..._arguments import between
 from ...contrastive import regression_loss
 from ...generative import looked_through, weighted_mean
+from .._parts import from_pixels
 from .._policy import recorded
 from ._encoder import image_encoder, scaled
 from .simclr import projector, two_views, view_layers
@@ -86,6 +87,10 @@ class BYOL(keras.Model):
                 value = ops.stop_gradient(followed.value)
                 follower.assign(self.decay * follower.value + (1.0 - self.decay) * value)
         return weighted_mean(losses, sample_weight) + sum(self.losses)
+
+    def deployed(self):
+        """A model for other formats: pixels in 0..255 to the features."""
+        return from_pixels(self.encoder, name="encoder")
 
 
 def projected(encoder, projection_dim, name):

@@ -8,6 +8,7 @@ import numpy as np
 from ... import Dense
 from ...contrastive import symmetric_loss, unit
 from ...generative import weighted_mean
+from .._parts import from_pixels
 from .._policy import recorded
 from ._encoder import image_encoder, scaled
 from .text_encoder import text_encoder
@@ -85,3 +86,10 @@ class CLIP(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return weighted_mean(symmetric_loss(*y_pred, self.scale()), sample_weight) + sum(self.losses)
+
+    def parts(self):
+        """Either tower for other formats: pixels in 0..255, or token ids, to unit vectors."""
+        tokens = keras.Input(self.text_encoder.inputs[0].shape[1:], dtype="int32", name="text")
+        vectors = unit(self.text_projection(self.text_encoder(tokens)["text"][:, 0]))
+        image = from_pixels(self.encoder, self.image_projection, unit, name="image")
+        return {"image": image, "text": keras.Model(tokens, vectors, name="text")}

@@ -5,6 +5,7 @@ import keras
 from ... import BatchNormalization, Cutout, Dense, RandomColor, RandomFlip, RandomResizedCrop
 from ...contrastive import nt_xent
 from ...generative import weighted_mean
+from .._parts import from_pixels
 from .._policy import recorded
 from ._encoder import image_encoder, scaled
 
@@ -64,6 +65,10 @@ class SimCLR(keras.Model):
         projections = y_pred if training else self.projections(x, False)
         losses = nt_xent(*ops.split(projections, 2), self.temperature)
         return weighted_mean(losses, sample_weight) + sum(self.losses)
+
+    def deployed(self):
+        """A model for other formats: pixels in 0..255 to the features."""
+        return from_pixels(self.encoder, name="encoder")
 
 
 def projector(features, units, *, name):
