@@ -64,6 +64,7 @@ COMMANDS = {
             "part": "one of the networks of a model of several, such as encoder (what is used after training)",
         },
     ),
+    "demo": ("MODEL", "a page in the browser to try a model, on loopback", {**BACKEND, "port": "port (7860)"}),
     "chat": ("MODEL", "talk with a dialogue model in the terminal", {**BACKEND}),
     "matrix": (
         "",
@@ -260,6 +261,15 @@ def command_predict(positionals, given, as_json):
     return {"predictions": rows}, f"{failures.rows} predictions: {output}" if file else table(rows)
 
 
+def command_demo(positionals, given, as_json):
+    port = whole_number(given, "port", 7860)
+    app, bundle = _bundle(positionals, given, "demo")
+    from apps.common.bundles.demo import serve
+
+    serve(app, bundle, positionals[0], port)
+    return {}, ""
+
+
 def command_chat(positionals, given, as_json):
     from apps.common.bundles.bundle import load_model
 
@@ -317,7 +327,7 @@ def check_name(flag, name, known):
 
 
 def command_export(positionals, given, as_json):
-    from apps.common.bundles.export import export
+    from apps.common.bundles.export import export, summary_line
     from apps.common.output import said_meanwhile
 
     form, output = given.get("format"), given.get("output")
@@ -326,14 +336,7 @@ def command_export(positionals, given, as_json):
     _, bundle = _bundle(positionals, given, "export")
     with said_meanwhile(f"writing and checking {output}"):
         made = export(bundle, form, output, **{name: given[name] for name in ("part",) if name in given})
-    takes = " and ".join(f"{name} {shown_shape(shape)}" for name, shape in made["takes"].items())
-    said = f"{made['path']}: {made['format']}, takes {takes}, gives {shown_shape(made['gives'])}"
-    return made, f"{said}; largest difference from the original {made['difference']:.1e}"
-
-
-def shown_shape(shape):
-    """A batch's shape as people read it, its rows left out: `28 x 28 x 1`."""
-    return " x ".join("any" if size is None else str(size) for size in shape) or "a number a row"
+    return made, summary_line(made)
 
 
 def command_matrix(positionals, given, as_json):

@@ -92,6 +92,18 @@ def export(bundle, form, output, part=WHOLE):
     return {"path": str(output), "format": form, "takes": takes, "gives": list(outputs[0].shape[1:]), "difference": difference}
 
 
+def summary_line(made):
+    """What `export` returns, as people read it."""
+    takes = " and ".join(f"{name} {shown_shape(shape)}" for name, shape in made["takes"].items())
+    said = f"{made['path']}: {made['format']}, takes {takes}, gives {shown_shape(made['gives'])}"
+    return f"{said}; largest difference from the original {made['difference']:.1e}"
+
+
+def shown_shape(shape):
+    """The shape of a row: `28 x 28 x 1`."""
+    return " x ".join("any" if size is None else str(size) for size in shape) or "a number"
+
+
 def deployed(model, part=WHOLE):
     """A model's part of this name; by default what is used after training: a generator, or a detector's boxes with scores.
 

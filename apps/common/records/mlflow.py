@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from apps.common.errors import UserError
 from apps.common.figures import save as save_figure
+from apps.common.options.ports import refuse_taken
 from apps.common.records.sending import Sender, read_calls, send_left
 
 ROOT = Path("mlruns")
@@ -333,12 +333,7 @@ def serve_ui(port):
     """
     import subprocess
 
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise UserError(f"--port {port}: in use already; choose another with --port") from None
+    refuse_taken(port)
     ROOT.mkdir(parents=True, exist_ok=True)
     # MLflow opens among language models' traces, whatever an experiment says of its kind, unless the address says which.
     page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
