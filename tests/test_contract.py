@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 from app_cases import APP_CASES
-from one_backend import share
+from one_backend import mostly, share
 from runs import bundle_weights, environment, forked, train, train_and_kill
 
 import triptych
@@ -138,7 +138,7 @@ def test_half_precision_trains_evaluates_and_is_bundled(task, tmp_path):
     assert np.isfinite(result["metrics"][metric])
 
 
-@on_one_backend
+@pytest.mark.parametrize("task", mostly("tensorflow", sorted(APP_CASES)))  # which writes it without a second process
 @pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("tensorflow", "tf2onnx", "onnxruntime")),
     reason="ONNX is written by TensorFlow and tf2onnx and run by onnxruntime",
@@ -147,7 +147,7 @@ def test_an_onnx_export_computes_the_same_or_says_why_not(task, tmp_path):
     exported(task, tmp_path / "model.onnx", "onnx", APP_CASES[task].exports)
 
 
-@on_one_backend
+@pytest.mark.parametrize("task", mostly("torch", sorted(APP_CASES)))
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch writes its own format")
 def test_an_export_to_torch_computes_the_same_or_says_why_not(task, tmp_path):
     case = APP_CASES[task]

@@ -1,10 +1,14 @@
-"""A bundle in another format. TensorFlow writes ONNX, SavedModel and LiteRT from the portable `.keras` file in a process
-of its own, torch its `.pt2`; then the new file's predictions are held against those of the backend that was asked."""
+"""A bundle in another format. TensorFlow writes ONNX, SavedModel and LiteRT, torch its `.pt2`: where another backend runs, or
+a GPU, from the portable `.keras` file in a process of its own. Then the new file's predictions are held against those of the
+backend that was asked."""
 
+import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +44,8 @@ def export(bundle, form, output, part=WHOLE):
 
     import keras
 
+    from layers import backend
+
     output = Path(output)
     if form not in FORMATS:
         raise UserError(f"--format {form}: expected one of {', '.join(FORMATS)}. {nearest(form, FORMATS)}")
@@ -64,26 +70,22 @@ def export(bundle, form, output, part=WHOLE):
     inputs = sample_inputs(model)
     feed = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     expected = keras.ops.convert_to_numpy(model(feed, training=False))
-    environment = {**os.environ, "KERAS_BACKEND": FORMATS[form], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     remove_left(output)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{ENDINGS.get(form, '.tmp')}")
-    arrays = temporary.with_suffix(".npz")
+    own = keras.backend.backend() == FORMATS[form] and backend.device_kind() == "cpu"
     try:
-        np.savez(arrays, **inputs)
-        arguments = (str(bundle.folder), form, str(temporary), str(arrays), part)
-        command = [sys.executable, "-m", "apps.common.bundles.export", *arguments]
-        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        lines = child.stdout.strip().splitlines()
-        answer = json.loads(lines[-1]) if child.returncode == 0 and lines else {}
-        if "outputs" not in answer:
-            lines = [line for line in child.stderr.strip().splitlines() if line.strip()] or ["no reason given"]
-            raise UserError(f"--format {form}: this model cannot be exported: {answer.get('error') or lines[-1][:300]}")
+        if own:
+            with hushed():
+                answer = written(lambda: model, form, temporary, inputs)
+        else:
+            answer = written_elsewhere(bundle, form, temporary, inputs, part)
+        if "error" in answer:
+            raise UserError(f"--format {form}: this model cannot be exported: {answer['error']}")
         difference = float(np.max(np.abs(np.array(answer["outputs"]).reshape(expected.shape) - expected)))
         if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise UserError(f"--format {form}: the exported model differs from the original by {difference:.2g}; not kept")
         os.replace(temporary, output)
     finally:
-        arrays.unlink(missing_ok=True)
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
@@ -150,9 +152,58 @@ def sample_inputs(model, rows=3):
     return made
 
 
-def write(folder, form, path, inputs, part):
-    """In the child process: write the file and return its own predictions for `inputs`."""
-    model = deployed(load_model(open_bundle(folder)), part)
+def written_elsewhere(bundle, form, path, inputs, part):
+    """What `written` gives, from a process of the format's own backend, on the processor."""
+    environment = {**os.environ, "KERAS_BACKEND": FORMATS[form], "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    arrays = path.with_suffix(".npz")
+    try:
+        np.savez(arrays, **inputs)
+        command = [sys.executable, "-m", "apps.common.bundles.export", str(bundle.folder), form, str(path), str(arrays), part]
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        arrays.unlink(missing_ok=True)
+    lines = child.stdout.strip().splitlines()
+    if child.returncode == 0 and lines:
+        return json.loads(lines[-1])
+    lines = [line for line in child.stderr.strip().splitlines() if line.strip()] or ["no reason given"]
+    return {"error": lines[-1][:300]}
+
+
+@contextlib.contextmanager
+def hushed():
+    """What is written here to standard error, by C++ too, is not shown, but for what this program says itself."""
+    sys.stderr.flush()
+    shown, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    logging.disable(logging.CRITICAL)
+    try:
+        with open(os.dup(shown), "w", buffering=1) as speaking, contextlib.redirect_stderr(speaking), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        os.dup2(shown, 2)
+        os.close(shown)
+        os.close(nothing)
+
+
+def written(load, form, path, inputs):
+    """`{"outputs"}`, the new file's own for `inputs`, or `{"error"}`, why it cannot be written.
+
+    Args:
+        load: Gives the model.
+        form: One of `FORMATS`.
+        path: To write.
+        inputs: `{name: array}`.
+    """
+    try:
+        return {"outputs": np.asarray(write(load(), form, str(path), inputs)).tolist()}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+
+
+def write(model, form, path, inputs):
+    """Write the file and return its own predictions for `inputs`."""
     names = [tensor.name for tensor in model.inputs]
     ordered = [inputs[name] for name in names]
     feed = inputs if len(names) > 1 else ordered[0]
@@ -213,8 +264,4 @@ if __name__ == "__main__":
     source, wanted, target, arrays_path, network = sys.argv[1:]
     with np.load(arrays_path, allow_pickle=False) as stored:
         given = {name: stored[name] for name in stored.files}
-    try:
-        result = {"outputs": np.asarray(write(source, wanted, target, given, network)).tolist()}
-    except Exception as error:  # the parent turns Keras's reason into one line
-        result = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-    print("\n" + json.dumps(result))
+    print("\n" + json.dumps(written(lambda: deployed(load_model(open_bundle(source)), network), wanted, target, given)))
