@@ -11,19 +11,20 @@ from typing import Literal
 
 import numpy as np
 
-from apps.common.app import PATHS, Inputs, Metric
+from apps.common.app import Inputs, Metric
 from apps.common.command import start
 from apps.common.data.examples import Data, Examples, Report, find_data
 from apps.common.data.images.decoding import ENDINGS, NOT_DECODED, fit_pixels
 from apps.common.data.images.driving import FEWEST, draw_drive, read_drive, read_views
 from apps.common.data.images.moving import Moves, Moving
+from apps.common.data.reading import PATH_COLUMNS
 from apps.common.data.stored import Stored
 from apps.common.errors import UserError
 from apps.common.options.declare import option, refused
 from apps.common.options.training import Recipe, Transfer
 
 METRIC = Metric("mse", higher_is_better=False)
-INPUTS = Inputs("files", ENDINGS, NOT_DECODED, column=("center", *PATHS))
+INPUTS = Inputs("files", ENDINGS, NOT_DECODED, column=("center", *PATH_COLUMNS))
 FRAMES = 600  # of the drawn road
 VALIDATION, TEST = 0.1, 0.2
 

@@ -11,8 +11,7 @@ import pytest
 
 from apps.common.app import Inputs
 from apps.common.bundles.answers import CHUNK, Failures, RowsFile, answer, read_items
-from apps.common.data.images.captioned import PICTURES
-from apps.common.data.images.labelled import PATH_COLUMNS
+from apps.common.data.reading import PATH_COLUMNS
 from apps.common.errors import UserError
 
 pytestmark = pytest.mark.once  # nothing in it depends on the backend
@@ -193,7 +192,7 @@ def test_a_folder_of_pictures_names_those_that_are_not_decoded(tmp_path):
 
 def test_pictures_are_found_in_the_tables_that_are_trained_on(tmp_path):
     (tmp_path / "0.png").touch()
-    for column in {*PATH_COLUMNS, *PICTURES}:
+    for column in PATH_COLUMNS:
         (tmp_path / "pairs.csv").write_text(f"text,{column}\na red thing,0.png\n")
         [item] = read_items([str(tmp_path / "pairs.csv")], Inputs("files", (".png",)))
         assert Path(item.value).name == "0.png", column

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.common.data.reading import PATH_COLUMNS
 from apps.common.errors import UserError, nearest
 from apps.common.options.training import Training
 
 APPS = Path(__file__).resolve().parents[1]
-# Columns of a table that name files, those of the tables that are trained on among them.
-PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "picture")
 
 REQUIRED = {
     "Config": "frozen dataclass, a subclass of `Training`: the options of the app, the only place where an option exists",
@@ -91,7 +90,8 @@ class Inputs:
             (a dict of texts each; from tables, or `name=value` words) or `values` (words as they are).
         endings: Of the files that a folder is searched for.
         unreadable: More endings it is searched for: files of the kind that are never read, whose row says why.
-        column: Of a table whose rows hold texts or paths; the first of these names that it has, `PATHS` for files by default.
+        column: Of a table whose rows hold texts or paths; the first of these that it has, for files one of
+            `PATH_COLUMNS` by default.
         has_word_a_line: `(path) -> bool`: whether a file of `texts` has a word a line; each of its sentences is given as a list
             of words.
         whole_files: Whether a .txt file of `texts` is one text, and a folder all of its .txt files; so too for a model whose
@@ -109,7 +109,7 @@ class Inputs:
 
     def __post_init__(self):
         if not self.column:
-            object.__setattr__(self, "column", PATHS if self.kind == "files" else ("text", "path", "file"))
+            object.__setattr__(self, "column", PATH_COLUMNS if self.kind == "files" else ("text", "path", "file"))
 
 
 class ContractError(Exception):

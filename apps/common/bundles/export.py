@@ -72,7 +72,7 @@ def export(bundle, form, output, part=WHOLE):
     expected = keras.ops.convert_to_numpy(model(feed, training=False))
     remove_left(output)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{ENDINGS.get(form, '.tmp')}")
-    own = keras.backend.backend() == FORMATS[form] and backend.device_kind() == "cpu"
+    own = FORMATS[form] == keras.backend.backend() and backend.device_kind() == "cpu"
     try:
         if own:
             with hushed():

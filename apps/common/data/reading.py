@@ -1,4 +1,4 @@
-"""What the file readers share: how much memory there is, progress on a long read, and the names of splits."""
+"""What the file readers share: how much memory there is, progress on a long read, the names of splits and of columns."""
 
 import itertools
 import json
@@ -16,6 +16,8 @@ SPLIT_NAMES = {
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "t10k"),
 }
+# Columns of a table that name files, those that come first preferred.
+PATH_COLUMNS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "picture")
 # Training needs room beside the data: the model, a shuffled batch, the backend itself.
 USABLE_SHARE = 0.7
 

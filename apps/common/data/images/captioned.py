@@ -10,11 +10,11 @@ import numpy as np
 from apps.common.data.examples import find_data, split_indices
 from apps.common.data.fingerprint import row_digests
 from apps.common.data.images.labelled import read_images
-from apps.common.data.reading import json_objects, split_of
+from apps.common.data.reading import PATH_COLUMNS, json_objects, split_of
 from apps.common.errors import UserError, count_skipped
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
-PICTURES, TEXTS = ("image", "path", "file", "filename", "file_name", "picture"), ("text", "caption", "captions", "prompt")
+TEXTS = ("text", "caption", "captions", "prompt")
 CAPTIONS = "a CSV, TSV or JSONL of picture and caption, or its folder"  # what is expected, for a message
 COLORS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220)}
 SHAPES = ("circle", "square", "triangle")
@@ -149,9 +149,9 @@ def picture_rows(path, texts):
     rows = [{str(name): "" if cell is None else str(cell) for name, cell in row.items()} for row in _rows(path)]
     if not rows:
         raise UserError(f"{path}: empty; expected rows of a picture and its {texts[0]}")
-    picture, text = (next((name for name in names if name in rows[0]), None) for names in (PICTURES, texts))
+    picture, text = (next((name for name in names if name in rows[0]), None) for names in (PATH_COLUMNS, texts))
     if picture is None or text is None:
-        wanted = f"a column {' or '.join(PICTURES[:3])} and one {' or '.join(texts[:2])}"
+        wanted = f"a column {' or '.join(PATH_COLUMNS[:3])} and one {' or '.join(texts[:2])}"
         raise UserError(f"{path}: expected {wanted}. Received: {', '.join(rows[0])}")
     short = next((number for number, row in enumerate(rows, 1) if picture not in row or text not in row), None)
     if short:
@@ -182,7 +182,7 @@ def said_twice(captions):
 
 def _columns(row):
     """The columns of the picture and of the text, `None` where there is none."""
-    return tuple(next((name for name in names if name in row), None) for names in (PICTURES, TEXTS))
+    return tuple(next((name for name in names if name in row), None) for names in (PATH_COLUMNS, TEXTS))
 
 
 def split_pairs(images, seed, shares=(0.1, 0.15)):

@@ -27,7 +27,7 @@ from apps.common.data.images.decoding import (
     white_of,
 )
 from apps.common.data.images.threads import each_in_threads, workers_for
-from apps.common.data.reading import folders_left_out, list_folder, split_of, visible_files
+from apps.common.data.reading import PATH_COLUMNS, folders_left_out, list_folder, split_of, visible_files
 from apps.common.errors import UserError, nearest
 
 FORMATS = (
@@ -35,7 +35,6 @@ FORMATS = (
     "a CSV manifest with a path and a label column, or a tar or zip archive of class folders"
 )
 DEEPEST = 2**16 - 1  # white of pictures of more than 8 bits for every model that keeps none of its own
-PATH_COLUMNS = ("path", "file", "filename", "image", "filepath", "image_path", "file_name")
 LABEL_COLUMNS = ("label", "class", "target")
 KERAS_SETS = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 # The classes that these sets only number (Xiao et al., 2017; Krizhevsky, 2009).
