@@ -22,9 +22,9 @@ from pathlib import Path
 HOUSE = Path(__file__).resolve().parents[2]
 IMPORTS = (
     "apps.tabular", "apps.image_classification", "apps.common.training.run", "apps.common.training.rescue",
-    "apps.common.bundles.model_file",
-    "apps.common.bundles.export", "apps.common.figures", "bench.faults.inside", "matplotlib.pyplot", "pandas", "sklearn.datasets",
-    "sklearn.metrics", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
+    "apps.common.bundles.model_file", "apps.common.bundles.export", "apps.common.figures", "bench.faults.inside",
+    "matplotlib.pyplot", "pandas", "sklearn.datasets", "sklearn.ensemble", "sklearn.metrics", "layers.models", "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
 )  # fmt: skip
 
 
