@@ -327,7 +327,7 @@ def check_name(flag, name, known):
 
 
 def command_export(positionals, given, as_json):
-    from apps.common.bundles.export import export, summary_line
+    from apps.common.bundles.export import WHOLE, export, summary_line
     from apps.common.output import said_meanwhile
 
     form, output = given.get("format"), given.get("output")
@@ -335,7 +335,7 @@ def command_export(positionals, given, as_json):
         raise UserError("export: expected MODEL --format onnx|saved_model|litert|torch --output PATH")
     _, bundle = _bundle(positionals, given, "export")
     with said_meanwhile(f"writing and checking {output}"):
-        made = export(bundle, form, output, **{name: given[name] for name in ("part",) if name in given})
+        made = export(bundle, form, output, given.get("part", WHOLE))
     return made, summary_line(made)
 
 

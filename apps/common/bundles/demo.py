@@ -113,15 +113,12 @@ def described(app, bundle, name):
         "kind": inputs.kind,
         "fields": input_columns(app, about, example_fields("rows", typed)) if inputs.kind == "rows" else [],
         "choices": list(about.get(inputs.named, ()))[:100] if inputs.named else [],
-        "endings": list(inputs.endings),
         "dialogue": hasattr(app, "reply") and bool(about.get("dialogue")),
         "example": file_example(typed) if inputs.kind == "files" else example_fields(inputs.kind, typed),
         "options": [
-            {"name": each.name, "default": shown(each.default), "choices": list(each.choices), "help": each.help,
-             "expected": each.expected}
-            for each in own
+            {"name": each.name, "default": shown(each.default), "choices": list(each.choices), "help": each.help} for each in own
         ],
-    }  # fmt: skip
+    }
 
 
 def typed_example(folder):
@@ -167,9 +164,8 @@ def predictions(served, rows, options):
         given = dict(options or {})
         if wanted is not None and "folder" in options_of(wanted):
             given["folder"] = str(Path(folder, "made"))
-        params = vars(make_config(wanted, given)) if given and wanted is not None else {}
         try:
-            found = served.predict(rows, {key: params[key] for key in given if key in params})
+            found = served.predict(rows, given)
         except MlflowException as error:
             raise UserError(error.message) from None
         kept = [[(key, value) for key, value in row.items() if value is not None] for row in found.to_dict("records")]
